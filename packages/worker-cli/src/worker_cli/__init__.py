@@ -1,0 +1,3 @@
+"""worker-cli."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""worker-core."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""worker-daemon."""
+
+__version__ = "0.1.0"
