@@ -1,0 +1,35 @@
+"""Named points at which a process ends itself, so that tests can visit every instant that matters.
+
+A point does nothing unless the environment variable WORKER_CRASH_AT names it; then the process is
+gone as by `kill -9`. Jobs never see the variable: their environment is built from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = (
+    "engine.before_commit",
+    "engine.after_commit",
+    "engine.after_start_sent",
+    "engine.after_kill_sent",
+    "engine.exit_received",
+    "engine.exit_committed",
+    "supervisor.start_received",
+    "supervisor.claimed",
+    "supervisor.forked",
+    "supervisor.pid_written",
+    "supervisor.kill_written",
+    "supervisor.kill_sent",
+    "supervisor.reaped",
+    "supervisor.exit_written",
+)
+
+_ARMED = os.environ.get("WORKER_CRASH_AT")
+
+
+def point(name: str) -> None:
+    """End this process here if a test armed this point."""
+    if name == _ARMED:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,144 @@
+"""Job: the frozen record of one job, how an event changes it, and its public view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from worker_core import signals, state
+from worker_core.state import Event, State
+
+if TYPE_CHECKING:
+    from worker_core.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a job used, as wait4(2) tells it of the leader and of the children it waited for."""
+
+    wall_seconds: float
+    user_seconds: float
+    system_seconds: float
+    max_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """An event together with what was observed; None where the event says nothing of it."""
+
+    event: Event
+    at: float
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    by: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """The record of one job. Times are Unix seconds (UTC); `signal` is a Linux signal number.
+
+    What is observed (`state`), what is wanted (`kill_by`: who asked to end it) and what came of it
+    (`exit_code`, `signal`, `reason`, `killed_by`) are separate: a job that somebody asked to end
+    and that ended by itself first keeps its own outcome.
+    """
+
+    id: str
+    owner: str
+    spec: JobSpec
+    state: State
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    killed_by: str | None = None
+    usage: Usage | None = None
+    kill_by: str | None = None
+    kill_reason: str | None = None
+
+    def after(self, change: Change) -> Job:
+        """Return the record after a change; raise IllegalTransition where the table has none."""
+        new = state.advance(self.state, change.event)
+        match change.event:
+            case Event.DISPATCH:
+                return replace(self, state=new)
+            case Event.STARTED:
+                return replace(self, state=new, pid=change.pid, started_at=change.at)
+            case Event.KILL:
+                asked = self._asked(change)
+                return asked._ended(new, change) if new.final else replace(asked, state=new)
+            case _:
+                return self._ended(new, change)
+
+    def _asked(self, change: Change) -> Job:
+        """The first who asked is the one who killed it; who asks again only hastens it."""
+        if self.kill_by is not None:
+            return self
+        return replace(self, kill_by=change.by or "unknown", kill_reason=change.reason)
+
+    def _ended(self, new: State, change: Change) -> Job:
+        killed = new is State.KILLED
+        ended = replace(
+            self,
+            state=new,
+            ended_at=change.at,
+            exit_code=change.exit_code,
+            signal=change.signal,
+            reason=change.reason,
+            killed_by=self.kill_by if killed else None,
+            usage=change.usage,
+        )
+        if killed:
+            why = f": {self.kill_reason}" if self.kill_reason else ""
+            return replace(ended, reason=f"killed by {self.kill_by}{why}")
+        return ended
+
+    def summary(self) -> str:
+        """Return the end of a sentence that begins with "job X is" or "job X has"."""
+        if self.state is State.COMPLETED:
+            return "completed with exit code 0"
+        if self.reason and self.state.final:
+            started = self.state.value.replace("_", " ")
+            return self.reason if self.reason.startswith(started) else f"{started}: {self.reason}"
+        return self.state.value
+
+    def status_view(self) -> dict[str, Any]:
+        """Return the fields of `GET /jobs/{id}/status`, ready for JSON."""
+        return {
+            "id": self.id,
+            "status": self.state.value,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "reason": self.reason,
+            "killed_by": self.killed_by,
+            "created_at": stamp(self.created_at),
+            "started_at": stamp(self.started_at),
+            "ended_at": stamp(self.ended_at),
+            "usage": None if self.usage is None else dict(vars(self.usage)),
+        }
+
+    def record_view(self) -> dict[str, Any]:
+        """Return the whole record, spec included, ready for JSON."""
+        spec = self.spec.to_dict()
+        return self.status_view() | {"owner": self.owner, "pid": self.pid, "spec": spec}
+
+
+def stamp(at: float | None) -> str | None:
+    """Return a Unix time as RFC 3339 in UTC with milliseconds, as in 2026-01-31T09:00:00.000Z."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def failure_reason(exit_code: int | None, signum: int | None) -> str | None:
+    """Return the sentence for a job that ended by itself, None for exit code 0."""
+    if signum is not None:
+        return f"ended by signal {signals.name(signum)} ({signum})"
+    return f"exit code {exit_code}" if exit_code else None

@@ -1,0 +1,37 @@
+"""Names and numbers of signals."""
+
+from __future__ import annotations
+
+import signal
+
+from worker_core.errors import InvalidRequest
+
+
+def number(name: str | int) -> int:
+    """Return the number of a signal given as 15, "15", "TERM" or "SIGTERM".
+
+    Raises InvalidRequest for anything else.
+    """
+    if isinstance(name, int) and not isinstance(name, bool):
+        found = name
+    elif isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) < 4:
+        found = int(name)
+    elif isinstance(name, str):
+        upper = name.upper()
+        upper = upper if upper.startswith("SIG") else f"SIG{upper}"
+        found = int(getattr(signal.Signals, upper, 0))
+    else:
+        found = 0
+    if 1 <= found < signal.NSIG and found in signal.valid_signals():
+        return found
+    raise InvalidRequest(
+        f"{name!r} is no signal; give a name such as TERM or a number from 1 to {signal.NSIG - 1}"
+    )
+
+
+def name(signum: int) -> str:
+    """Return the name of a signal number, as in "SIGTERM" or "SIGRTMIN+3"."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"SIGRTMIN+{signum - signal.SIGRTMIN}"

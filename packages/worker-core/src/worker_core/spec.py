@@ -1,0 +1,274 @@
+"""JobSpec: what to run, as a frozen value that was validated once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from worker_core import signals
+from worker_core.errors import FieldError, InvalidRequest, InvalidSpec
+
+MAX_NAME = 255  # characters in a name, a label's key or its value
+MAX_LABELS = 64
+MAX_SECONDS = 100 * 365 * 86400.0
+MAX_BYTES = 1 << 62
+
+
+@dataclass(frozen=True)
+class StoredStdin:
+    """Standing in a stored spec for input that is kept in the job's directory."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One process to run: an argv, never a shell line. Everything but `command` has a default.
+
+    Strings may hold any byte but through Python's surrogateescape form (U+DC80 to U+DCFF), as
+    `os.fsdecode` makes it. A NUL byte is accepted here, and the job fails with that reason.
+
+    Raises InvalidSpec, which names every field that is wrong.
+    """
+
+    command: str
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the clean environment that every job gets."""
+    cwd: str | None = None
+    """Absolute; None is the home of the Unix user that the job runs as."""
+    stdin: bytes | Path | StoredStdin | None = None
+    """Bytes or a file to read; None is /dev/null."""
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    """Seconds from the start until it is ended as timed_out; None is no limit."""
+    stop_signal: str = "SIGTERM"
+    stop_grace: float = 10.0
+    """Seconds between the stop signal and SIGKILL."""
+    separate_stderr: bool = False
+    output_limit: int | None = None
+    """Bytes of each stream to keep, the newest; 0 is no limit, None the engine's default."""
+
+    def __post_init__(self) -> None:
+        """Validate every field and bring it to its one form."""
+        found: list[FieldError] = []
+        for each in fields(self):
+            _check(self, each.name, found)
+        if found:
+            raise InvalidSpec(found)
+        object.__setattr__(self, "args", tuple(self.args))
+        object.__setattr__(self, "env", dict(self.env))
+        object.__setattr__(self, "labels", dict(self.labels))
+        object.__setattr__(self, "stop_signal", signals.name(signals.number(self.stop_signal)))
+
+    @classmethod
+    def from_dict(cls, value: object) -> JobSpec:
+        """Make a spec from the API's JSON job object; unknown fields are refused by name."""
+        if not isinstance(value, dict):
+            raise InvalidSpec([FieldError("", "the job must be an object with a command")])
+        known = {each.name for each in fields(cls)}
+        found = [
+            FieldError(str(name), "unknown field; known are " + ", ".join(sorted(known)))
+            for name in value
+            if name not in known
+        ]
+        given = {name: each for name, each in value.items() if name in known}
+        if given.get("command") is None:
+            found.append(FieldError("command", "required"))
+        try:
+            if given.get("stdin") is not None:
+                given["stdin"] = _stdin_from_json(given["stdin"])
+        except ValueError as error:
+            found.append(FieldError("stdin", str(error)))
+            del given["stdin"]
+        # Null means the same as leaving the field out.
+        given = {name: each for name, each in given.items() if each is not None}
+        try:
+            spec = cls(**{"command": "-"} | given)
+        except InvalidSpec as error:
+            found.extend(error.errors)
+        if found:
+            raise InvalidSpec(found)
+        return spec
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form. Of stdin only its size or its file is told, never its content."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown["args"] = list(self.args)
+        match self.stdin:
+            case bytes():
+                shown["stdin"] = {"size": len(self.stdin)}
+            case StoredStdin():
+                shown["stdin"] = {"size": self.stdin.size}
+            case Path():
+                shown["stdin"] = {"file": str(self.stdin)}
+        return shown
+
+    @classmethod
+    def from_stored(cls, value: dict[str, Any]) -> JobSpec:
+        """Make a spec again from what `to_dict` gave."""
+        stdin = value.get("stdin")
+        if stdin is not None:
+            stored = StoredStdin(stdin["size"]) if "size" in stdin else Path(stdin["file"])
+            value = value | {"stdin": stored}
+        # Validated when it was made; validating it again would let a later release refuse to
+        # read what an earlier one accepted.
+        spec = object.__new__(cls)
+        defaults = {"args": (), "env": {}, "labels": {}}
+        for each in fields(cls):
+            given = value.get(each.name, defaults.get(each.name, each.default))
+            object.__setattr__(spec, each.name, given)
+        object.__setattr__(spec, "args", tuple(spec.args))
+        return spec
+
+
+def _stdin_from_json(value: object) -> bytes:
+    if isinstance(value, str):
+        return _encoded(value)
+    if isinstance(value, dict) and set(value) == {"base64"} and isinstance(value["base64"], str):
+        try:
+            return base64.b64decode(value["base64"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"not valid base64: {error}") from None
+    raise ValueError('must be a text or {"base64": "…"}')
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(
+            "contains a lone surrogate that stands for no byte (only U+DC80 to U+DCFF do)"
+        ) from None
+
+
+def _check(spec: JobSpec, name: str, found: list[FieldError]) -> None:
+    value = getattr(spec, name)
+    try:
+        for path, problem in _CHECKS[name](value):
+            found.append(FieldError(name + path, problem))
+    except InvalidRequest as error:
+        found.append(FieldError(name, str(error)))
+
+
+Problems = list[tuple[str, str]]  # (path below the field, what is wrong with it)
+
+
+def _text(value: object, *, empty: bool = True, longest: int | None = None) -> Problems:
+    if not isinstance(value, str):
+        return [("", f"must be a text, not {_kind(value)}")]
+    if not value and not empty:
+        return [("", "must not be empty")]
+    if longest is not None and len(value) > longest:
+        return [("", f"must be at most {longest} characters")]
+    try:
+        _encoded(value)
+    except ValueError as error:
+        return [("", str(error))]
+    return []
+
+
+def _texts(value: object) -> Problems:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return [("", f"must be a list of texts, not {_kind(value)}")]
+    return [(f"[{at}]{path}", why) for at, each in enumerate(value) for path, why in _text(each)]
+
+
+def _mapping(
+    value: object, check_key: Callable[[str], str | None], longest: int | None
+) -> Problems:
+    if not isinstance(value, Mapping):
+        return [("", f"must be an object of texts, not {_kind(value)}")]
+    found: Problems = []
+    for key, each in value.items():
+        found += [(f"[{key!r}]", why) for _, why in _text(each, longest=longest)]
+        problems = _text(key, empty=False, longest=longest)
+        why_not = problems[0][1] if problems else check_key(key)
+        if why_not:
+            found.append((f"[{key!r}]", f"as a name: {why_not}"))
+    return found
+
+
+def _env(value: object) -> Problems:
+    return _mapping(value, lambda key: "must not contain '='" if "=" in key else None, None)
+
+
+def _labels(value: object) -> Problems:
+    if isinstance(value, Mapping) and len(value) > MAX_LABELS:
+        return [("", f"at most {MAX_LABELS} labels are kept")]
+    return _mapping(value, lambda key: "must not contain '='" if "=" in key else None, MAX_NAME)
+
+
+def _cwd(value: object) -> Problems:
+    if value is None:
+        return []
+    problems = _text(value, empty=False)
+    if not problems and not str(value).startswith("/"):
+        return [("", "must be an absolute path")]
+    return problems
+
+
+def _stdin(value: object) -> Problems:
+    if value is None or isinstance(value, bytes | Path | StoredStdin):
+        return []
+    return [("", f"must be bytes or a Path, not {_kind(value)}")]
+
+
+def _seconds(value: object, *, zero: bool) -> Problems:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [("", f"must be a number of seconds, not {_kind(value)}")]
+    fits = 0 <= value <= MAX_SECONDS and math.isfinite(value) and (zero or value > 0)
+    return [] if fits else [("", "must be a number of seconds " + (">= 0" if zero else "> 0"))]
+
+
+def _timeout(value: object) -> Problems:
+    return [] if value is None else _seconds(value, zero=False)
+
+
+def _stop_signal(value: object) -> Problems:
+    signals.number(value)  # type: ignore[arg-type]  # it refuses every other type
+    return []
+
+
+def _flag(value: object) -> Problems:
+    return [] if isinstance(value, bool) else [("", f"must be true or false, not {_kind(value)}")]
+
+
+def _size(value: object) -> Problems:
+    if value is None:
+        return []
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [("", f"must be a whole number of bytes, not {_kind(value)}")]
+    return [] if 0 <= value <= MAX_BYTES else [("", "must be a number of bytes >= 0")]
+
+
+_CHECKS: dict[str, Callable[[Any], Problems]] = {
+    "command": lambda value: _text(value, empty=False),
+    "args": _texts,
+    "env": _env,
+    "cwd": _cwd,
+    "stdin": _stdin,
+    "name": lambda value: [] if value is None else _text(value, empty=False, longest=MAX_NAME),
+    "labels": _labels,
+    "timeout": _timeout,
+    "stop_signal": _stop_signal,
+    "stop_grace": lambda value: _seconds(value, zero=True),
+    "separate_stderr": _flag,
+    "output_limit": _size,
+}
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a number"
+    return _KINDS.get(type(value), type(value).__name__)

@@ -1,0 +1,84 @@
+"""Messages between an engine and its supervisor: framed, versioned, opened by a hello.
+
+A frame is four bytes of length (big-endian) and that many bytes of JSON, an object. Each side
+sends `{"hello": "worker", "protocol": N, …}` first. Then the engine sends
+
+    {"op": "start", "id", "spec", "stdin"}     started or exited follows
+    {"op": "kill", "id", "cause", "reason", "signal", "grace", "now"}      exited follows
+    {"op": "signal", "id", "signal"}
+    {"op": "query", "ids", "token"}            answered by one "known" with the same token
+    {"op": "upgrade"}                          the supervisor executes itself anew
+    {"op": "shutdown"}                         it ends every job and then itself
+
+and the supervisor sends
+
+    {"event": "started", "id", "pid", "at"}
+    {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
+    {"event": "known", "token", "jobs"}        id -> {"running": pid.json} | {"exit": exit.json} | {}
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+PROTOCOL = 1
+"""Raised when either side would not understand the other; a supervisor of an older one is upgraded
+in place, see executors/local.py."""
+
+MAX_FRAME = 128 << 20
+"""Bytes; an argv and an environment of the largest request fit, whatever the escaping."""
+
+Message = dict[str, Any]
+
+_LENGTH = struct.Struct(">I")
+
+
+class ProtocolError(Exception):
+    """What came is no frame of this protocol."""
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame of a message."""
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return _LENGTH.pack(len(body)) + body
+
+
+def hello(**more: object) -> Message:
+    """Return the first message of either side."""
+    return {"hello": "worker", "protocol": PROTOCOL, **more}
+
+
+class Decoder:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take what was read; return the messages that are whole now."""
+        self._data += data
+        messages = []
+        at = 0
+        while len(self._data) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._data, at)
+            if length > MAX_FRAME:
+                raise ProtocolError(f"a frame of {length} bytes")
+            if len(self._data) - at < _LENGTH.size + length:
+                break
+            at += _LENGTH.size
+            messages.append(_decode(self._data[at : at + length]))
+            at += length
+        del self._data[:at]
+        return messages
+
+
+def _decode(body: bytearray) -> Message:
+    try:
+        message = json.loads(body)
+    except ValueError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ProtocolError("not an object")
+    return message
