@@ -1,0 +1,215 @@
+"""The settings of workerd: a TOML file and command-line flags become one frozen `Config`.
+
+Every setting is declared once, in `Config`, together with how it is read and what it means;
+the documentation and the file that ``workerd init`` writes are made from the same declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tomllib
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from worker_daemon import errors, places, units
+
+
+DEFAULT_LISTEN = units.Address("127.0.0.1", 8443)
+
+
+def _count(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be a whole number of at least {least}, not {value!r}")
+        return value
+
+    return read
+
+
+def _choice(*words: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(map(repr, words))}, not {value!r}")
+        return str(value)
+
+    return read
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError(f"must be the path of a file, not {value!r}")
+    return Path(value).expanduser()
+
+
+def _names(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"must be a list of user names, not {value!r}")
+    return frozenset(value)
+
+
+def _positive(value: object) -> float:
+    seconds = units.duration(value)
+    if not seconds:
+        raise ValueError("must be longer than no time at all")
+    return seconds
+
+
+def _age(value: object) -> float | None:
+    return None if value == "forever" else units.duration(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a setting is read from the file or a flag, and what it means."""
+
+    read: Callable[[object], Any]
+    doc: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that can be set, each with a default; `Config()` is what nothing set means."""
+
+    listen: Annotated[
+        units.Address, Setting(units.address, "Where to listen, HOST:PORT; port 0 picks one.")
+    ] = DEFAULT_LISTEN
+    cert: Annotated[
+        Path, Setting(_path, "The server's certificate (PEM) and any intermediate ones.")
+    ] = dataclasses.field(default_factory=places.certificate)
+    key: Annotated[Path, Setting(_path, "The private key of that certificate (PEM).")] = (
+        dataclasses.field(default_factory=places.key)
+    )
+    users: Annotated[
+        Path, Setting(_path, "The users and their bcrypt hashes, in the format of htpasswd.")
+    ] = dataclasses.field(default_factory=places.users)
+    state_dir: Annotated[
+        Path, Setting(_path, "Where jobs, their records and their output are kept.")
+    ] = dataclasses.field(default_factory=places.state_dir)
+    admins: Annotated[
+        frozenset[str], Setting(_names, "Users who may see and end everybody's jobs.")
+    ] = frozenset()
+    max_running: Annotated[int, Setting(_count(1), "How many jobs run at the same time.")] = 256
+    max_queued: Annotated[int, Setting(_count(0), "How many more may wait for their turn.")] = (
+        100_000
+    )
+    output_limit: Annotated[
+        int, Setting(units.size, "Bytes of output kept per job, the newest; 0 keeps all.")
+    ] = 1 << 30
+    keep_age: Annotated[
+        float | None, Setting(_age, 'How long a finished job is kept: "7d", or "forever".')
+    ] = 7 * 86400.0
+    threads: Annotated[
+        int, Setting(_count(1), "Requests served at the same time, besides followers.")
+    ] = 32
+    max_followers: Annotated[
+        int, Setting(_count(1), "Requests that follow output or wait for an end at a time.")
+    ] = 512
+    max_connections: Annotated[int, Setting(_count(10), "Connections open at the same time.")] = (
+        4096
+    )
+    max_body: Annotated[int, Setting(units.size, "The longest body of a request, in bytes.")] = (
+        16 << 20
+    )
+    max_header: Annotated[int, Setting(units.size, "The longest head of a request, in bytes.")] = (
+        64 << 10
+    )
+    tls_min_version: Annotated[
+        str, Setting(_choice("1.2", "1.3"), 'The oldest TLS version spoken: "1.3" or "1.2".')
+    ] = "1.3"
+    client_ca: Annotated[
+        Path | None,
+        Setting(_path, "A CA (PEM) that clients need a certificate from, besides a password."),
+    ] = None
+    handshake_timeout: Annotated[
+        float, Setting(_positive, "Time for a TLS handshake, in seconds.")
+    ] = 10.0
+    header_timeout: Annotated[float, Setting(_positive, "Time to send the head of a request.")] = (
+        20.0
+    )
+    body_timeout: Annotated[
+        float, Setting(_positive, "How long a body or an answer may stand still on its way.")
+    ] = 30.0
+    idle_timeout: Annotated[
+        float, Setting(_positive, "How long a connection is kept without a request.")
+    ] = 75.0
+    drain_timeout: Annotated[
+        float, Setting(_positive, "How long requests may go on after SIGTERM.")
+    ] = 8.0
+    log_level: Annotated[
+        str, Setting(_choice("debug", "info", "warning", "error"), "What is logged at least.")
+    ] = "info"
+    log_format: Annotated[
+        str, Setting(_choice("text", "json"), 'Lines of "text" for people, "json" for programs.')
+    ] = "text"
+
+
+@functools.cache
+def settings() -> Mapping[str, Setting]:
+    """Return the declarations of all settings by name, in the order of their documentation."""
+    hints = typing.get_type_hints(Config, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
+    """Read the settings: `flags` win over the file at `path`, and that over the defaults.
+
+    Without `path` the default file is read if there is one. Relative paths in the file start at
+    the file's directory. Raises ConfigError with everything that is wrong, not only the first.
+    """
+    given = path if path is not None else places.config_file()
+    faults: list[str] = []
+    values = _read_all(_from_file(given, required=path is not None, faults=faults), given, faults)
+    values.update(
+        _read_all({k: v for k, v in (flags or {}).items() if v is not None}, None, faults)
+    )
+    if faults:
+        raise errors.ConfigError(faults)
+    return Config(**values)
+
+
+def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if required:
+            faults.append(f"cannot read {path}: {error.strerror}; `workerd init` writes one")
+    except OSError as error:
+        faults.append(f"cannot read {path}: {error.strerror}")
+    except UnicodeDecodeError:
+        faults.append(f"cannot read {path}: it is not UTF-8 text")
+    except tomllib.TOMLDecodeError as error:
+        faults.append(f"cannot read {path}: {error}")
+    return {}
+
+
+def _read_all(raw: Mapping[str, object], source: Path | None, faults: list[str]) -> dict[str, Any]:
+    """Read the settings in `raw`; what cannot be read is added to `faults`."""
+    known = settings()
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        where = f"{source}: {name}" if source else f"--{name.replace('_', '-')}"
+        if name not in known:
+            faults.append(f"{where} is not a setting{_hint(name, known)}")
+            continue
+        try:
+            values[name] = _based(known[name].read(value), source)
+        except ValueError as error:
+            faults.append(f"{where} {error}")
+    return values
+
+
+def _based(value: object, source: Path | None) -> object:
+    if isinstance(value, Path):
+        return Path(os.path.abspath((source.parent if source else Path()) / value))
+    return value
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,53 @@
+"""Values as people write them in settings: ``8 MiB``, ``7d``, ``HOST:PORT``."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+class Address(NamedTuple):
+    """Where to listen: a host name or IP address, and a port (0 lets the system pick one)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def address(value: object) -> Address:
+    """Read ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every address of this machine)."""
+    if not isinstance(value, str):
+        raise ValueError('must be "HOST:PORT"')
+    host, colon, port = value.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'must be "HOST:PORT" with a port from 0 to 65535, not {value!r}')
+    if (":" in bare) != host.startswith("[") or host.startswith("[") != host.endswith("]"):
+        raise ValueError(f'must be "HOST:PORT", an IPv6 address in brackets, not {value!r}')
+    return Address(bare or "::", int(port))
+
+
+def size(value: object) -> int:
+    """Read a number of bytes: ``1048576``, ``"16 MiB"``, ``"1GiB"``."""
+    return int(_quantity(value, _SIZES, 'a number of bytes or a text such as "16 MiB"'))
+
+
+def duration(value: object) -> float:
+    """Read a number of seconds: ``30``, ``0.5``, ``"10m"``, ``"7d"``."""
+    return float(_quantity(value, _SECONDS, 'a number of seconds or a text such as "10m"'))
+
+
+def _quantity(value: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    match = _QUANTITY.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f"must be {wanted}, not {value!r}")
+    return float(match[1]) * units[match[2]]
