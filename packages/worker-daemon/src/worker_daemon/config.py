@@ -17,7 +17,6 @@ from typing import Annotated, Any
 
 from worker_daemon import errors, places, units
 
-
 DEFAULT_LISTEN = units.Address("127.0.0.1", 8443)
 
 

@@ -1,9 +1,40 @@
-"""Who may use the daemon: passwords are verified against an htpasswd file of bcrypt hashes."""
+"""Who may use the daemon: passwords are verified against an htpasswd file of bcrypt hashes.
+
+bcrypt is slow on purpose. So that this burdens neither the daemon nor its users:
+
+* a verified pair of name and password is remembered, under an HMAC with a key that only this
+  process has, until the file changes or an hour has passed;
+* requests with the same pair share one verification, and few verifications run at a time;
+* whoever keeps failing waits, by address and by name. A remembered pair is never made to wait,
+  and a name that is attacked from elsewhere does not wait at an address it has logged in from;
+* a name that nobody has costs as much as one that somebody has.
+"""
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+import bcrypt
+
+from worker_daemon import errors, htpasswd, throttle
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096  # pairs
+_REMEMBER = 3600.0  # seconds
+_WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
+_UNUSABLE = 5.0  # seconds after which to ask again while the file cannot be used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +49,133 @@ class Verdict:
     retry_after: float | None = None
 
 
+_ACCEPTED = Verdict(accepted=True)
+_REFUSED = Verdict(accepted=False)
+
+
+class _Snapshot:
+    """What the file said at one moment, and the pairs verified against exactly that."""
+
+    def __init__(self, stamp: object, entries: dict[str, bytes] | None) -> None:
+        self.stamp = stamp
+        self.usable = entries is not None
+        self.verified: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        self.running: dict[bytes, concurrent.futures.Future[Verdict]] = {}
+        self._entries = entries or {}
+        usual = b"$2b$%02d$" % htpasswd.DEFAULT_COST
+        self._dummies = sorted(b"$2b$" + h[4:7] for h in self._entries.values()) or [usual]
+
+    def hash_for(self, user: str, choice: bytes) -> bytes:
+        """Return the user's hash. A stranger gets one that no password has, as costly as that of
+        a real user, and always the same for the same name."""
+        dummy = self._dummies[int.from_bytes(choice[:8], "big") % len(self._dummies)]
+        return self._entries.get(user, dummy + b"." * 53)
+
+    def remember(self, pair: bytes, until: float) -> None:
+        self.verified[pair] = until
+        self.verified.move_to_end(pair)
+        if len(self.verified) > _REMEMBERED:
+            self.verified.popitem(last=False)
+
+
 class Users:
     """The users of a file; every method may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the file; raises UsersError when it cannot be used."""
         self.path = path
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._logins = throttle.Logins()
+        self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
+        entries, status = htpasswd.load(path)
+        self._snapshot = _Snapshot(_stamp(status), entries)
 
     def verify(self, user: str, password: bytes, address: str) -> Verdict:
-        """Say whether `password` is that of `user`, who asks from the IP address `address`."""
-        raise NotImplementedError
+        """Say whether `password` is that of `user`, who asks from the IP address `address`.
+
+        Takes microseconds for a remembered pair and as long as bcrypt takes for all others, real
+        names or not. Changes of the file are noticed here; while it cannot be used, nobody is let
+        in.
+        """
+        if htpasswd.name_fault(user) or htpasswd.password_fault(password):
+            return _REFUSED
+        pair = self._digest(user.encode(), password)
+        with self._lock:
+            snapshot = self._current()
+            if not snapshot.usable:
+                return Verdict(accepted=False, retry_after=_UNUSABLE)
+            now = self._clock()
+            if snapshot.verified.get(pair, now) > now:
+                return _ACCEPTED
+            if pair in snapshot.running:
+                attempt, future = None, snapshot.running[pair]
+            elif len(snapshot.running) >= _WAITING:
+                return Verdict(accepted=False, retry_after=1.0)
+            else:
+                attempt = self._logins.begin(self._digest(user.encode()), address, now)
+                if attempt.wait:
+                    return Verdict(accepted=False, retry_after=attempt.wait)
+                future = snapshot.running[pair] = concurrent.futures.Future()
+        if attempt is not None:
+            accepted = False
+            try:
+                accepted = self._matches(snapshot.hash_for(user, pair), password)
+            finally:  # whoever waits for the future must get an answer
+                self._conclude(snapshot, pair, attempt, accepted=accepted)
+        return future.result()
+
+    def reload(self) -> None:
+        """Read the file again, even if nothing shows that it has changed."""
+        with self._lock:
+            self._snapshot = self._load()
+
+    def _matches(self, hashed: bytes, password: bytes) -> bool:
+        with self._slots:
+            try:
+                return bcrypt.checkpw(password, hashed)
+            except ValueError:  # it looks like a hash, but its salt is none
+                _log.error("a hash in %s cannot be used: %s…", self.path, hashed[:7].decode())
+                return False
+
+    def _conclude(
+        self, snapshot: _Snapshot, pair: bytes, attempt: throttle.Attempt, *, accepted: bool
+    ) -> None:
+        with self._lock:
+            future = snapshot.running.pop(pair)
+            if accepted:
+                attempt.succeed()
+                snapshot.remember(pair, self._clock() + _REMEMBER)
+        future.set_result(_ACCEPTED if accepted else _REFUSED)
+
+    def _digest(self, *parts: bytes) -> bytes:
+        # No part has a NUL in it, so joined they are as distinct as apart.
+        return hmac.digest(self._secret, b"\0".join(parts), hashlib.sha256)
+
+    def _current(self) -> _Snapshot:
+        if _stamp_of(self.path) != self._snapshot.stamp:
+            self._snapshot = self._load()
+        return self._snapshot
+
+    def _load(self) -> _Snapshot:
+        stamp = _stamp_of(self.path)
+        try:
+            entries, status = htpasswd.load(self.path)
+        except errors.UsersError as error:
+            _log.error("nobody can log in: %s", error)
+            return _Snapshot(stamp, None)
+        _log.info("read %d users from %s", len(entries), self.path)
+        return _Snapshot(_stamp(status), entries)
+
+
+def _stamp(status: os.stat_result) -> object:
+    # The mode is in it for a chmod that cures the file, or spoils it.
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+
+
+def _stamp_of(path: Path) -> object:
+    try:
+        return _stamp(path.stat())
+    except OSError as error:
+        return error.errno

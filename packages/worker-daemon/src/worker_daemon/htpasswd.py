@@ -1,0 +1,196 @@
+"""The users file: one ``NAME:HASH`` a line, as Apache's htpasswd writes it with ``-B``.
+
+Only bcrypt hashes are taken (``$2b$``, ``$2y$`` and ``$2a$``): everything else that htpasswd can
+write is broken within hours once the file is stolen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker_daemon import errors
+
+DEFAULT_COST = 12
+MAX_COST = 16  # 5 s a login; more would be a way to stop the daemon
+MAX_PASSWORD = 72  # bytes; bcrypt sees no more than these
+
+_HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+
+
+def load(path: Path) -> tuple[dict[str, bytes], os.stat_result]:
+    """Return the hash of each user, and the file's status from before it was read.
+
+    Raises UsersError with all that is wrong with the file, and with what cures it.
+    """
+    text, status = _read(path)
+    entries, faults = parse(text)
+    if faults:
+        raise errors.UsersError("\n".join(f"{path}: {fault}" for fault in faults))
+    return entries, status
+
+
+def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
+    """Return the hash of each user in `text`, and what is wrong with its other lines."""
+    entries: dict[str, bytes] = {}
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, hashed = _entry(line)
+        if name is None:
+            continue
+        fault = name_fault(name) or ("is there twice" if name in entries else _hash_fault(hashed))
+        if fault:
+            faults.append(f"line {number}: {name!r} {fault}")
+        else:
+            entries[name] = hashed.encode()
+    return entries, faults
+
+
+def _entry(line: str) -> tuple[str | None, str]:
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return None, ""
+    name, _, hashed = line.partition(":")
+    return name, hashed
+
+
+def _hash_fault(hashed: str) -> str | None:
+    match = _HASH.fullmatch(hashed)
+    if match is None:
+        return "has no bcrypt hash; set the password anew with `workerd user passwd`"
+    if not 4 <= int(match[1]) <= MAX_COST:
+        return f"has a hash of cost {match[1]}; the highest allowed is {MAX_COST}"
+    return None
+
+
+def name_fault(name: str) -> str | None:
+    """Say why `name` cannot be a user's name, or return None."""
+    if not name or name != name.strip():
+        return "is not a user name: it is empty, or has spaces around it"
+    if ":" in name or name.startswith("#"):
+        return "is not a user name: it has a colon in it, or a # in front"
+    if not name.isprintable():
+        return "is not a user name: it has control characters in it"
+    if len(name.encode()) > 255:
+        return "is not a user name: it is longer than 255 bytes"
+    return None
+
+
+def password_fault(password: bytes) -> str | None:
+    """Say why `password` cannot be anybody's password, or return None."""
+    if not password:
+        return "the password is empty"
+    if len(password) > MAX_PASSWORD:
+        return f"the password has {len(password)} bytes; bcrypt takes at most {MAX_PASSWORD}"
+    if b"\0" in password:
+        return "the password has a NUL byte in it"
+    return None
+
+
+def hash_password(password: bytes, cost: int = DEFAULT_COST) -> str:
+    """Return the bcrypt hash of `password`; raises UsersError when it cannot be one."""
+    import bcrypt
+
+    if fault := password_fault(password):
+        raise errors.UsersError(fault)
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
+
+
+@contextlib.contextmanager
+def editing(path: Path) -> Iterator[dict[str, str]]:
+    """Change the users: give a dict of names and hashes, and write it back when all went well.
+
+    Other lines of the file stay as they are. Whoever else edits it meanwhile waits; readers see
+    the old file or the new one, whole. A new file has mode 0600; an old one keeps owner and mode.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path.parent):
+        text = _read(path)[0] if path.exists() else ""
+        before = {name: hashed for name, hashed in map(_entry, text.splitlines()) if name}
+        after = dict(before)
+        yield after
+        if after != before:
+            _write(path, _changed(text, after))
+
+
+def _changed(text: str, entries: dict[str, str]) -> str:
+    """Return `text` with its users replaced by `entries`, and all other lines kept."""
+    left = dict(entries)
+    lines = []
+    for line in text.splitlines():
+        name = _entry(line)[0]
+        if name is None:
+            lines.append(line)
+        elif name in left:
+            lines.append(f"{name}:{left.pop(name)}")
+    lines += [f"{name}:{hashed}" for name, hashed in left.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    # The lock is on the directory: one on the file would be on the file that is replaced.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> tuple[str, os.stat_result]:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if fault := _mode_fault(path, status.st_mode):
+                raise errors.UsersError(fault)
+            return file.read().decode(), status
+    except FileNotFoundError:
+        raise errors.UsersError(
+            f"there is no users file {path}; `workerd user add NAME` makes it"
+        ) from None
+    except OSError as error:
+        raise errors.UsersError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise errors.UsersError(f"cannot read {path}: it is not UTF-8 text") from None
+
+
+def _mode_fault(path: Path, mode: int) -> str | None:
+    if not stat.S_ISREG(mode):
+        return f"cannot use {path}: it is not a file"
+    if mode & 0o027:
+        return f"cannot use {path}: others may read or change it; `chmod g-wx,o= {path}`"
+    return None
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            _keep_owner(path, descriptor)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        old = path.stat()
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
