@@ -101,7 +101,7 @@ class Users:
         """
         if htpasswd.name_fault(user) or htpasswd.password_fault(password):
             return _REFUSED
-        pair = self._digest(user.encode(), password)
+        name, pair = self._digest(user.encode()), self._digest(user.encode(), password)
         with self._lock:
             snapshot = self._current()
             if not snapshot.usable:
@@ -114,14 +114,14 @@ class Users:
             elif len(snapshot.running) >= _WAITING:
                 return Verdict(accepted=False, retry_after=1.0)
             else:
-                attempt = self._logins.begin(self._digest(user.encode()), address, now)
+                attempt = self._logins.begin(name, address, now)
                 if attempt.wait:
                     return Verdict(accepted=False, retry_after=attempt.wait)
                 future = snapshot.running[pair] = concurrent.futures.Future()
         if attempt is not None:
             accepted = False
             try:
-                accepted = self._matches(snapshot.hash_for(user, pair), password)
+                accepted = self._matches(snapshot.hash_for(user, name), password)
             finally:  # whoever waits for the future must get an answer
                 self._conclude(snapshot, pair, attempt, accepted=accepted)
         return future.result()
