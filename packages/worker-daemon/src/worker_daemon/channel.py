@@ -1,0 +1,297 @@
+"""A connection: TLS below waitress's HTTP.
+
+waitress gives a connection two kinds of threads. The main loop accepts, reads, parses, and writes
+what is left over; a task thread runs the application and writes its answer straight into the
+socket. An SSL object must not be used by both at once, so one lock is around each use of it; no
+use ever waits for the network, so the lock is held for microseconds.
+
+The socket is accepted plain, and becomes a TLS one when its first byte is there: a connection that
+says nothing costs a descriptor and nothing else, and one that speaks plain HTTP can be told what
+is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from waitress import channel
+
+from worker_daemon import answers, config
+
+_log = logging.getLogger(__name__)
+
+RECORD = 16384  # the most a TLS record carries. A shorter read would leave the rest of the record
+# inside the TLS layer, where poll cannot see it; a read this long never does.
+_CHUNK = 128 << 10  # bytes handed to the TLS layer at once
+_TURN = 1 << 20  # bytes read or written before the others have their turn
+_LINGER = 5.0  # seconds for the other side to read the last answer
+_LINGER_DRAINING = 1.0  # the same, while the daemon ends
+_LEAST_RATE = 1000  # bytes per second; a body that is slower for long is a trick
+_HANDSHAKE = b"\x16"  # the type of a TLS record that carries a handshake
+
+
+class Phase(enum.Enum):
+    """How far a connection has come."""
+
+    SILENT = enum.auto()  # nothing has arrived yet
+    SHAKING = enum.auto()  # the TLS handshake is under way
+    OPEN = enum.auto()  # requests and answers
+    PARTING = enum.auto()  # all is said; what still arrives is thrown away until the other closes
+    GONE = enum.auto()  # broken or closed
+
+
+class TlsChannel(channel.HTTPChannel):
+    """One client's connection. Methods run in the main loop unless they say otherwise."""
+
+    task_class = answers.Answer
+    error_task_class = answers.Refusal
+    parser_class = answers.Parser
+
+    server: Any  # a server.Listener
+    socket: Any  # an SSLSocket, once the first byte is there
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._tls = threading.Lock()  # around each use of self.socket as a TLS one
+        self._phase = Phase.SILENT
+        self._handshake_writes = False  # the handshake waits for room to write, not for bytes
+        self._unsent = b""  # what the TLS layer holds in part, and wants again in full
+        self._left = _TURN
+        self._since = self._moved = self._begun = time.monotonic()
+        super().__init__(*args, **kwargs)
+        self.sendbuf_len = _CHUNK
+
+    # What the main loop waits for.
+
+    def readable(self) -> bool:
+        """Say whether bytes from the client are wanted now."""
+        if self._phase is Phase.OPEN:
+            return bool(super().readable())
+        return self._phase is not Phase.GONE and not self._handshake_writes
+
+    def writable(self) -> bool:
+        """Say whether there is something to write, or to close."""
+        if self._phase in (Phase.OPEN, Phase.GONE):
+            return bool(super().writable())
+        return self._handshake_writes
+
+    # Reading.
+
+    def handle_read(self) -> None:
+        """Take what has arrived."""
+        if self._phase is Phase.SILENT:
+            self._begin()
+        elif self._phase is Phase.SHAKING:
+            self._shake()
+        elif self._phase is Phase.OPEN:
+            self._read()
+        elif self._phase is Phase.PARTING:
+            self._discard()
+
+    def _begin(self) -> None:
+        try:
+            first = self.socket.recv(1, socket.MSG_PEEK)
+            if first == _HANDSHAKE:
+                self.socket = self.server.context().wrap_socket(
+                    self.socket, server_side=True, do_handshake_on_connect=False
+                )
+                self._phase = Phase.SHAKING
+            elif first.isupper():  # it may well be the first letter of GET
+                self.socket.send(answers.PLAIN_HTTP)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        if self._phase is Phase.SHAKING:
+            self._shake()
+        elif not first or not self._part():
+            self.abandon()
+
+    def _shake(self) -> None:
+        with self._tls:
+            self._handshake_writes = False
+            try:
+                self.socket.do_handshake()
+                self._phase = Phase.OPEN
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLWantWriteError:
+                self._handshake_writes = True
+                return
+            except OSError as error:
+                _log.info("no TLS handshake with %s: %s", self.addr[0], _why(error))
+        self._moved = time.monotonic()
+        if self._phase is Phase.OPEN:
+            self._read()  # the first request may have come along
+        elif not self._part():
+            self.abandon()
+
+    def _read(self) -> None:
+        for _ in range(_TURN // RECORD):
+            data = self._receive()
+            if data is None:
+                return
+            if not data:
+                self.abandon()
+                return
+            self._moved = time.monotonic()
+            if self.request is None:
+                self._begun = self._moved
+            self.received(data)
+            if not self.readable():
+                return
+
+    def _receive(self) -> bytes | None:
+        """Return bytes, or none when the client has left, or None when there are none yet."""
+        with self._tls:
+            try:
+                data: bytes = self.socket.recv(RECORD)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return None
+            except OSError:
+                return b""
+            return data
+
+    # Writing.
+
+    def handle_write(self) -> None:
+        """Go on with the handshake, or write what is left over; close what is to be closed."""
+        if self._phase is Phase.SHAKING:
+            self._shake()
+        else:
+            self._left = _TURN
+            super().handle_write()
+
+    def write_soon(self, data: Any) -> int:
+        """Write, or leave it to the main loop. Runs in a task thread."""
+        self._left = _TURN
+        return int(super().write_soon(data))
+
+    def send(self, data: bytes, do_close: bool = True) -> int:  # noqa: ARG002 - waitress's signature
+        """Give bytes to the TLS layer; return how many it took. Runs in either thread.
+
+        A broken connection is only marked: the main loop closes it, and nobody else does.
+        """
+        with self._tls:
+            if self._phase is not Phase.OPEN or self._left <= 0:
+                return 0
+            # What was refused must come again exactly as it was, even if there is more by now.
+            chunk = self._unsent or bytes(data)
+            self._unsent = b""
+            try:
+                sent = int(self.socket.send(chunk))
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                self._unsent = chunk
+                return 0
+            except OSError:
+                self._phase = Phase.GONE
+                self.will_close = True
+                return 0
+            self._left -= sent
+            self._moved = time.monotonic()
+            return sent
+
+    def service(self) -> None:
+        """Run the next request through the application. Runs in a task thread."""
+        super().service()
+        self._moved = self._begun = time.monotonic()
+
+    # The end.
+
+    def expired(self, now: float) -> bool:
+        """Say whether the client has used up its time, `now` in monotonic seconds."""
+        limits: config.Config = self.server.settings
+        quiet = now - self._moved
+        if self._phase in (Phase.SILENT, Phase.SHAKING):
+            return now - self._since > limits.handshake_timeout
+        if self._phase is Phase.PARTING:
+            return quiet > (_LINGER_DRAINING if self.server.draining.is_set() else _LINGER)
+        if self.total_outbufs_len:
+            return quiet > limits.body_timeout
+        if self.requests:
+            return False
+        request: Any = self.request
+        if request is None:
+            return quiet > limits.idle_timeout
+        taken = now - self._begun
+        if not request.headers_finished:
+            return taken > limits.header_timeout
+        allowed: float = limits.body_timeout + request.body_bytes_received / _LEAST_RATE
+        return quiet > limits.body_timeout or taken > allowed
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost by closing now."""
+        if self._phase is Phase.OPEN:
+            return not (self.requests or self.request or self.total_outbufs_len)
+        return True
+
+    def handle_close(self) -> None:
+        """Close: with a farewell when the connection is in order, at once when it is not."""
+        if self._phase is not Phase.OPEN or not self._part():
+            self.abandon()
+
+    def handle_expt(self) -> None:
+        """Close: urgent data is no part of HTTP, and would keep the loop busy."""
+        self.abandon()
+
+    def _part(self) -> bool:
+        """Say that nothing more will come, and let the other side read what has come.
+
+        Closing at once would reset the connection while the client is still sending, and take
+        the answer that says why with it. Returns whether the other side is still there.
+        """
+        with self._tls:
+            try:
+                if self._phase is Phase.OPEN:
+                    self._say_goodbye()
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                return False
+            self._phase = Phase.PARTING
+        self._moved = time.monotonic()
+        self._drop_output()
+        return True
+
+    def _say_goodbye(self) -> None:
+        # What it wants to read is the other side's goodbye; ours is sent by then.
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self.socket.unwrap()
+
+    def _discard(self) -> None:
+        try:
+            # Bytes as they are on the wire: the TLS layer has no more to say.
+            if socket.socket.recv(self.socket, 1 << 16):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close now, whatever is unfinished."""
+        self._drop_output()
+        with self._tls:  # no task thread may be writing to a descriptor that is given away
+            self._phase = Phase.GONE
+            self.close()
+
+    def _drop_output(self) -> None:
+        """Give up what is not written yet, and wake the task that waits to write more."""
+        with self.outbuf_lock:
+            for buffer in self.outbufs:
+                buffer.close()
+            self.total_outbufs_len = 0
+            self.connected = False
+            self.outbuf_lock.notify_all()
+
+
+def _why(error: OSError) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or error.strerror or error).replace("_", " ").lower()

@@ -1,0 +1,213 @@
+"""waitress as the daemon uses it: TLS connections, a loop that ends cleanly, threads that grow."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from waitress import adjustments, server, task, wasyncore
+
+from worker_daemon import channel, config, tls
+
+_log = logging.getLogger(__name__)
+
+_ACCEPT = 64  # connections accepted before the others have their turn
+_TICK = 0.5  # seconds between two looks at the clock
+_OTHER_FILES = 256  # descriptors kept free for everything that is no connection
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A follower may be silent for days; a machine that vanished without a word is noticed so.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+
+
+class Threads(task.ThreadedTaskDispatcher):
+    """Task threads, made when one is needed and none is free, up to `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def add_task(self, job: Any) -> None:
+        """Give a request to a thread; with all of them busy it waits for its turn."""
+        with self.lock:
+            free = len(self.threads) - self.stop_count - self.active_count
+            more = len(self.queue) >= free and len(self.threads) < self._limit
+        if more:
+            self.set_thread_count(len(self.threads) + 1)
+        super().add_task(job)
+
+
+class Listener(server.TcpWSGIServer):
+    """One listening socket. Its connections are `TlsChannel`s."""
+
+    channel_class = channel.TlsChannel
+    active_channels: Any
+    effective_port: Any
+    _map: Any
+
+    def __init__(self, sock: socket.socket, owner: Server, adj: Any) -> None:
+        self.settings = owner.settings
+        self.draining = owner.draining
+        self._tls = owner.tls
+        sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
+        super().__init__(
+            owner.application,
+            owner.map,
+            _sock=sock,
+            dispatcher=owner.threads,
+            adj=adj,
+            sockinfo=sockinfo,
+            bind_socket=False,
+        )
+
+    def context(self) -> Any:
+        """Return the TLS context of the next connection."""
+        return self._tls.context
+
+    def handle_accept(self) -> None:
+        """Accept what is waiting, not more than there is room for."""
+        for _ in range(_ACCEPT):
+            before = len(self._map)
+            super().handle_accept()
+            if len(self._map) == before or not self.readable():
+                return
+
+    def fix_addr(self, addr: Any) -> Any:
+        """Return the address of an IPv4 client as IPv4, also when it comes to an IPv6 socket."""
+        return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
+
+    def stop(self) -> None:
+        """Accept no more; open connections stay."""
+        wasyncore.dispatcher.close(self)
+
+
+class Server:
+    """Serves a WSGI application over TLS on sockets that listen already.
+
+    `run` is the main loop; `drain` and `call` may be used by signal handlers. `draining` is set
+    once no new connection is accepted: whoever follows a job's output should end then.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        settings: config.Config,
+        tls_state: tls.Tls,
+        sockets: Iterable[socket.socket],
+        *,
+        draining: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.tls = tls_state
+        self.draining = draining or threading.Event()
+        self.map: dict[int, Any] = {}
+        self.threads = Threads(settings.threads + settings.max_followers)
+        self._clock = clock
+        self._asked_to_drain = False
+        self._calls: list[Callable[[], None]] = []
+        sockets = list(sockets)
+        adj = _adjustments(settings, sockets)
+        self._listeners = [Listener(sock, self, adj) for sock in sockets]
+
+    @property
+    def port(self) -> int:
+        """The port of the first socket."""
+        return int(self._listeners[0].effective_port)
+
+    def drain(self) -> None:
+        """Ask the loop to stop accepting, to let requests finish, and to end."""
+        self._asked_to_drain = True
+        self._wake()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the loop call `function` soon."""
+        self._calls.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        # Without a thunk this takes no lock: a signal handler must not wait for one that the
+        # code under it may hold.
+        self._listeners[0].pull_trigger()
+
+    def run(self) -> None:
+        """Serve until `drain` was asked for and all requests have finished, or their time is up."""
+        tick = end = 0.0
+        while not (self.draining.is_set() and (not self._channels() or self._clock() > end)):
+            wasyncore.poll2(_TICK, self.map)
+            while self._calls:
+                self._calls.pop(0)()
+            now = self._clock()
+            if self._asked_to_drain and not self.draining.is_set():
+                end = now + self.settings.drain_timeout
+                self._stop_accepting()
+            if now >= tick:
+                tick = now + _TICK
+                self._look_at_the_clock(now)
+        self._close()
+
+    def _stop_accepting(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        self.draining.set()
+
+    def _look_at_the_clock(self, now: float) -> None:
+        for connection in self._channels():
+            if connection.expired(now) or (self.draining.is_set() and connection.idle):
+                connection.handle_close()
+
+    def _channels(self) -> list[channel.TlsChannel]:
+        return [c for listener in self._listeners for c in listener.active_channels.values()]
+
+    def _close(self) -> None:
+        late = self._channels()
+        if late:
+            _log.warning("ending %d connections that did not finish in time", len(late))
+        for connection in late:
+            connection.abandon()
+        self.threads.shutdown(timeout=1)
+        for listener in self._listeners:
+            listener.close()
+
+
+def _adjustments(settings: config.Config, sockets: list[socket.socket]) -> Any:
+    adj = adjustments.Adjustments(
+        sockets=sockets,
+        ident=None,  # no Server header
+        url_scheme="https",
+        recv_bytes=channel.RECORD,
+        channel_request_lookahead=1,  # keeps reading while a request runs: so a hang-up is seen
+        connection_limit=_room(settings.max_connections),
+        cleanup_interval=1 << 30,  # `Server` looks at the clock itself
+        log_socket_errors=False,
+        max_request_header_size=settings.max_header + 1,
+        max_request_body_size=settings.max_body + 1,
+        # An answer waits in memory up to here; a reader that is slow for longer holds the
+        # application up. Below the overflow, so that nothing is ever written to a temporary file.
+        outbuf_high_watermark=256 << 10,
+        outbuf_overflow=1 << 20,
+    )
+    adj.socket_options = _SOCKET_OPTIONS
+    return adj
+
+
+def _room(wanted: int) -> int:
+    """Return how many connections there is room for, having made as much as allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + _OTHER_FILES:
+        soft = min(wanted + _OTHER_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = max(10, min(wanted, soft - _OTHER_FILES))
+    if room < wanted:
+        _log.warning("only %d connections at a time: no more files may be open (ulimit -n)", room)
+    return room
