@@ -1,3 +1,72 @@
-"""worker-cli."""
+"""worker-cli: the `worker` command, and the client library that it is made of.
+
+    from worker_cli import Client
+
+    with Client("https://localhost:8443", user="ann", password="…", cacert="ca.pem") as client:
+        job = client.run("make", "-j8")
+        for chunk in job.follow():
+            ...
+        print(job.wait().status)
+
+Everything public is listed in `__all__`. The names are looked up on first use, so that importing
+the package costs next to nothing and a command loads only what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client as Client
+    from worker_cli.errors import AmbiguousId as AmbiguousId
+    from worker_cli.errors import ClientError as ClientError
+    from worker_cli.errors import Dropped as Dropped
+    from worker_cli.errors import JobNotFinished as JobNotFinished
+    from worker_cli.errors import JobNotFound as JobNotFound
+    from worker_cli.errors import JobNotRunning as JobNotRunning
+    from worker_cli.errors import NotLoggedIn as NotLoggedIn
+    from worker_cli.errors import Refused as Refused
+    from worker_cli.errors import SettingsError as SettingsError
+    from worker_cli.errors import Unreachable as Unreachable
+    from worker_cli.errors import Untrusted as Untrusted
+    from worker_cli.handle import JobHandle as JobHandle
+    from worker_cli.job import JobRecord as JobRecord
+    from worker_cli.job import JobStatus as JobStatus
+    from worker_cli.job import Usage as Usage
+    from worker_cli.output import Output as Output
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AmbiguousId": "errors",
+    "Client": "client",
+    "ClientError": "errors",
+    "Dropped": "errors",
+    "JobHandle": "handle",
+    "JobNotFinished": "errors",
+    "JobNotFound": "errors",
+    "JobNotRunning": "errors",
+    "JobRecord": "job",
+    "JobStatus": "job",
+    "NotLoggedIn": "errors",
+    "Output": "output",
+    "Refused": "errors",
+    "SettingsError": "errors",
+    "Unreachable": "errors",
+    "Untrusted": "errors",
+    "Usage": "job",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604  # the keys are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

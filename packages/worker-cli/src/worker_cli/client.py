@@ -1,0 +1,322 @@
+"""Client: everything that `worker` does, for programs."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from worker_cli import addresses, errors, transport
+from worker_cli.handle import JobHandle
+from worker_cli.job import JobRecord, JobStatus
+from worker_cli.output import FOLLOWERS_FULL, POLL_SECONDS, Output
+
+_WAIT_SECONDS = 30.0
+_KILL_SECONDS = 10.0
+_PAGE = 200
+
+
+class Client:
+    """One user's view of one workerd.
+
+    Use it as a context manager, or call `close`. Any thread may use it. Every method raises
+    Unreachable (with Untrusted and Dropped), NotLoggedIn, or Refused with the server's `code`;
+    where a method's own text names JobNotFound, that is a Refused too.
+
+    Requests that read, and `run`, are sent again when the connection is lost; a job never runs
+    twice for it. A server that has answered once is waited for during `patience` seconds when it
+    goes away, as it does while it is being restarted.
+    """
+
+    def __init__(
+        self,
+        server: str = addresses.DEFAULT,
+        *,
+        user: str,
+        password: str,
+        cacert: str | Path | None = None,
+        patience: float = 30.0,
+    ) -> None:
+        """Prepare to talk to `server`; nothing is sent yet.
+
+        `cacert` is the only CA that is trusted; None trusts the system's. Raises Untrusted when
+        it cannot be used, or when the address is not https; SettingsError for a malformed address
+        or a user name with a colon, which HTTP Basic cannot carry.
+        """
+        if ":" in user:
+            raise errors.SettingsError(f"the user name {user!r} contains a colon")
+        self.server = addresses.normal(server)
+        self.user = user
+        self._transport = transport.Transport(
+            self.server,
+            user=user,
+            password=password,
+            cacert=None if cacert is None else Path(cacert),
+            patience=patience,
+        )
+
+    @classmethod
+    def from_settings(
+        cls,
+        *,
+        profile: str | None = None,
+        server: str | None = None,
+        user: str | None = None,
+        cacert: str | None = None,
+    ) -> Self:
+        """Make a client from the settings that the `worker` command uses.
+
+        What is given comes before the environment, then the configuration file and what
+        `worker login` stored. Raises SettingsError and NotLoggedIn.
+        """
+        from worker_cli import config, credentials
+
+        given = config.Given(server=server, user=user, cacert=cacert, profile=profile)
+        settings = config.load(given)
+        name, password = credentials.find(settings)
+        return cls(settings.server, user=name, password=password, cacert=settings.cacert)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; jobs go on."""
+        self._transport.close()
+
+    def run(
+        self,
+        command: str,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bytes | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        stop_signal: str | None = None,
+        stop_grace: float | None = None,
+        separate_stderr: bool = False,
+        output_limit: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobHandle:
+        """Create a job and return it; it is stored for good, but has perhaps not started yet.
+
+        A command that cannot be found is no error here: the job exists and has failed. Strings
+        may carry any byte through surrogateescape, as `os.fsdecode` makes them. `timeout` and
+        `stop_grace` are seconds, `output_limit` is bytes; None leaves a default to the server.
+        Two calls with the same `idempotency_key` make one job; without one, each call makes its
+        own. Raises Refused with code "invalid_job" and the fields that are wrong in `errors`.
+        """
+        fields: dict[str, Any] = {
+            "env": env,
+            "cwd": cwd,
+            "stdin": None if stdin is None else {"base64": base64.b64encode(stdin).decode("ascii")},
+            "name": name,
+            "labels": labels,
+            "timeout": timeout,
+            "stop_signal": stop_signal,
+            "stop_grace": stop_grace,
+            "separate_stderr": separate_stderr or None,
+            "output_limit": output_limit,
+        }
+        body = {key: value for key, value in fields.items() if value is not None}
+        answer = self._transport.call(
+            "POST",
+            "/jobs/run",
+            body={"command": command, "args": list(args)} | body,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            repeat=True,
+        )
+        return JobHandle(self, self._status(answer).id)
+
+    def job(self, job_id: str) -> JobHandle:
+        """Return a handle on a job by its whole id; the server is not asked."""
+        return JobHandle(self, job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job; raise JobNotFound."""
+        return self._status(self._get(job_id, "/status"))
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return the whole record of a job, what was asked for included; raise JobNotFound."""
+        return self._record(self._get(job_id, ""))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JobStatus:
+        """Wait until the job has ended, or `timeout` seconds; return its state then."""
+        clock = self._transport.clock
+        give_up = None if timeout is None else clock() + timeout
+        while True:
+            left = _WAIT_SECONDS if give_up is None else max(0.0, give_up - clock())
+            status = self._wait_once(job_id, min(left, _WAIT_SECONDS))
+            if status.ended or (give_up is not None and clock() >= give_up):
+                return status
+
+    def _wait_once(self, job_id: str, seconds: float) -> JobStatus:
+        params = {"wait": f"{seconds:.3f}"}
+        try:
+            answer = self._get(job_id, "/status", params, seconds + transport.ANSWER_SECONDS)
+        except errors.Refused as error:
+            if error.code != FOLLOWERS_FULL:
+                raise
+            self._transport.sleep(min(seconds, error.retry_after or POLL_SECONDS))
+            return self.status(job_id)
+        return self._status(answer)
+
+    def output(
+        self, job_id: str, *, stream: str = "stdout", offset: int = 0, tail: int | None = None
+    ) -> bytes:
+        """Return the output that there is now, from byte `offset` on or its last `tail` lines.
+
+        For more than fits in memory, see `chunks`. `stream` may be "stderr" for a job with
+        separate_stderr. Raises JobNotFound.
+        """
+        return b"".join(self.chunks(job_id, stream=stream, offset=offset, tail=tail))
+
+    def chunks(
+        self,
+        job_id: str,
+        *,
+        stream: str = "stdout",
+        offset: int = 0,
+        tail: int | None = None,
+        on_gap: Callable[[int, int], None] | None = None,
+    ) -> Output:
+        """Return the output that there is now as an iterable of chunks of at most 64 KiB.
+
+        `on_gap(start, end)` is called where the server has given bytes back to its disk, which it
+        does with the oldest ones of a job that writes more than its output limit.
+        """
+        where = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
+        return self._reader(job_id, follow=False, **where)
+
+    def follow(
+        self,
+        job_id: str,
+        *,
+        stream: str = "stdout",
+        offset: int = 0,
+        tail: int | None = None,
+        on_gap: Callable[[int, int], None] | None = None,
+    ) -> Output:
+        """Return the output as `chunks` does, going on until the job has ended and all was read.
+
+        With `tail`, it begins with the last lines of what there is now.
+        """
+        where = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
+        return self._reader(job_id, follow=True, **where)
+
+    def _reader(self, job_id: str, **options: Any) -> Output:
+        return Output(self._transport, f"{_path(job_id)}/out", **options)
+
+    def kill(
+        self,
+        job_id: str,
+        *,
+        signal: str | int | None = None,
+        grace: float | None = None,
+        now: bool = False,
+        reason: str | None = None,
+        wait: float = _KILL_SECONDS,
+    ) -> str:
+        """Stop a job and everything it started; return its status after at most `wait` seconds.
+
+        That is "stopping" while it has not ended yet. `signal` is sent first and SIGKILL after
+        `grace` seconds, or at once with `now`. Raises JobNotRunning, which says how the job ended,
+        when it ended by itself first; JobNotFound; Dropped when the answer was lost, and the job
+        may have been stopped or not.
+        """
+        fields = {"signal": signal, "grace": grace, "now": now or None, "reason": reason}
+        answer = self._transport.call(
+            "PUT",
+            f"{_path(job_id)}/kill",
+            params={"wait": f"{wait:g}"},
+            body={key: value for key, value in fields.items() if value is not None},
+            seconds=wait + transport.ANSWER_SECONDS,
+        )
+        return self._status(answer).status
+
+    def signal(self, job_id: str, signal: str | int) -> str:
+        """Send a signal to a job's processes without the wish to end it; return its status.
+
+        Raises JobNotRunning and JobNotFound.
+        """
+        answer = self._transport.call("PUT", f"{_path(job_id)}/signal", body={"signal": signal})
+        return self._status(answer).status
+
+    def remove(self, job_id: str) -> None:
+        """Remove the record and the output of a finished job; raise JobNotFinished, JobNotFound."""
+        self._transport.call("DELETE", _path(job_id))
+
+    def list(
+        self,
+        *,
+        status: str | Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[JobRecord]:
+        """Yield the user's jobs, newest first, that match everything given; at most `limit`.
+
+        Pages are fetched as they are needed. `since` is the earliest time of creation.
+        """
+        params: dict[str, Any] = {
+            "status": [status] if isinstance(status, str) else [*status],
+            "label": [f"{key}={value}" for key, value in (labels or {}).items()],
+            "name": name,
+            "id_prefix": id_prefix,
+            "since": since and since.isoformat(),
+        }
+        left = limit
+        while left is None or left > 0:
+            params["limit"] = _PAGE if left is None else min(left, _PAGE)
+            answer = self._transport.call("GET", "/jobs", params=params, repeat=True)
+            jobs = answer.get("jobs") or ()
+            for each in jobs:
+                yield self._record(each)
+            params["cursor"] = answer.get("next_cursor")
+            if not jobs or not params["cursor"]:
+                return
+            left = None if left is None else left - len(jobs)
+
+    def whoami(self) -> dict[str, Any]:
+        """Return what the server knows of this user; the name is in "user"."""
+        return self._transport.call("GET", "/whoami", repeat=True)
+
+    def version(self) -> dict[str, Any]:
+        """Return what the server says of itself; its version is in "version"."""
+        return self._transport.call("GET", "/version", repeat=True)
+
+    def _get(
+        self,
+        job_id: str,
+        tail: str,
+        params: Mapping[str, Any] | None = None,
+        seconds: float = transport.ANSWER_SECONDS,
+    ) -> dict[str, Any]:
+        path = _path(job_id) + tail
+        return self._transport.call("GET", path, params=params, repeat=True, seconds=seconds)
+
+    def _status(self, answer: Mapping[str, Any]) -> JobStatus:
+        return self._transport.understood(JobStatus.from_json, answer)
+
+    def _record(self, answer: Mapping[str, Any]) -> JobRecord:
+        return self._transport.understood(JobRecord.from_json, answer)
+
+
+def _path(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"

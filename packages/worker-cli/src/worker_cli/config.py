@@ -1,0 +1,175 @@
+"""Where the settings come from: flags over environment over configuration file over defaults.
+
+The file is `config.toml` in the platform's directory for a user's configuration:
+
+    profile = "lab"              # used when none is named; "default" without this line
+
+    [profiles.lab]
+    server = "https://lab.example:8443"
+    cacert = "~/lab-ca.pem"      # the only CA trusted; without it the system's
+    user = "ann"
+
+It holds no password: those are in `credentials.json` beside it (see worker_cli.credentials).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker_cli import addresses, errors
+
+DEFAULT_PROFILE = "default"
+_SETTINGS = ("server", "cacert", "user")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was given on the command line or by a program; None is not given."""
+
+    server: str | None = None
+    cacert: str | None = None
+    user: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. `user` and `password` may still be found elsewhere when None."""
+
+    profile: str
+    server: str
+    cacert: Path | None
+    user: str | None
+    password: str | None
+    """From the environment only."""
+    directory: Path
+    """Where the configuration and the credentials are kept."""
+
+
+def load(
+    given: Given,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+    *,
+    new_profile: bool = False,
+) -> Settings:
+    """Return the settings in force; raise SettingsError when the file is wrong.
+
+    With `new_profile`, a profile that is named but does not exist is taken as an empty one.
+    An environment variable that is empty counts as not set.
+    """
+    directory = directory or _directory()
+    file = directory / "config.toml"
+    read = _read(file)
+    name, profile = _profile(
+        read, given.profile or environ.get("WORKER_PROFILE"), file, new_profile
+    )
+    found = {
+        key: getattr(given, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
+        for key in _SETTINGS
+    }
+    cacert = found["cacert"]
+    return Settings(
+        profile=name,
+        server=addresses.normal(found["server"] or addresses.DEFAULT),
+        cacert=Path(cacert).expanduser() if cacert else None,
+        user=found["user"] or None,
+        password=environ.get("WORKER_PASSWORD") or None,
+        directory=directory,
+    )
+
+
+def save_profile(settings: Settings) -> None:
+    """Write the profile of `settings` to the file; everything else in it stays as it is."""
+    import tomlkit
+
+    file = settings.directory / "config.toml"
+    _read(file)  # refuse to add to what is not right already
+    document = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
+    profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
+    profile = profiles.setdefault(settings.profile, tomlkit.table())
+    values = {"server": settings.server, "user": settings.user}
+    values |= {"cacert": str(settings.cacert.absolute()) if settings.cacert else None}
+    for key, value in values.items():
+        if value is None:
+            profile.pop(key, None)
+        else:
+            profile[key] = value
+    text = tomlkit.dumps(document)
+    from worker_cli import files
+
+    files.write(file, text.encode("utf-8"))
+
+
+def profile_names(directory: Path | None = None) -> list[str]:
+    """Return the names of the profiles in the file."""
+    return list(_read((directory or _directory()) / "config.toml").get("profiles", {}))
+
+
+def _directory() -> Path:
+    import platformdirs
+
+    return platformdirs.user_config_path("worker")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.SettingsError(f"cannot read {file}: {error}") from None
+    import tomllib
+
+    try:
+        read = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise errors.SettingsError(f"cannot read {file}: {error}") from None
+    found = list(_faults(read))
+    if found:
+        raise errors.SettingsError(f"cannot use {file}: {'; '.join(found)}")
+    return read
+
+
+def _faults(read: Mapping[str, Any]) -> list[str]:
+    """Return everything that is wrong with the file's content."""
+    profiles = read.get("profiles", {})
+    if not isinstance(profiles, dict) or not all(
+        isinstance(each, dict) for each in profiles.values()
+    ):
+        return ["profiles must be tables, as in [profiles.default]"]
+    found = [
+        f"unknown setting {key}; settings stand in a table [profiles.NAME]"
+        for key in read
+        if key not in ("profile", "profiles")
+    ]
+    if not isinstance(read.get("profile", ""), str):
+        found.append("profile must be a text")
+    for name, profile in profiles.items():
+        for key, value in profile.items():
+            where = f"{key} in [profiles.{name}]"
+            if key == "password":
+                found.append(f"{where}: a password does not belong here; use `worker login`")
+            elif key not in _SETTINGS:
+                found.append(f"unknown setting {where}; known are {', '.join(_SETTINGS)}")
+            elif not isinstance(value, str):
+                found.append(f"{where} must be a text")
+    return found
+
+
+def _profile(
+    read: Mapping[str, Any], wanted: str | None, file: Path, new: bool
+) -> tuple[str, Mapping[str, str]]:
+    name = wanted or read.get("profile") or DEFAULT_PROFILE
+    profiles: Mapping[str, Any] = read.get("profiles", {})
+    if name in profiles or new or (name == DEFAULT_PROFILE and not wanted):
+        return name, profiles.get(name, {})
+    known = ", ".join(profiles) or "none"
+    raise errors.SettingsError(
+        f"there is no profile {name} in {file} (there are: {known}); "
+        f"`worker login --profile {name} URL` makes it"
+    )

@@ -1,0 +1,121 @@
+"""Translate what requests raises into this distribution's errors: what happened, and what to do."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import BadStatusLine, RemoteDisconnected
+from pathlib import Path
+from socket import gaierror
+
+import requests
+
+from worker_cli import addresses, errors, trust
+
+USUAL_PORT = 8443
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The other side of a connection, as far as messages need to know it."""
+
+    server: str
+    cacert: Path | None
+    proxy: str | None
+    """Where requests go instead of straight to the server, without its password."""
+
+
+def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
+    """Return the error to raise for a request that brought no whole answer."""
+    causes = list(_causes(error))
+    if isinstance(error, requests.exceptions.ProxyError):
+        return errors.Unreachable(_proxy(causes, peer))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return trust.explain(cause, peer.server, peer.cacert, direct=peer.proxy is None)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            return _tls(cause, peer)
+        if isinstance(cause, gaierror):
+            return errors.Unreachable(
+                f"cannot reach {peer.server}: "
+                f"the name {addresses.host(peer.server)} is not known ({cause.strerror}); "
+                "check the spelling of --server"
+            )
+        if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
+            return not_workerd(peer, "something that is not HTTP")
+    return _lost(error, causes, peer)
+
+
+def not_workerd(peer: Peer, what: str) -> errors.Unreachable:
+    """Return the error for a peer that answers, but in a way that no workerd does."""
+    between = f" (through the proxy {peer.proxy})" if peer.proxy else ""
+    return errors.Unreachable(
+        f"{peer.server} answered{between} with {what}, which no workerd does; "
+        "check the address, and whether a proxy stands in between"
+    )
+
+
+def _lost(
+    error: requests.RequestException, causes: list[BaseException], peer: Peer
+) -> errors.Unreachable:
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return errors.Unreachable(
+            f"cannot reach {peer.server}: no answer to the attempt to connect; "
+            "check the address, the network and the server's firewall"
+        )
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return errors.Dropped(f"{peer.server} took the connection but did not answer in time")
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return errors.Unreachable(_refused(peer))
+    system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    if type(error) is requests.ConnectionError and _never_connected(causes):
+        why = system[-1].strerror if system else str(error)
+        return errors.Unreachable(f"cannot reach {peer.server}: {why}")
+    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
+
+
+def _never_connected(causes: list[BaseException]) -> bool:
+    return any(type(cause).__name__ == "NewConnectionError" for cause in causes)
+
+
+def _refused(peer: Peer) -> str:
+    port = addresses.port(peer.server)
+    usual = f" (usually {USUAL_PORT})" if port != USUAL_PORT else ""
+    return (
+        f"cannot reach {peer.server}: nothing listens there; "
+        f"is workerd running, and is {port} its port{usual}?"
+    )
+
+
+def _tls(error: ssl.SSLError, peer: Peer) -> errors.Untrusted:
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
+        return errors.Untrusted(
+            f"{peer.server} does not speak TLS: another port is meant, "
+            "or the server speaks plain HTTP, which is never used"
+        )
+    return errors.Untrusted(
+        f"no secure connection to {peer.server}: {reason}; "
+        "the server's TLS settings and this client's have nothing in common"
+    )
+
+
+def _proxy(causes: list[BaseException], peer: Peer) -> str:
+    # The innermost says most: "Connection refused", "Tunnel connection failed: 407 …".
+    system = [each for each in causes if isinstance(each, OSError)]
+    why = (system[-1].strerror or str(system[-1])) if system else "it does not answer"
+    return (
+        f"cannot reach {peer.server} through the proxy {peer.proxy}: {why}; check HTTPS_PROXY, "
+        f"or set NO_PROXY={addresses.host(peer.server)} to go there directly"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it carries: requests and urllib3 wrap theirs three deep."""
+    yield error
+    inner = [*error.args, getattr(error, "reason", None), error.__cause__]
+    for each in inner:
+        if isinstance(each, BaseException):
+            yield from _causes(each)

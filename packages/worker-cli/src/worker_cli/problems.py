@@ -1,0 +1,118 @@
+"""Translate the server's refusals (RFC 9457 problem documents) into errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from worker_cli import errors, failures
+
+if TYPE_CHECKING:
+    import requests
+
+_KINDS = {
+    "job_not_found": errors.JobNotFound,
+    "job_not_running": errors.JobNotRunning,
+    "job_not_finished": errors.JobNotFinished,
+}
+
+_MOST_BYTES = 1 << 20
+
+
+def of(response: requests.Response, peer: failures.Peer) -> errors.ClientError | None:
+    """Return the error that a response stands for, None for one that is an answer.
+
+    Raises what requests raises when the connection breaks while the problem is read.
+    """
+    if response.ok and not 300 <= response.status_code < 400:
+        return None if _length_is_told(response) else _cut_short(peer)
+    with response:
+        document = _document(response)
+    if document is None:
+        return _foreign(response, peer)
+    message = _message(document)
+    if response.status_code == 401:
+        return errors.NotLoggedIn(f"{peer.server} did not accept the login: {message}")
+    code = str(document.get("code", ""))
+    fields = document.get("errors")
+    return _KINDS.get(code, errors.Refused)(
+        message,
+        status=response.status_code,
+        code=code,
+        errors=[each for each in fields if isinstance(each, Mapping)]
+        if isinstance(fields, list)
+        else (),
+        request_id=document.get("request_id") or response.headers.get("X-Request-Id"),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _length_is_told(response: requests.Response) -> bool:
+    """Whether the end of the body can be told from a lost connection.
+
+    http.client takes the end of a connection within the headers for the end of the headers, so an
+    answer of unknown length may be the first half of one.
+    """
+    return (
+        response.status_code == 204
+        or "Content-Length" in response.headers
+        or "chunked" in response.headers.get("Transfer-Encoding", "")
+    )
+
+
+def _cut_short(peer: failures.Peer) -> errors.Dropped:
+    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
+
+
+def _document(response: requests.Response) -> dict[str, Any] | None:
+    if "json" not in response.headers.get("Content-Type", ""):
+        return None
+    content = b""
+    for chunk in response.iter_content(1 << 14):
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            return None
+    with contextlib.suppress(ValueError):
+        document = json.loads(content)
+        if isinstance(document, dict) and ("code" in document or "detail" in document):
+            return document
+    return None
+
+
+def _message(document: Mapping[str, Any]) -> str:
+    message = str(document.get("detail") or document.get("title") or "the server gave no reason")
+    found = document.get("errors")
+    if not isinstance(found, list) or not found:
+        return message
+    told = [
+        ": ".join(str(part) for part in (each.get("field"), each.get("message")) if part)
+        for each in found
+        if isinstance(each, Mapping)
+    ]
+    missing = [each for each in told if each not in message]
+    return message.rstrip(".") + ": " + "; ".join(missing) if missing else message
+
+
+def _foreign(response: requests.Response, peer: failures.Peer) -> errors.ClientError:
+    """Return the error for a refusal that is no workerd's, or an older one's."""
+    status = response.status_code
+    if status == 401:
+        return errors.NotLoggedIn(f"{peer.server} did not accept the login")
+    told = f"HTTP {status} {response.reason or ''}".rstrip()
+    location = response.headers.get("Location")
+    if location and 300 <= status < 400:
+        return failures.not_workerd(peer, f"a redirection to {location}")
+    if status in (404, 405, 501):
+        asked = f"{response.request.method} {response.request.path_url.partition('?')[0]}"
+        return errors.Unreachable(
+            f"{peer.server} does not know {asked} ({told}): it is no workerd, or one too old "
+            "for this; `worker version` tells which"
+        )
+    return failures.not_workerd(peer, told)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return a Retry-After in seconds; the form with a date is not used by workerd."""
+    return float(text) if text and text.isascii() and text.isdigit() else None

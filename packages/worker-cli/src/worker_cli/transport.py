@@ -1,0 +1,250 @@
+"""Requests to one server over one trusted connection, tried again where that is safe.
+
+Nothing is taken from the environment behind the caller's back: no CA bundle (REQUESTS_CA_BUNDLE,
+CURL_CA_BUNDLE), no ~/.netrc, no redirect followed to where the password was not meant for. Only a
+proxy is, and never for loopback.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
+
+from worker_cli import __version__, addresses, errors, failures, problems, trust
+
+Value = TypeVar("Value")
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_FIRST_CONTACT_TRIES = 3
+
+# A peer that vanished without a farewell is noticed after about a minute, however long it may be
+# silent otherwise: followers have no read timeout.
+_KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+]
+
+
+class Transport:
+    """The way to one server. Any thread may use it; each has connections of its own."""
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        user: str,
+        password: str,
+        cacert: Path | None,
+        patience: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.server = server
+        self._headers = {
+            "Authorization": _basic(user, password),
+            "User-Agent": f"worker-cli/{__version__}",
+            "Accept-Encoding": "identity",
+        }
+        self._context = trust.context(cacert)
+        self._proxy = None if addresses.is_loopback(server) else _proxy_for(server)
+        shown = self._proxy and _without_password(self._proxy)
+        self.peer = failures.Peer(server, cacert, shown)
+        self._patience, self.sleep, self.clock = patience, sleep, clock
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._reached = False
+
+    def close(self) -> None:
+        """Close every connection; the transport can still be used and opens new ones."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeat: bool = False,
+        seconds: float = ANSWER_SECONDS,
+    ) -> dict[str, Any]:
+        """Send a request and return the JSON object of the answer, empty when there is none.
+
+        With `repeat`, a request whose connection is lost is sent again: to be set only where a
+        second one does no harm. Raises Refused, NotLoggedIn and Unreachable.
+        """
+        # ASCII only: a byte that is no UTF-8 is a lone surrogate here, and goes as \udcXX.
+        data = None if body is None else json.dumps(body, allow_nan=False).encode("ascii")
+        sent = dict(headers or {}) | ({} if data is None else {"Content-Type": "application/json"})
+
+        def attempt() -> dict[str, Any]:
+            options = {"params": params, "data": data, "headers": sent}
+            with self._send(method, path, seconds, **options) as response:
+                return self._object(response)
+
+        return self.patiently(attempt) if repeat else attempt()
+
+    def stream(self, path: str, params: Mapping[str, Any], *, endless: bool) -> requests.Response:
+        """Send a GET for raw bytes, once; return the response, whose body is not yet read.
+
+        With `endless`, the body may pause for any time.
+        """
+        seconds = None if endless else ANSWER_SECONDS
+        sent = {"Accept": "application/octet-stream"}
+        return self._send("GET", path, seconds, params=params, headers=sent)
+
+    def chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """Yield the body as it comes; raise Dropped where it is cut short."""
+        try:
+            yield from response.iter_content(1 << 16)
+        except requests.RequestException as error:
+            raise failures.explain(error, self.peer) from error
+
+    def understood(self, make: Callable[[Mapping[str, Any]], Value], answer: Any) -> Value:
+        """Return what `make` makes of an answer; raise Unreachable when it cannot."""
+        try:
+            return make(answer)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise failures.not_workerd(self.peer, "JSON that describes no job") from error
+
+    def patiently(self, attempt: Callable[[], Value]) -> Value:
+        """Return `attempt()`, trying again with growing pauses while another try may help."""
+        pauses = self.pauses()
+        while True:
+            try:
+                return attempt()
+            except errors.ClientError as error:
+                pause = next(pauses, None)
+                if pause is None or not self.may_try_again(error):
+                    raise
+                self.sleep(pause)
+
+    def pauses(self) -> Iterator[float]:
+        """Yield how long to wait before each further try: three, or while patience lasts.
+
+        A server that answered before is waited for: it is being restarted. One that never
+        answered is more likely not there at all.
+        """
+        give_up = self.clock() + self._patience
+        pause, tries = _FIRST_PAUSE, 1
+        while self.clock() < give_up if self._reached else tries < _FIRST_CONTACT_TRIES:
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # to spread clients, not to hide
+            pause, tries = min(pause * 2, _LONGEST_PAUSE), tries + 1
+
+    def may_try_again(self, error: errors.ClientError) -> bool:
+        """Whether the same request may be answered a moment later."""
+        match error:
+            case errors.Untrusted():
+                return False
+            case errors.Dropped():
+                return True
+            case errors.Unreachable():
+                return self._reached
+            case errors.Refused():
+                return error.code == "draining"
+            case _:
+                return False
+
+    def _send(
+        self, method: str, path: str, seconds: float | None, **options: Any
+    ) -> requests.Response:
+        try:
+            response = self._session().request(
+                method,
+                self.server + path,
+                timeout=(CONNECT_SECONDS, seconds),
+                allow_redirects=False,
+                stream=True,
+                **options,
+            )
+            problem = problems.of(response, self.peer)
+        except requests.RequestException as error:
+            raise failures.explain(error, self.peer) from error
+        self._reached = True
+        if problem:
+            raise problem
+        return response
+
+    def _object(self, response: requests.Response) -> dict[str, Any]:
+        try:
+            content = response.content
+        except requests.RequestException as error:
+            raise failures.explain(error, self.peer) from error
+        if not content:
+            return {}
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            kind = response.headers.get("Content-Type", "no content type")
+            raise failures.not_workerd(self.peer, f"no JSON object ({kind})")
+        return answer
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False
+            session.headers.update(self._headers)
+            session.proxies.update({"https": self._proxy} if self._proxy else {})
+            session.mount("https://", _Adapter(self._context))
+            self._sessions.append(session)
+        return session
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that trust what the context trusts, and nothing that requests would add."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(
+            *args, **kwargs, ssl_context=self._context, socket_options=_KEEPALIVE
+        )
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(
+            proxy, **kwargs, ssl_context=self._context, socket_options=_KEEPALIVE
+        )
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        # The inherited one loads requests' own CA bundle into the context.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _basic(user: str, password: str) -> str:
+    # UTF-8, as the server's challenge says; requests would send Latin-1.
+    pair = f"{user}:{password}".encode("utf-8", "surrogateescape")
+    return "Basic " + base64.b64encode(pair).decode("ascii")
+
+
+def _proxy_for(server: str) -> str | None:
+    return select_proxy(server, get_environ_proxies(server))
+
+
+def _without_password(proxy: str) -> str:
+    scheme, _, rest = proxy.rpartition("://")
+    return (f"{scheme}://" if scheme else "") + rest.rpartition("@")[2]

@@ -1,0 +1,61 @@
+"""What people type as values, and what it means. Each function raises ValueError for a bad text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def text(value: str) -> str:
+    """Take a text that is not empty."""
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def duration(value: str) -> float:
+    """Return the seconds in "90", "1.5", "10m", "1h30m", "500ms"."""
+    if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+        return float(value)
+    if not re.fullmatch(f"(?:{_PART})+", value, re.ASCII):
+        raise ValueError("must be seconds, or a duration such as 90s, 10m, 1h30m or 2d")
+    return math.fsum(float(count) * _UNITS[unit] for count, unit in re.findall(_PART, value))
+
+
+def count(value: str) -> int:
+    """Take a whole number that is not negative."""
+    if not re.fullmatch(r"\d{1,15}", value, re.ASCII):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def size(value: str) -> int:
+    """Return the bytes in "4096", "10k", "1.5G", "64MiB"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?", value, re.ASCII | re.IGNORECASE)
+    if not found:
+        raise ValueError("must be a number of bytes, such as 4096, 64k, 10M or 1G")
+    return int(float(found[1]) * _SIZES[found[2].lower()])
+
+
+def pair(value: str) -> tuple[str, str]:
+    """Return the two halves of KEY=VALUE."""
+    key, equals, rest = value.partition("=")
+    if not key or not equals:
+        raise ValueError("must be KEY=VALUE")
+    return key, rest
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that takes one of a few words."""
+
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value
+
+    return parse
