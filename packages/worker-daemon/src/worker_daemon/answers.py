@@ -8,13 +8,14 @@ from typing import Any
 
 from waitress import parser, task
 
+_PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: 60\r\n"
+    b"Content-Length: %d\r\n"
     b"Connection: close\r\n"
     b"\r\n"
-    b"This port speaks HTTPS: the address must begin with https://\n"
+    b"%s" % (len(_PLAIN), _PLAIN)
 )
 
 # status: (code, title, detail)

@@ -157,7 +157,8 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     """Read the settings: `flags` win over the file at `path`, and that over the defaults.
 
     Without `path` the default file is read if there is one. Relative paths in the file start at
-    the file's directory. Raises ConfigError with everything that is wrong, not only the first.
+    its directory, where certificate, key and users are too unless something else is set. Raises
+    ConfigError with everything that is wrong, not only the first.
     """
     given = path if path is not None else places.config_file()
     faults: list[str] = []
@@ -167,7 +168,7 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     )
     if faults:
         raise errors.ConfigError(faults)
-    return Config(**values)
+    return Config(**{**places.beside(given), **values})
 
 
 def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, object]:

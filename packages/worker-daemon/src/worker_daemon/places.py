@@ -28,17 +28,30 @@ def config_file() -> Path:
 
 def certificate() -> Path:
     """Return the path of the server's certificate."""
-    return _credential("server.pem")
+    return beside(config_file())["cert"]
 
 
 def key() -> Path:
     """Return the path of the server's private key."""
-    return _credential("server.key")
+    return beside(config_file())["key"]
 
 
 def users() -> Path:
     """Return the path of the users file."""
-    return config_dir() / "users"
+    return beside(config_file())["users"]
+
+
+def beside(configuration: Path) -> dict[str, Path]:
+    """Return the files that are beside a configuration, by the names of their settings.
+
+    Certificate and key may come as a service's credentials instead, which only it can read.
+    """
+    directory = configuration.absolute().parent
+    return {
+        "cert": _credential("server.pem") or directory / "server.pem",
+        "key": _credential("server.key") or directory / "server.key",
+        "users": directory / "users",
+    }
 
 
 def state_dir() -> Path:
@@ -50,11 +63,9 @@ def state_dir() -> Path:
     return platformdirs.PlatformDirs("workerd", appauthor=False).user_state_path
 
 
-def _credential(name: str) -> Path:
-    given = _from_systemd("CREDENTIALS_DIRECTORY")
-    if given and (given / name).exists():
-        return given / name
-    return config_dir() / name
+def _credential(name: str) -> Path | None:
+    directory = _from_systemd("CREDENTIALS_DIRECTORY")
+    return directory / name if directory and (directory / name).exists() else None
 
 
 def _from_systemd(variable: str) -> Path | None:

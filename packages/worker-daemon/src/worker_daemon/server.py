@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import resource
 import socket
@@ -39,11 +40,14 @@ class Threads(task.ThreadedTaskDispatcher):
     def add_task(self, job: Any) -> None:
         """Give a request to a thread; with all of them busy it waits for its turn."""
         with self.lock:
-            free = len(self.threads) - self.stop_count - self.active_count
-            more = len(self.queue) >= free and len(self.threads) < self._limit
-        if more:
-            self.set_thread_count(len(self.threads) + 1)
-        super().add_task(job)
+            self.queue.append(job)
+            self.queue_cv.notify()
+            running = len(self.threads) - self.stop_count
+            if len(self.queue) > running - self.active_count and running < self._limit:
+                number = next(n for n in itertools.count() if n not in self.threads)
+                self.threads.add(number)
+                self.active_count += 1
+                self.start_new_thread(self.handler_thread, number)
 
 
 class Listener(server.TcpWSGIServer):
@@ -94,7 +98,8 @@ class Server:
     """Serves a WSGI application over TLS on sockets that listen already.
 
     `run` is the main loop; `drain` and `call` may be used by signal handlers. `draining` is set
-    once no new connection is accepted: whoever follows a job's output should end then.
+    once no new connection is accepted: whoever follows a job's output should end then. `on_tick`
+    is called by the loop about twice a second.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Server:
         sockets: Iterable[socket.socket],
         *,
         draining: threading.Event | None = None,
+        on_tick: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.application = application
@@ -113,6 +119,7 @@ class Server:
         self.draining = draining or threading.Event()
         self.map: dict[int, Any] = {}
         self.threads = Threads(settings.threads + settings.max_followers)
+        self._on_tick = on_tick
         self._clock = clock
         self._asked_to_drain = False
         self._calls: list[Callable[[], None]] = []
@@ -154,9 +161,12 @@ class Server:
             if now >= tick:
                 tick = now + _TICK
                 self._look_at_the_clock(now)
+                if self._on_tick is not None:
+                    self._on_tick(now)
         self._close()
 
     def _stop_accepting(self) -> None:
+        _log.info("ending: requests have %g s to finish", self.settings.drain_timeout)
         for listener in self._listeners:
             listener.stop()
         self.draining.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from worker_daemon import config, errors, published
+from worker_daemon import certificate, config, errors
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -39,7 +39,7 @@ def context(settings: config.Config) -> ssl.SSLContext:
 def _load_pair(made: ssl.SSLContext, cert: Path, key: Path) -> None:
     for path in (cert, key):
         _readable(path)
-    if key.stat().st_mode & 0o007 and not published.is_published(cert):
+    if key.stat().st_mode & 0o007 and not certificate.is_published(cert):
         raise errors.CertificateError(f"cannot use {key}: others can read it; `chmod o= {key}`")
     try:
         made.load_cert_chain(cert, key, password=_no_password)
@@ -62,7 +62,7 @@ def _no_password() -> str:
 def _pair_fault(cert: Path, key: Path, error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{key} is not the key of the certificate {cert}"
-    if not published.fingerprints(cert):
+    if not certificate.fingerprints(cert):
         return f"cannot use {cert}: it is not a certificate in PEM format"
     if error.reason in {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"}:
         return f"cannot use {cert}: it is too weak ({error.reason}); make a new one"

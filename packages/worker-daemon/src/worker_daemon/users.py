@@ -126,9 +126,10 @@ class Users:
                 self._conclude(snapshot, pair, attempt, accepted=accepted)
         return future.result()
 
-    def reload(self) -> None:
-        """Read the file again, even if nothing shows that it has changed."""
+    def reload(self, path: Path) -> None:
+        """Read the file at `path`, even if nothing shows that it has changed."""
         with self._lock:
+            self.path = path
             self._snapshot = self._load()
 
     def _matches(self, hashed: bytes, password: bytes) -> bool:

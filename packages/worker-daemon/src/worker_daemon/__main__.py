@@ -1,0 +1,204 @@
+"""The `workerd` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import worker_daemon
+from worker_daemon import config, errors, htpasswd, places
+
+_EXAMPLES = """\
+examples:
+  workerd init server.example.org     make settings, a certificate and the first user
+  workerd user add alice              ask for a password, and let alice in
+  workerd check                       say everything that is wrong with the settings
+  workerd                             serve in the foreground, until SIGTERM
+"""
+# Settings that have a flag; all others are set in the file only.
+_FLAGS = {
+    "listen": "HOST:PORT",
+    "cert": "FILE",
+    "key": "FILE",
+    "users": "FILE",
+    "state_dir": "DIRECTORY",
+    "log_level": "LEVEL",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except errors.DaemonError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"workerd: {line}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    action = options.action or "serve"
+    if action == "init":
+        return _init(options)
+    settings = _load(options)
+    if action == "serve":
+        from worker_daemon import serve
+
+        return serve.serve(settings, lambda: _load(options))
+    if action == "check":
+        return _check(settings)
+    return _user(options, settings.users)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from worker_daemon import init
+
+    wanted = init.plan(
+        options.directory, options.names, options.listen, options.user, options.group
+    )
+    if options.renew:
+        init.renew(wanted)
+    else:
+        init.init(wanted, from_stdin=options.password_stdin, cost=options.cost)
+    return 0
+
+
+def _load(options: argparse.Namespace) -> config.Config:
+    flags = {name: getattr(options, name, None) for name in _FLAGS}
+    return config.load(getattr(options, "config", None), flags)
+
+
+def _check(settings: config.Config) -> int:
+    from worker_daemon import check
+
+    if faults := check.faults(settings):
+        raise errors.ConfigError(faults)
+    for warning in check.warnings(settings):
+        sys.stderr.write(f"workerd: warning: {warning}\n")
+    sys.stderr.write("the settings are in order\n")
+    return 0
+
+
+def _user(options: argparse.Namespace, path: Path) -> int:
+    from worker_daemon import user
+
+    if options.user_action == "list":
+        user.list_(path)
+    elif options.user_action == "remove":
+        user.remove(path, options.name)
+    else:
+        change = user.add if options.user_action == "add" else user.passwd
+        change(path, options.name, from_stdin=options.password_stdin, cost=options.cost)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _common()
+    parser = argparse.ArgumentParser(
+        prog="workerd",
+        parents=[common],
+        description="Run jobs for remote users over authenticated HTTPS.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"workerd {worker_daemon.__version__}"
+    )
+    actions = parser.add_subparsers(metavar="ACTION", dest="action")
+    actions.add_parser("serve", parents=[common], help="serve in the foreground (the default)")
+    actions.add_parser("check", parents=[common], help="say everything wrong with the settings")
+    _add_init(actions)
+    _add_user(actions, common)
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    """Return the options that every action takes, before or after its name."""
+    # SUPPRESS: an option not given after the action must not hide the one given before it.
+    common = argparse.ArgumentParser(
+        add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
+    common.add_argument("--config", type=Path, metavar="FILE", help="Settings (TOML).")
+    for name, value in _FLAGS.items():
+        doc = config.settings()[name].doc
+        common.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=doc)
+    return common
+
+
+def _add_init(actions: Any) -> None:
+    action = actions.add_parser(
+        "init",
+        help="make settings, a CA, a certificate and the first user",
+        description="Make settings, a CA, a key and certificate for this server, and the first "
+        "user. Nothing that is there already is overwritten.",
+        allow_abbrev=False,
+    )
+    action.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="names and IP addresses that clients reach this server by (default: the host name)",
+    )
+    action.add_argument(
+        "--directory",
+        type=Path,
+        help="where to write (default: %(default)s)",
+        default=places.config_dir(),
+    )
+    action.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default=":8443",
+        help="where to listen (default: %(default)s, every address)",
+    )
+    action.add_argument("--user", metavar="NAME", help="the first user (default: who runs this)")
+    action.add_argument("--group", help="the group of the service, which may read key and users")
+    action.add_argument(
+        "--renew",
+        action="store_true",
+        help="only make a new key and certificate, from the CA that is there",
+    )
+    _add_password(action)
+
+
+def _add_user(actions: Any, common: argparse.ArgumentParser) -> None:
+    action = actions.add_parser("user", parents=[common], help="change who may use the daemon")
+    verbs = action.add_subparsers(metavar="VERB", dest="user_action", required=True)
+    for name, text in (
+        ("add", "let somebody in"),
+        ("passwd", "change a password"),
+        ("remove", "let somebody in no more"),
+        ("list", "print the users"),
+    ):
+        verb = verbs.add_parser(name, parents=[common], help=text)
+        if name != "list":
+            verb.add_argument("name", metavar="NAME")
+        if name in ("add", "passwd"):
+            _add_password(verb)
+
+
+def _add_password(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--password-stdin",
+        action="store_true",
+        help="read the password from the first line of standard input, and do not ask",
+    )
+    parser.add_argument(
+        "--cost",
+        type=int,
+        choices=range(4, htpasswd.MAX_COST + 1),
+        metavar="N",
+        default=htpasswd.DEFAULT_COST,
+        help=f"bcrypt's cost, 4 to {htpasswd.MAX_COST} (default: %(default)s)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

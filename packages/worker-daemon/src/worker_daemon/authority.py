@@ -1,0 +1,149 @@
+"""A certificate authority of one's own: the CA, and server certificates that it signs."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from worker_daemon import errors
+
+_CA_YEARS = 20
+_SERVER_YEARS = 5
+_DAY = datetime.timedelta(days=1)
+
+# The usages of RFC 5280, 4.2.1.3; all that are not named are off.
+_NO_USAGE = dict.fromkeys(
+    (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
+
+
+class Authority:
+    """A CA's certificate and key, in PEM as `certificate` and `key`."""
+
+    def __init__(self, certificate: bytes, key: bytes) -> None:
+        """Take what `create` made, or what was read from files."""
+        self.certificate = certificate
+        self.key = key
+
+    @classmethod
+    def create(cls, name: str) -> Authority:
+        """Make a CA for the server called `name`."""
+        private = ec.generate_private_key(ec.SECP256R1())
+        subject = _name(f"worker CA of {name}")
+        builder = (
+            _builder(subject, subject, private.public_key(), _CA_YEARS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
+            )
+        )
+        return cls(_pem(builder.sign(private, hashes.SHA256())), _key_pem(private))
+
+    @classmethod
+    def read(cls, certificate: Path, key: Path) -> Authority:
+        """Read a CA; raises CertificateError when it is not there."""
+        try:
+            return cls(certificate.read_bytes(), key.read_bytes())
+        except OSError as error:
+            raise errors.CertificateError(
+                f"cannot read the CA: {error.filename}: {error.strerror}"
+            ) from None
+
+    def issue(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+        """Return certificate and new key, both in PEM, for a server reached by `names`."""
+        ca = x509.load_pem_x509_certificate(self.certificate)
+        private = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            _builder(_name(names[0]), ca.subject, private.public_key(), _SERVER_YEARS)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([_alternative(name) for name in names]),
+                critical=False,
+            )
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
+            )
+            .add_extension(_issuer_key(ca), critical=False)
+        )
+        return _pem(builder.sign(self._private(), hashes.SHA256())), _key_pem(private)
+
+    def _private(self) -> ec.EllipticCurvePrivateKey:
+        private = serialization.load_pem_private_key(self.key, None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise errors.CertificateError("the CA's key is none that `workerd init` has made")
+        return private
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, years: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY)  # a workstation's clock may be behind
+        .not_valid_after(now + 365 * years * _DAY)
+    )
+
+
+def _name(text: str) -> x509.Name:
+    # A common name has at most 64 characters (RFC 5280, A.1). Clients do not look at it.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+
+
+def _usage(*wanted: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{**_NO_USAGE, **dict.fromkeys(wanted, True)})
+
+
+def _issuer_key(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name.encode("idna").decode("ascii"))
+    except UnicodeError:
+        raise errors.CertificateError(
+            f"{name!r} is neither a host name nor an IP address"
+        ) from None
+
+
+def _pem(made: x509.Certificate) -> bytes:
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(private: ec.EllipticCurvePrivateKey) -> bytes:
+    return private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

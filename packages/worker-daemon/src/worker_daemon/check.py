@@ -1,0 +1,83 @@
+"""`workerd check`: everything that is wrong with the settings, at once.
+
+The same faults stop `workerd` before it starts anything.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Iterable
+
+from worker_daemon import certificate, config, errors, htpasswd, listen, tls
+
+_SOON = datetime.timedelta(days=30)
+
+
+def faults(settings: config.Config) -> list[str]:
+    """Return what makes it impossible to serve with `settings`, each fault a sentence."""
+    found: list[str] = []
+    for step in (_certificate, _address, _users, _state_dir):
+        try:
+            found += step(settings)
+        except errors.DaemonError as error:
+            found += str(error).splitlines()
+    return found
+
+
+def warnings(settings: config.Config) -> list[str]:
+    """Return what works, but hardly as it was meant; expects that there are no faults."""
+    found = []
+    now = datetime.datetime.now(datetime.UTC)
+    first, last = certificate.validity(certificate.load(settings.cert)[0])
+    if first > now:
+        found.append(
+            f"{settings.cert} is valid from {first:%Y-%m-%d %H:%M} UTC only; is the clock right?"
+        )
+    if last - now < _SOON:
+        found.append(f"{settings.cert} expires on {last:%Y-%m-%d}")
+    strangers = settings.admins - set(htpasswd.load(settings.users)[0])
+    if strangers:
+        found.append(f"admins who are no users: {', '.join(sorted(strangers))}")
+    return found
+
+
+def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:
+    """Return the fault of serving a published key on `addresses`, unless all are loopback."""
+    exposed = [a for a in addresses if not ipaddress.ip_address(a.split("%")[0]).is_loopback]
+    if not exposed or not settings.cert.exists() or not certificate.is_published(settings.cert):
+        return []
+    where = ", ".join(exposed)
+    cure = "`workerd init` makes one that only this machine has"
+    return [
+        f"cannot serve {settings.cert} on {where}: everybody has its key, for development; {cure}"
+    ]
+
+
+def _certificate(settings: config.Config) -> list[str]:
+    tls.context(settings)
+    _, last = certificate.validity(certificate.load(settings.cert)[0])
+    if last > datetime.datetime.now(datetime.UTC):
+        return []
+    return [f"{settings.cert} expired on {last:%Y-%m-%d}; no client would accept it"]
+
+
+def _address(settings: config.Config) -> list[str]:
+    return exposure(settings, listen.resolve(settings.listen))
+
+
+def _users(settings: config.Config) -> list[str]:
+    htpasswd.load(settings.users)
+    return []
+
+
+def _state_dir(settings: config.Config) -> list[str]:
+    """The directory is made by the engine; here it only must be possible."""
+    path = settings.state_dir
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if not nearest.is_dir():
+        return [f"cannot keep jobs in {path}: {nearest} is not a directory"]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [f"cannot keep jobs in {path}: {nearest} is not writable for this user"]
+    return []

@@ -1,0 +1,166 @@
+"""`workerd init`: settings, a CA, a server certificate and the first user, for a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import getpass
+import grp
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker_daemon import authority, config, errors, places, units, user
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+# Paths in the settings start at their own directory.
+_RELATIVE = {
+    "cert": "server.pem",
+    "key": "server.key",
+    "users": "users",
+    "client_ca": "clients.pem",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to make, and where."""
+
+    directory: Path
+    names: Sequence[str]  # the first is the one that clients are told
+    listen: units.Address
+    user: str
+    group: int | None  # may read key and users
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the files."""
+        return self.directory / name
+
+
+def plan(
+    directory: Path, names: Sequence[str], listen: str, first_user: str | None, group: str | None
+) -> Plan:
+    """Fill in what was left out; raises DaemonError when something cannot be."""
+    try:
+        address = units.address(listen)
+    except ValueError as error:
+        raise errors.ListenError(f"--listen {error}") from None
+    names = list(names) or [_host_name()]
+    return Plan(
+        directory.absolute(),
+        list(dict.fromkeys([*names, *_LOCAL])),
+        address,
+        first_user or os.environ.get("SUDO_USER") or getpass.getuser(),
+        _group(group) if group else None,
+    )
+
+
+def _host_name() -> str:
+    name = socket.getfqdn()
+    return socket.gethostname() if name in _LOCAL else name
+
+
+def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
+    """Make everything, unless something of it is there already; then say what comes next.
+
+    The password is asked for first, so that a slip leaves nothing behind.
+    """
+    _refuse_to_overwrite(wanted)
+    user.check_name(wanted.user)
+    password = user.ask(wanted.user, from_stdin=from_stdin)
+    ca = authority.Authority.create(wanted.names[0])
+    wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _write(wanted, "ca.pem", ca.certificate, 0o644)
+    _write(wanted, "ca.key", ca.key, 0o600)
+    _issue(wanted, ca)
+    _write(wanted, "users", b"", 0o640, shared=True)
+    user.put(wanted.path("users"), wanted.user, password, cost)
+    _write(wanted, "workerd.toml", _settings(wanted).encode(), 0o644)
+    sys.stdout.write(_next_steps(wanted))
+
+
+def renew(wanted: Plan) -> None:
+    """Make a new key and certificate from the CA that is there; clients go on trusting it."""
+    _issue(wanted, authority.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key")))
+    sys.stderr.write("made a new key and certificate; SIGHUP makes a running workerd use them\n")
+
+
+def _refuse_to_overwrite(wanted: Plan) -> None:
+    files = ("ca.pem", "ca.key", "server.pem", "server.key", "users", "workerd.toml")
+    there = [name for name in files if wanted.path(name).exists()]
+    if there:
+        raise errors.DaemonError(
+            f"{wanted.directory} has {', '.join(there)} already, and nothing is overwritten;"
+            " `workerd init --renew NAME …` makes only the server's key and certificate anew"
+        )
+
+
+def _issue(wanted: Plan, ca: authority.Authority) -> None:
+    certificate, key = ca.issue(wanted.names)
+    # The key first: should the second write fail, the old pair no longer fits, and says so.
+    _write(wanted, "server.key", key, 0o640, shared=True)
+    _write(wanted, "server.pem", certificate, 0o644)
+
+
+def _write(wanted: Plan, name: str, content: bytes, mode: int, *, shared: bool = False) -> None:
+    """Write a file that is whole or not there; what is `shared` is so with the group only."""
+    path = wanted.path(name)
+    if shared and wanted.group is None:
+        mode &= ~0o077
+    temporary = path.with_name(f".{name}.{os.getpid()}")
+    with contextlib.ExitStack() as stack:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(temporary, flags, 0o600)
+        stack.callback(temporary.unlink, missing_ok=True)
+        with open(descriptor, "wb") as file:
+            if shared and wanted.group is not None:
+                os.fchown(descriptor, -1, wanted.group)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+
+
+def _group(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise errors.DaemonError(f"there is no group {name!r}") from None
+
+
+def _settings(wanted: Plan) -> str:
+    """Return a configuration: what was asked for, and all else as comments with its default."""
+    lines = ["# Settings of workerd. A line without # in front is in force.", ""]
+    defaults = config.Config()
+    for name, setting in config.settings().items():
+        chosen = name == "listen"
+        value = wanted.listen if chosen else _RELATIVE.get(name, getattr(defaults, name))
+        lines += [f"# {setting.doc}", f"{'' if chosen else '# '}{name} = {_toml(value)}", ""]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, frozenset):
+        return "[]"
+    if isinstance(value, int | float):
+        return str(int(value)) if value == int(value) else str(value)
+    return f'"{value}"'
+
+
+def _next_steps(wanted: Plan) -> str:
+    name = wanted.names[0]
+    url = f"https://{units.Address(name, wanted.listen.port)}"
+    file = wanted.path("workerd.toml")
+    command = "workerd" if file == places.config_file() else f"workerd --config {file}"
+    return (
+        f"Made settings, a CA, a certificate for {', '.join(wanted.names)} and the user"
+        f" {wanted.user} in {wanted.directory}.\n"
+        f"On this machine:  {command}\n"
+        "On a workstation:\n"
+        "  pip install worker-cli\n"
+        f"  scp {name}:{wanted.path('ca.pem')} worker-ca.pem\n"
+        f"  worker login {url} --cacert worker-ca.pem\n"
+    )

@@ -1,0 +1,152 @@
+"""`workerd`: serve until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from worker_daemon import check, config, errors, listen, logs, systemd, tls, units, users
+
+_log = logging.getLogger(__name__)
+
+_CLOSING = 1.5  # seconds for everything that comes after the requests
+_RELOADED = {"cert", "key", "client_ca", "tls_min_version", "users", "log_level"}
+
+
+def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
+    """Serve in the foreground; `load` reads the settings again for SIGHUP.
+
+    Returns the exit code once SIGTERM or SIGINT has ended it; jobs go on. Raises ConfigError with
+    everything that is wrong before anything is started.
+    """
+    if faults := check.faults(settings):
+        raise errors.ConfigError(faults)
+    logs.set_up(settings.log_level, settings.log_format)
+    for warning in check.warnings(settings):
+        _log.warning("%s", warning)
+    with contextlib.ExitStack() as stack:
+        sockets = _sockets(settings)
+        engine = stack.enter_context(_engine(settings))
+        daemon = _Daemon(settings, load, engine, sockets)
+        daemon.run()
+    faulthandler.cancel_dump_traceback_later()
+    return 0
+
+
+def _sockets(settings: config.Config) -> list[socket.socket]:
+    sockets = systemd.sockets() or listen.open_sockets(settings.listen)
+    # Sockets from systemd may be anywhere, whatever the settings say.
+    if faults := check.exposure(settings, listen.addresses(sockets)):
+        raise errors.ConfigError(faults)
+    return sockets
+
+
+def _engine(settings: config.Config) -> Any:
+    import worker_core
+
+    limits = worker_core.EngineSettings(
+        max_running=settings.max_running,
+        max_queued=settings.max_queued,
+        output_limit=settings.output_limit,
+        keep_age=settings.keep_age,
+    )
+    try:
+        return worker_core.Engine(settings.state_dir, settings=limits)
+    except worker_core.WorkerError as error:
+        raise errors.DaemonError(str(error)) from None
+
+
+def _watchdog() -> Callable[[float], None]:
+    """Return what the main loop calls again and again to show systemd that it is alive."""
+    interval = systemd.watchdog_interval()
+    due = 0.0
+
+    def beat(now: float) -> None:
+        nonlocal due
+        if interval is not None and now >= due:
+            due = now + interval
+            systemd.notify("WATCHDOG=1")
+
+    return beat
+
+
+class _Daemon:
+    """The running daemon and what signals do to it."""
+
+    def __init__(
+        self,
+        settings: config.Config,
+        load: Callable[[], config.Config],
+        engine: Any,
+        sockets: list[socket.socket],
+    ) -> None:
+        from worker_daemon import app, server
+
+        self._settings = settings
+        self._load = load
+        self._ending = False
+        self._users = users.Users(settings.users)
+        self._tls = tls.Tls(settings)
+        draining = threading.Event()
+        application = app.create_app(engine, self._users, settings, draining=draining)
+        # After the engine, whose supervisor must not inherit the room that this makes for files.
+        self._server = server.Server(
+            application, settings, self._tls, sockets, draining=draining, on_tick=_watchdog()
+        )
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, lambda *_: self._server.call(self._reload))
+        systemd.notify("READY=1", f"STATUS=listening on {self._url()}")
+        sys.stderr.write(f"listening on {self._url()}\n")
+        sys.stderr.flush()
+        self._server.run()
+
+    def _url(self) -> str:
+        return f"https://{units.Address(self._settings.listen.host, self._server.port)}"
+
+    def _end(self, number: int, _frame: object) -> None:
+        """Drain at the first signal, exit at once at the second. Runs as a signal handler."""
+        if self._ending:
+            os._exit(128 + number)
+        self._ending = True
+        # Whatever hangs, the promised time holds; the traceback shows what it was.
+        faulthandler.dump_traceback_later(self._settings.drain_timeout + _CLOSING, exit=True)
+        systemd.notify("STOPPING=1")
+        self._server.drain()
+
+    def _reload(self) -> None:
+        """Take over what can change while serving; on any fault everything stays as it is."""
+        systemd.notify_reloading()
+        try:
+            settings = self._load()
+            if faults := check.faults(dataclasses.replace(settings, listen=self._settings.listen)):
+                raise errors.ConfigError(faults)
+            self._tls.reload(settings)
+            self._users.reload(settings.users)
+        except errors.DaemonError as error:
+            for fault in str(error).splitlines():
+                _log.error("not reloaded: %s", fault)
+        else:
+            self._say_what_needs_a_restart(settings)
+            self._settings = settings
+            logs.set_level(settings.log_level)
+            _log.info("reloaded certificate, users and log level")
+        systemd.notify("READY=1")
+
+    def _say_what_needs_a_restart(self, settings: config.Config) -> None:
+        before, after = dataclasses.asdict(self._settings), dataclasses.asdict(settings)
+        for name in config.settings():
+            if name not in _RELOADED and before[name] != after[name]:
+                _log.warning("%s has changed; only a restart makes it work", name)

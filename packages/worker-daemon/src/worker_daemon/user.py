@@ -1,0 +1,80 @@
+"""`workerd user`: who may use the daemon. A running daemon notices each change at once."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Container
+from pathlib import Path
+
+from worker_daemon import errors, htpasswd
+
+
+def add(
+    path: Path, name: str, *, from_stdin: bool = False, cost: int = htpasswd.DEFAULT_COST
+) -> None:
+    """Add the user `name` to the file at `path`, which is made if it is not there."""
+    check_name(name)
+    if path.exists() and name in htpasswd.load(path)[0]:
+        raise errors.UsersError(
+            f"{name} is there already; `workerd user passwd` changes the password"
+        )
+    put(path, name, ask(name, from_stdin=from_stdin), cost)
+    _say(f"added {name} to {path}")
+
+
+def passwd(
+    path: Path, name: str, *, from_stdin: bool = False, cost: int = htpasswd.DEFAULT_COST
+) -> None:
+    """Change the password of the user `name`."""
+    _check_known(htpasswd.load(path)[0], name)
+    put(path, name, ask(name, from_stdin=from_stdin), cost)
+    _say(f"changed the password of {name}")
+
+
+def put(path: Path, name: str, password: bytes, cost: int) -> None:
+    """Write a user's password into the file at `path`, whether the user is in it or not."""
+    hashed = htpasswd.hash_password(password, cost)
+    with htpasswd.editing(path) as users:
+        users[name] = hashed
+
+
+def remove(path: Path, name: str) -> None:
+    """Remove the user `name`; jobs of that user stay."""
+    with htpasswd.editing(path) as users:
+        _check_known(users, name)
+        del users[name]
+    _say(f"removed {name}; jobs that {name} has started go on")
+
+
+def list_(path: Path) -> None:
+    """Print the users, one a line."""
+    for name in sorted(htpasswd.load(path)[0]):
+        sys.stdout.write(f"{name}\n")
+
+
+def check_name(name: str) -> None:
+    """Raise UsersError when nobody can be called `name`."""
+    if fault := htpasswd.name_fault(name):
+        raise errors.UsersError(f"{name!r} {fault}")
+
+
+def _check_known(users: Container[str], name: str) -> None:
+    if name not in users:
+        raise errors.UsersError(f"there is no user {name!r}; `workerd user list` shows them")
+
+
+def ask(name: str, *, from_stdin: bool) -> bytes:
+    """Return a password for `name`, from the first line of stdin or asked for twice."""
+    if from_stdin:
+        return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    if not sys.stdin.isatty():
+        raise errors.UsersError("there is no terminal to ask for a password; use --password-stdin")
+    first = getpass.getpass(f"Password for {name}: ")
+    if getpass.getpass("The same again: ") != first:
+        raise errors.UsersError("the two passwords differ; nothing was changed")
+    return first.encode("utf-8", "surrogateescape")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")

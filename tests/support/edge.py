@@ -1,0 +1,72 @@
+"""workerd's server in this process, around any WSGI application: for tests of the edge itself."""
+
+import contextlib
+import dataclasses
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from worker_daemon import config, listen, server, tls, units
+
+CERTS = Path(__file__).resolve().parents[2] / "certs"
+
+
+def settings(**changes: Any) -> config.Config:
+    """Return settings for loopback with the development certificate."""
+    base = config.Config(
+        listen=units.Address("127.0.0.1", 0),
+        cert=CERTS / "server.pem",
+        key=CERTS / "server.key",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+class Edge:
+    """A running server; `port` is where, `server` the object."""
+
+    def __init__(self, app: Callable[..., Any], chosen: config.Config) -> None:
+        self.settings = chosen
+        self.tls = tls.Tls(chosen)
+        sockets = listen.open_sockets(chosen.listen)
+        self.server = server.Server(app, chosen, self.tls, sockets)
+        self.port = self.server.port
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Drain, and wait for the end."""
+        self.server.drain()
+        self.thread.join(15)
+        assert not self.thread.is_alive(), "the server did not end"
+
+    def plain(self) -> socket.socket:
+        """Return a TCP connection, with a deadline on everything."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def connect(self, **kwargs: Any) -> ssl.SSLSocket:
+        """Return a TLS connection whose certificate is checked."""
+        context = ssl.create_default_context(cafile=CERTS / "ca.pem")
+        for name, value in kwargs.items():
+            setattr(context, name, value)
+        return context.wrap_socket(self.plain(), server_hostname="localhost")
+
+
+@contextlib.contextmanager
+def serving(app: Callable[..., Any], **changes: Any) -> Iterator[Edge]:
+    """Serve `app` until the block ends."""
+    edge = Edge(app, settings(**changes))
+    try:
+        yield edge
+    finally:
+        edge.stop()
+
+
+def reply(connection: socket.socket) -> bytes:
+    """Read until the other side has said all."""
+    data = bytearray()
+    while piece := connection.recv(1 << 16):
+        data += piece
+    return bytes(data)
