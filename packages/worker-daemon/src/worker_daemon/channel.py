@@ -230,7 +230,7 @@ class TlsChannel(channel.HTTPChannel):
         """Whether nothing would be lost by closing now."""
         if self._phase is Phase.OPEN:
             return not (self.requests or self.request or self.total_outbufs_len)
-        return True
+        return self._phase is not Phase.PARTING
 
     def handle_close(self) -> None:
         """Close: with a farewell when the connection is in order, at once when it is not."""
@@ -280,6 +280,9 @@ class TlsChannel(channel.HTTPChannel):
         """Close now, whatever is unfinished."""
         self._drop_output()
         with self._tls:  # no task thread may be writing to a descriptor that is given away
+            if self._phase is Phase.OPEN:
+                with contextlib.suppress(OSError):
+                    self._say_goodbye()
             self._phase = Phase.GONE
             self.close()
 

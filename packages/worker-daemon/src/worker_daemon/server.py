@@ -173,7 +173,9 @@ class Server:
 
     def _look_at_the_clock(self, now: float) -> None:
         for connection in self._channels():
-            if connection.expired(now) or (self.draining.is_set() and connection.idle):
+            if self.draining.is_set() and connection.idle:
+                connection.abandon()
+            elif connection.expired(now):
                 connection.handle_close()
 
     def _channels(self) -> list[channel.TlsChannel]:
