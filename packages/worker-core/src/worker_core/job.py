@@ -61,6 +61,8 @@ class Job:
     usage: Usage | None = None
     kill_by: str | None = None
     kill_reason: str | None = None
+    version: int = 0
+    """Grows with every change of any job in the store; what `Engine.events` resumes from."""
 
     def after(self, change: Change) -> Job:
         """Return the record after a change; raise IllegalTransition where the table has none."""
@@ -104,9 +106,9 @@ class Job:
         if self.state is State.COMPLETED:
             return "completed with exit code 0"
         if self.reason and self.state.final:
-            started = self.state.value.replace("_", " ")
-            return self.reason if self.reason.startswith(started) else f"{started}: {self.reason}"
-        return self.state.value
+            ended = self.state.name.lower().replace("_", " ")
+            return self.reason if self.reason.startswith(ended) else f"{ended}: {self.reason}"
+        return str(self.state.value)
 
     def status_view(self) -> dict[str, Any]:
         """Return the fields of `GET /jobs/{id}/status`, ready for JSON."""

@@ -15,6 +15,7 @@ Every file but the first three appears in one step (`atomic.replace`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -79,6 +80,14 @@ class JobDir:
         """Return the path of a file in it."""
         return f"{self.path}/{name}"
 
+    def disk_bytes(self) -> int:
+        """Return what the spool files take on the disk; a hole takes nothing."""
+        total = 0
+        for name in STREAMS.values():
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(self.file(name)).st_blocks * 512
+        return total
+
     def stream(self, stream: str) -> str:
         """Return the path of the spool file of "stdout" or "stderr"."""
         return self.file(STREAMS[stream])
@@ -87,6 +96,9 @@ class JobDir:
         """Claim the job for starting; False if it was claimed before."""
         try:
             atomic.create(self.file("spec.json"), _encode(spec))
+        except FileNotFoundError:
+            make_private_dir(self.path)
+            return self.claim(spec)
         except FileExistsError:
             return False
         return True

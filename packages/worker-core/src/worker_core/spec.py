@@ -120,7 +120,7 @@ class JobSpec:
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
         spec = object.__new__(cls)
-        defaults = {"args": (), "env": {}, "labels": {}}
+        defaults: dict[str, Any] = {"args": (), "env": {}, "labels": {}}
         for each in fields(cls):
             given = value.get(each.name, defaults.get(each.name, each.default))
             object.__setattr__(spec, each.name, given)

@@ -14,7 +14,7 @@ and the supervisor sends
 
     {"event": "started", "id", "pid", "at"}
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
-    {"event": "known", "token", "jobs"}        id -> {"running": pid.json} | {"exit": exit.json} | {}
+    {"event": "known", "token", "jobs"}        id -> {"running": as pid.json}, {"exit": …} or {}
 """
 
 from __future__ import annotations

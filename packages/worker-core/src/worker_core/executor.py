@@ -1,0 +1,74 @@
+"""What an engine needs of whatever runs its jobs: the Executor protocol, and the registry.
+
+An executor promises at-most-once: a job id is started once, however often `start` is asked for.
+It reports through a `Listener`, from a thread of its own, in the order in which things happened.
+Other distributions add executors as entry points in the group `worker_core.executors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from typing import Any, Protocol
+
+from worker_core.jobdir import Exit
+
+
+class Listener(Protocol):
+    """Who hears what becomes of jobs."""
+
+    def started(self, job_id: str, pid: int, at: float) -> None:
+        """The job's process runs since `at` (Unix seconds)."""
+
+    def exited(self, job_id: str, end: Exit) -> None:
+        """The job has ended; its end is recorded in its directory."""
+
+    def known(self, jobs: dict[str, dict[str, Any]]) -> None:
+        """The answer to `query`: id to `{"running": …}`, `{"exit": …}`, or {} for never started."""
+
+    def connected(self) -> None:
+        """The executor is there (again); what was asked of it before may not have reached it."""
+
+
+class Executor(Protocol):
+    """Starts, signals and ends jobs. No call waits for what it asks for."""
+
+    def connect(self, listener: Listener) -> None:
+        """Be ready for requests; raise ExecutorUnavailable if that cannot be."""
+
+    def start(self, job_id: str, spec: dict[str, Any]) -> None:
+        """Have a job started; `started` or `exited` follows."""
+
+    def kill(
+        self,
+        job_id: str,
+        *,
+        reason: str | None,
+        signal: int | None,
+        grace: float | None,
+        now: bool,
+    ) -> None:
+        """Have a job ended: the signal, after the grace SIGKILL; `exited` follows."""
+
+    def signal(self, job_id: str, signum: int) -> None:
+        """Have a signal sent to a job's tree."""
+
+    def query(self, job_ids: Iterable[str]) -> None:
+        """Ask what became of jobs; `known` follows, in order with everything else."""
+
+    def fault(self) -> str | None:
+        """Return why it cannot be reached, None if it can."""
+
+    def close(self, *, end_jobs: bool) -> None:
+        """Let go of the executor; with `end_jobs`, end all jobs and wait for that."""
+
+
+def find(name: str) -> Callable[..., Executor]:
+    """Return the factory of the executor with this name; raise LookupError naming the known."""
+    known = metadata.entry_points(group="worker_core.executors")
+    try:
+        factory: Callable[..., Executor] = known[name].load()
+    except KeyError:
+        names = ", ".join(sorted(known.names)) or "none"
+        raise LookupError(f"no executor named {name!r}; installed are: {names}") from None
+    return factory

@@ -1,0 +1,1 @@
+"""The executors that come with worker_core."""

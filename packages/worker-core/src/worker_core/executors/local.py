@@ -1,0 +1,238 @@
+"""The supervisor's client: jobs on this machine, that outlive the engine.
+
+Finds the supervisor of a state directory or starts one, reconnects when it ends, and upgrades one
+of an older protocol in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from worker_core import jobdir, wire
+from worker_core.errors import ExecutorUnavailable
+from worker_core.executor import Listener
+from worker_core.jobdir import Exit
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 15.0  # for a supervisor to be there
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0  # seconds between two tries
+_CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
+
+
+class LocalExecutor:
+    """Runs jobs through the supervisor of `state_dir`."""
+
+    def __init__(self, state_dir: str, *, ephemeral: bool = False) -> None:
+        """With `ephemeral`, a new supervisor ends its jobs when this connection ends."""
+        self._state_dir = state_dir
+        self._ephemeral = ephemeral
+        self._lock = threading.Lock()  # one frame at a time goes out
+        self._peer: socket.socket | None = None
+        self._fault: str | None = "not connected yet"
+        self._closing = threading.Event()
+        self._tokens = itertools.count()
+        self._reader: threading.Thread | None = None
+
+    def connect(self, listener: Listener) -> None:
+        """Connect, starting a supervisor if there is none."""
+        decoder = self._open()
+        self._reader = threading.Thread(
+            target=self._read, args=(listener, decoder), name="worker-executor", daemon=True
+        )
+        self._reader.start()
+
+    def start(self, job_id: str, spec: dict[str, Any]) -> None:
+        """Have a job started."""
+        self._send({"op": "start", "id": job_id, "spec": spec})
+
+    def kill(
+        self,
+        job_id: str,
+        *,
+        reason: str | None,
+        signal: int | None,
+        grace: float | None,
+        now: bool,
+    ) -> None:
+        """Have a job ended."""
+        message = {"op": "kill", "id": job_id, "reason": reason, "now": now}
+        self._send(message | {"signal": signal, "grace": grace})
+
+    def signal(self, job_id: str, signum: int) -> None:
+        """Have a signal sent to a job's tree."""
+        self._send({"op": "signal", "id": job_id, "signal": signum})
+
+    def query(self, job_ids: Iterable[str]) -> None:
+        """Ask what became of jobs."""
+        self._send({"op": "query", "ids": list(job_ids), "token": next(self._tokens)})
+
+    def fault(self) -> str | None:
+        """Return why the supervisor cannot be reached, None if it can."""
+        return self._fault
+
+    def close(self, *, end_jobs: bool) -> None:
+        """Disconnect; with `end_jobs`, have the supervisor end everything first."""
+        self._closing.set()
+        if end_jobs:
+            self._send({"op": "shutdown"})
+            if self._reader is not None:
+                self._reader.join(_CLOSE_SECONDS)
+        with self._lock:
+            if self._peer is not None:
+                with contextlib.suppress(OSError):
+                    self._peer.shutdown(socket.SHUT_RDWR)
+        if self._reader is not None:
+            self._reader.join(_CLOSE_SECONDS)
+        if self._peer is not None:
+            self._peer.close()
+
+    def _send(self, message: wire.Message) -> None:
+        """Send, or drop it: what a supervisor did not get is found out when it is back."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._peer is not None:
+                self._peer.sendall(wire.encode(message))
+
+    # -- the reader's thread, but for the first _open ----------------------------------------------
+
+    def _read(self, listener: Listener, decoder: wire.Decoder) -> None:
+        listener.connected()
+        while not self._closing.is_set():
+            if self._receive(listener, decoder) or self._closing.is_set():
+                continue
+            log.warning("the supervisor has gone; looking for it or starting another")
+            pause = _FIRST_PAUSE
+            while not self._closing.wait(pause):
+                try:
+                    decoder = self._open()
+                except ExecutorUnavailable as error:
+                    log.error("%s", error)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+                else:
+                    listener.connected()
+                    break
+        while self._receive(listener, decoder):  # what it still says while it ends its jobs
+            pass
+
+    def _receive(self, listener: Listener, decoder: wire.Decoder) -> bool:
+        """Pass on what comes; False at the end of the connection."""
+        peer = self._peer
+        try:
+            data = peer.recv(1 << 18) if peer is not None else b""
+            for message in decoder.feed(data):
+                _pass_on(listener, message)
+        except (OSError, wire.ProtocolError) as error:
+            log.warning("the connection to the supervisor failed: %s", error)
+            data = b""
+        if not data:
+            self._fault = "the supervisor has gone"
+        return bool(data)
+
+    def _open(self) -> wire.Decoder:
+        """Connect to a supervisor of this protocol; return the decoder of what it sends."""
+        deadline = time.monotonic() + _START_SECONDS
+        pause = _FIRST_PAUSE
+        problem = "it did not answer"
+        while time.monotonic() < deadline:
+            try:
+                peer, decoder = self._greet()
+            except (OSError, wire.ProtocolError) as error:
+                problem = str(error)
+                self._spawn()
+            else:
+                with self._lock:
+                    if self._peer is not None:
+                        self._peer.close()
+                    self._peer = peer
+                    self._fault = None
+                return decoder
+            time.sleep(pause)  # it listens already when _spawn returns; else another one starts
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        self._fault = f"cannot reach the supervisor of {self._state_dir}: {problem}"
+        raise ExecutorUnavailable(self._fault)
+
+    def _greet(self) -> tuple[socket.socket, wire.Decoder]:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            peer.settimeout(_START_SECONDS)
+            _connect(peer, self._state_dir)
+            decoder = wire.Decoder()
+            peer.sendall(wire.encode(wire.hello(pid=os.getpid())))
+            first: list[wire.Message] = []
+            while not first:
+                data = peer.recv(4096)
+                if not data:
+                    raise ConnectionResetError("it closed the connection")
+                first = decoder.feed(data)
+            self._agree(first[0], peer)
+            peer.settimeout(None)
+        except BaseException:
+            peer.close()
+            raise
+        return peer, decoder
+
+    def _agree(self, hello: wire.Message, peer: socket.socket) -> None:
+        theirs = hello.get("protocol")
+        if hello.get("hello") != "worker" or not isinstance(theirs, int):
+            raise wire.ProtocolError("it is no supervisor")
+        if theirs > wire.PROTOCOL:
+            raise wire.ProtocolError(
+                f"it speaks protocol {theirs} and this release {wire.PROTOCOL}; "
+                "install the later release again"
+            )
+        if theirs < wire.PROTOCOL:
+            log.info("upgrading a supervisor of protocol %d", theirs)
+            peer.sendall(wire.encode({"op": "upgrade"}))
+            raise wire.ProtocolError("it is being upgraded")
+
+    def _spawn(self) -> None:
+        """Start a supervisor; returns once it listens, or at once if there is another."""
+        argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self._state_dir]
+        argv += ["--ephemeral"] if self._ephemeral else []
+        with open(os.path.join(self._state_dir, jobdir.LOG), "ab", opener=_private) as output:
+            subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=_START_SECONDS,
+                check=False,
+            )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _connect(peer: socket.socket, state_dir: str) -> None:
+    """Connect through a directory descriptor: a socket's path is at most 107 bytes."""
+    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        peer.connect(f"/proc/self/fd/{directory}/{jobdir.SOCKET}")
+    finally:
+        os.close(directory)
+
+
+def _pass_on(listener: Listener, message: wire.Message) -> None:
+    try:
+        match message:
+            case {"event": "started", "id": job_id, "pid": pid, "at": at}:
+                listener.started(job_id, pid, at)
+            case {"event": "exited", "id": job_id, "exit": end}:
+                listener.exited(job_id, Exit(**end))
+            case {"event": "known", "jobs": jobs}:
+                listener.known(jobs)
+            case _:
+                log.warning("unknown event: %s", message.get("event"))
+    except Exception:
+        log.exception("cannot handle %s", message.get("event"))

@@ -1,0 +1,58 @@
+"""Telling those who wait that a job has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker_core.job import Job
+
+
+class News:
+    """One listener; it is told that there is news, and reads it from the store."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def tell(self) -> None:
+        """Let `wait` return."""
+        self._event.set()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for news that came after the last call; False if the time is up before."""
+        if timeout is not None and timeout <= 0:
+            return False
+        came = self._event.wait(timeout)
+        self._event.clear()
+        return came
+
+
+class Hub:
+    """Listeners by job id; those under None hear of every job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[str | None, set[News]] = {}
+
+    @contextmanager
+    def listening(self, job_id: str | None) -> Iterator[News]:
+        """Listen in this block. Read the state after it begins: then nothing is missed."""
+        news = News()
+        with self._lock:
+            self._listeners.setdefault(job_id, set()).add(news)
+        try:
+            yield news
+        finally:
+            with self._lock:
+                listeners = self._listeners[job_id]
+                listeners.discard(news)
+                if not listeners:
+                    del self._listeners[job_id]
+
+    def publish(self, job: Job) -> None:
+        """Tell everybody who listens to this job."""
+        with self._lock:
+            told = [*self._listeners.get(job.id, ()), *self._listeners.get(None, ())]
+        for news in told:
+            news.tell()

@@ -1,0 +1,198 @@
+"""Between rows and records: every SQL statement that touches a job, and nothing that waits.
+
+The functions take a connection and run inside whatever transaction it has; `store` decides when.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from typing import Any
+
+from worker_core.errors import InvalidRequest, JobNotFound
+from worker_core.job import Change, Job, Usage
+from worker_core.spec import JobSpec
+from worker_core.state import State
+
+_SQL = resources.files("worker_core") / "sql"
+
+
+def _queries() -> dict[str, str]:
+    parts = re.split(r"^-- name: (\w+)\n", (_SQL / "queries.sql").read_text("utf-8"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+QUERIES = _queries()
+MIGRATIONS = tuple(
+    file.read_text("utf-8")
+    for file in sorted(_SQL.iterdir(), key=lambda each: each.name)
+    if re.match(r"\d{4}_", file.name)
+)
+"""Version N of the schema is reached by the first N of these; none is ever changed."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs to list; empty means all."""
+
+    owner: str | None = None
+    states: Collection[State] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
+    id_prefix: str | None = None
+    since: float | None = None
+
+
+def insert(
+    db: sqlite3.Connection, job: Job, spec_hash: str, idempotency_key: str | None, version: int
+) -> Job:
+    """Add a job."""
+    values = {
+        "id": job.id,
+        "version": version,
+        "owner": job.owner,
+        "state": job.state.value,
+        "name": None if job.spec.name is None else printable(job.spec.name),
+        # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
+        "spec": json.dumps(job.spec.to_dict(), separators=(",", ":")),
+        "idempotency_key": idempotency_key,
+        "spec_hash": spec_hash,
+        "created_at": job.created_at,
+    }
+    db.execute(QUERIES["insert"], values)
+    return job
+
+
+def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | None:
+    """Return the owner's job with this idempotency key, and the hash of its spec."""
+    row = db.execute(QUERIES["by_key"], {"owner": owner, "idempotency_key": key}).fetchone()
+    return None if row is None else (_job(row), row["spec_hash"])
+
+
+def get(db: sqlite3.Connection, job_id: str) -> Job:
+    """Return a job; raise JobNotFound."""
+    row = db.execute(QUERIES["get"], {"id": job_id}).fetchone()
+    if row is None:
+        raise JobNotFound(job_id)
+    return _job(row)
+
+
+def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -> Job:
+    """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
+    job = get(db, job_id).after(changed)
+    usage = job.usage
+    values = {
+        "id": job_id,
+        "version": version,
+        "state": job.state.value,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "pid": job.pid,
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "reason": None if job.reason is None else printable(job.reason),
+        "killed_by": job.killed_by,
+        "kill_by": job.kill_by,
+        "kill_reason": None if job.kill_reason is None else printable(job.kill_reason),
+        "wall_seconds": None if usage is None else usage.wall_seconds,
+        "user_seconds": None if usage is None else usage.user_seconds,
+        "system_seconds": None if usage is None else usage.system_seconds,
+        "max_rss_bytes": None if usage is None else usage.max_rss_bytes,
+    }
+    db.execute(QUERIES["update"], values)
+    return replace(job, version=version)
+
+
+def active(db: sqlite3.Connection) -> list[Job]:
+    """Return every job that has not ended, oldest first."""
+    return [_job(row) for row in db.execute(QUERIES["active"])]
+
+
+def changed(db: sqlite3.Connection, owner: str, version: int, limit: int) -> list[Job]:
+    """Return the owner's jobs that changed after a version, in the order of their last change."""
+    values = {"owner": owner, "version": version, "limit": limit}
+    return [_job(row) for row in db.execute(QUERIES["changed"], values)]
+
+
+def page(
+    db: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Return jobs newest first, and the cursor of the next page if there is one."""
+    where, values = _where(wanted)
+    if cursor is not None:
+        where.append("seq < :cursor")
+        values["cursor"] = _cursor(cursor)
+    clause = f"WHERE {' AND '.join(where)}" if where else ""
+    values["limit"] = limit + 1
+    # Every piece of the statement is a constant of this file; what is asked for is bound.
+    statement = f"SELECT * FROM jobs {clause} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
+    rows = db.execute(statement, values).fetchall()
+    more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+    return [_job(row) for row in rows[:limit]], more
+
+
+def _cursor(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
+        raise InvalidRequest(f"{cursor!r} is no cursor; use the next_cursor of the page before")
+    return int(cursor)
+
+
+def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
+    where: list[str] = []
+    values: dict[str, Any] = {}
+    for column, value in (("owner", wanted.owner), ("name", wanted.name)):
+        if value is not None:
+            where.append(f"{column} = :{column}")
+            values[column] = printable(value)
+    if wanted.states:
+        names = {f"state{at}": each.value for at, each in enumerate(wanted.states)}
+        where.append(f"state IN ({', '.join(f':{name}' for name in names)})")
+        values |= names
+    if wanted.since is not None:
+        where.append("created_at >= :since")
+        values["since"] = wanted.since
+    if wanted.id_prefix is not None:
+        where.append("substr(id, 1, length(:id_prefix)) = :id_prefix")
+        values["id_prefix"] = printable(wanted.id_prefix)
+    for at, (key, value) in enumerate(wanted.labels.items()):
+        where.append(
+            "EXISTS (SELECT 1 FROM json_each(spec, '$.labels') AS label "  # noqa: S608  # as above
+            f"WHERE label.key = :key{at} AND label.value = :value{at})"
+        )
+        values |= {f"key{at}": printable(key), f"value{at}": printable(value)}
+    return where, values
+
+
+def printable(text: str) -> str:
+    """Return text with what stands for raw bytes replaced, as people and SQLite can take it."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _job(row: sqlite3.Row) -> Job:
+    usage = None
+    if row["wall_seconds"] is not None:
+        usage = Usage(
+            row["wall_seconds"], row["user_seconds"], row["system_seconds"], row["max_rss_bytes"]
+        )
+    return Job(
+        id=row["id"],
+        owner=row["owner"],
+        spec=JobSpec.from_stored(json.loads(row["spec"])),
+        state=State(row["state"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        pid=row["pid"],
+        exit_code=row["exit_code"],
+        signal=row["signal"],
+        reason=row["reason"],
+        killed_by=row["killed_by"],
+        usage=usage,
+        kill_by=row["kill_by"],
+        kill_reason=row["kill_reason"],
+        version=row["version"],
+    )

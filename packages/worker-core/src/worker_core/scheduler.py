@@ -1,0 +1,106 @@
+"""Which queued job may start: first come, first served for each user, in fair turns between users.
+
+Pure: it is told what happens and says what follows; it starts nothing and knows no clock. Of the
+users with waiting jobs, the turn is that of the one with the fewest running, and among equals of
+the one who has waited longest for a turn. Priorities and dependencies would be further rules of
+`_next_owner` and of what `admit` puts aside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Scheduler:
+    """The jobs that run or wait, by id and owner."""
+
+    def __init__(self, max_running: int) -> None:
+        """Have at most `max_running` jobs run at a time, 0 for no bound."""
+        self.max_running = max_running
+        self._running: dict[str, str] = {}
+        self._running_of: Counter[str] = Counter()
+        # Owners with waiting jobs, the one whose turn is longest ago first; ids in their order.
+        self._waiting: dict[str, dict[str, None]] = {}
+        self._waiting_ids: dict[str, str] = {}
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting_ids)
+
+    @property
+    def running(self) -> int:
+        """How many slots are taken."""
+        return len(self._running)
+
+    def running_of(self, owner: str) -> int:
+        """How many slots a user has."""
+        return self._running_of[owner]
+
+    def queued_of(self, owner: str) -> int:
+        """How many jobs of a user wait."""
+        return len(self._waiting.get(owner, ()))
+
+    def admit(self, job_id: str, owner: str) -> bool:
+        """Take a new job: True if it has a slot and runs, False if it waits."""
+        if self._free() and not self._waiting:
+            self._take(job_id, owner)
+            return True
+        self.enqueue(job_id, owner)
+        return False
+
+    def enqueue(self, job_id: str, owner: str) -> None:
+        """Put a job at the end of its owner's queue."""
+        self._waiting.setdefault(owner, {})[job_id] = None
+        self._waiting_ids[job_id] = owner
+
+    def occupy(self, job_id: str, owner: str) -> None:
+        """Give a slot to a job that runs already, whatever the bound says."""
+        self._take(job_id, owner)
+
+    def withdraw(self, job_id: str) -> list[str]:
+        """Take a job out, running or waiting; return the ids that may start now, in order."""
+        owner = self._running.pop(job_id, None)
+        if owner is not None:
+            self._running_of -= Counter([owner])
+        elif job_id in self._waiting_ids:
+            self._unqueue(job_id)
+        return self.ready()
+
+    def ready(self) -> list[str]:
+        """Give every free slot to a waiting job; return their ids, in order."""
+        started = []
+        while self._waiting and self._free():
+            owner = self._next_owner()
+            job_id = next(iter(self._waiting[owner]))
+            self._unqueue(job_id)
+            if owner in self._waiting:  # its turn is over: to the end of the line
+                self._waiting[owner] = self._waiting.pop(owner)
+            self._take(job_id, owner)
+            started.append(job_id)
+        return started
+
+    def why_waiting(self, job_id: str) -> str | None:
+        """Return the sentence that says why a job waits, None if it does not."""
+        owner = self._waiting_ids.get(job_id)
+        if owner is None:
+            return None
+        ahead = list(self._waiting[owner]).index(job_id)
+        own = f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
+        return f"waiting for a free slot: {self.running} of {self.max_running} running{own}"
+
+    def _free(self) -> bool:
+        return not self.max_running or len(self._running) < self.max_running
+
+    def _next_owner(self) -> str:
+        return min(self._waiting, key=self._running_of.__getitem__)  # the first of equals
+
+    def _take(self, job_id: str, owner: str) -> None:
+        self._running[job_id] = owner
+        self._running_of[owner] += 1
+
+    def _unqueue(self, job_id: str) -> None:
+        owner = self._waiting_ids.pop(job_id)
+        del self._waiting[owner][job_id]
+        if not self._waiting[owner]:
+            del self._waiting[owner]

@@ -1,0 +1,44 @@
+-- name: insert
+INSERT INTO jobs (id, version, owner, state, name, spec, idempotency_key, spec_hash, created_at)
+VALUES (:id, :version, :owner, :state, :name, :spec, :idempotency_key, :spec_hash, :created_at);
+
+-- name: update
+UPDATE jobs
+SET version = :version, state = :state, started_at = :started_at, ended_at = :ended_at, pid = :pid,
+    exit_code = :exit_code, signal = :signal, reason = :reason, killed_by = :killed_by,
+    kill_by = :kill_by, kill_reason = :kill_reason, wall_seconds = :wall_seconds,
+    user_seconds = :user_seconds, system_seconds = :system_seconds,
+    max_rss_bytes = :max_rss_bytes
+WHERE id = :id;
+
+-- name: set_output_bytes
+UPDATE jobs SET output_bytes = :output_bytes WHERE id = :id;
+
+-- name: get
+SELECT * FROM jobs WHERE id = :id;
+
+-- name: by_key
+SELECT * FROM jobs WHERE owner = :owner AND idempotency_key = :idempotency_key;
+
+-- name: active
+SELECT * FROM jobs WHERE state IN ('queued', 'running', 'stopping') ORDER BY seq;
+
+-- name: changed
+SELECT * FROM jobs WHERE owner = :owner AND version > :version ORDER BY version LIMIT :limit;
+
+-- name: last_version
+SELECT coalesce(max(version), 0) FROM jobs;
+
+-- name: delete
+DELETE FROM jobs WHERE id = :id;
+
+-- name: finished_oldest_first
+SELECT id, ended_at, output_bytes FROM jobs
+WHERE state NOT IN ('queued', 'running', 'stopping') ORDER BY ended_at, seq;
+
+-- name: get_meta
+SELECT value FROM meta WHERE key = :key;
+
+-- name: set_meta
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;

@@ -1,0 +1,82 @@
+"""One running job as the supervisor holds it, and what came of it when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from worker_core.job import failure_reason
+from worker_core.jobdir import Exit, JobDir, Kill, Pid
+from worker_core.supervisor.loop import Timer
+from worker_core.wire import Message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Process:
+    """One job that was claimed and has not been recorded as ended."""
+
+    dir: JobDir
+    spec: dict[str, Any]
+    pid: Pid | None = None
+    foreign: bool = False  # not our child: what it leaves behind is not given to us
+    pidfd: int | None = None  # of a foreign leader, whose end we see but not its exit code
+    kill: Kill | None = None
+    end: Exit | None = None
+    give_up: float = 0.0  # monotonic time
+    timeout: Timer | None = None
+    kill_timer: Timer | None = None
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.dir.job_id
+
+    @property
+    def leader(self) -> int | None:
+        """The leader's pid while it is certain to name the leader."""
+        return self.pid.pid if self.pid is not None and self.end is None else None
+
+
+def outcome(status: int, kill: Kill | None) -> Exit:
+    """Say why a leader ended, from its wait status and from what we had sent to it.
+
+    A signal that we had sent and that ended it is ours. An exit code is ours only if the leader
+    could survive what we sent (it catches, ignores or blocks it) and was alive when we sent it;
+    otherwise the signal would have ended it, so it ended by itself before.
+    """
+    code = os.waitstatus_to_exitcode(status)
+    exit_code, signum = (code, None) if code >= 0 else (None, -code)
+    if kill is not None and (kill.counts if signum is None else signum in kill.signalled):
+        return Exit(kill.cause, exit_code, signum, kill.reason, 0.0)
+    return Exit("own", exit_code, signum, failure_reason(exit_code, signum), 0.0)
+
+
+def lost(why: str, at: float) -> Exit:
+    """Return the end of a job whose end nobody saw."""
+    return Exit("lost", None, None, f"the end could not be observed: {why}", at)
+
+
+def started(process: Process) -> Message:
+    """Return the message that a job runs."""
+    pid = cast("Pid", process.pid)
+    return {"event": "started", "id": process.id, "pid": pid.pid, "at": pid.started_at}
+
+
+def exited(job_id: str, end: Exit) -> Message:
+    """Return the message that a job has ended."""
+    return {"event": "exited", "id": job_id, "exit": asdict(end)}
+
+
+@contextlib.contextmanager
+def logged(process: Process, what: str) -> Iterator[None]:
+    """Let a file of the job that cannot be written end nothing: log it and go on."""
+    try:
+        yield
+    except OSError as error:
+        log.error("job %s: %s: %s", process.id, what, error)

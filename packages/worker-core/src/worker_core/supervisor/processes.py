@@ -1,0 +1,349 @@
+"""The table of running jobs: start, signal, kill, time out, reap, and record the end.
+
+Everything here runs in the supervisor's one thread, so between "this pid is not reaped" and "signal
+it" nothing can happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from worker_core import crash, signals
+from worker_core.jobdir import Cause, Exit, JobDir, Kill, Pid, boot_id
+from worker_core.supervisor import launch, procfs, tree
+from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.process import Process, exited, logged, lost, outcome, started
+from worker_core.wire import Message
+
+log = logging.getLogger(__name__)
+
+_RETRY = 0.1  # seconds between two tries of what a shortage made fail
+_START_PATIENCE = 15.0  # seconds for which a start is tried while the machine is short
+_SWEEP = 0.02  # seconds between two looks at what a tree still holds
+_SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
+
+
+class Processes:
+    """All jobs of one state directory that run, by id and by pid."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        loop: Loop,
+        groups: Cgroups | None,
+        *,
+        emit: Callable[[Message], None],
+        watched: Callable[[], bool],
+        on_empty: Callable[[], None],
+    ) -> None:
+        """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last."""
+        self.state_dir = state_dir
+        self.jobs: dict[str, Process] = {}
+        self.boot = boot_id()
+        self._loop = loop
+        self._groups = groups
+        self._emit = emit
+        self._watched = watched
+        self._on_empty = on_empty
+        self._by_pid: dict[int, Process] = {}
+        self._sweeping: dict[str, Process] = {}
+
+    # -- start ---------------------------------------------------------------------------------
+
+    def start(self, job_id: str, spec: dict[str, Any]) -> None:
+        """Start a job unless it was started before; `started` or `exited` is told either way."""
+        crash.point("supervisor.start_received")
+        process = Process(JobDir(self.state_dir, job_id), spec)
+        try:
+            claimed = process.dir.claim(spec)
+        except OSError as error:
+            log.warning("job %s: cannot write its claim: %s", job_id, error)
+            self._loop.call_later(_RETRY, lambda: self.start(job_id, spec))
+            return
+        if not claimed:
+            self._tell_again(job_id)
+            return
+        crash.point("supervisor.claimed")
+        self.jobs[job_id] = process
+        process.give_up = self._loop.clock.monotonic() + _START_PATIENCE
+        self._launch(process)
+
+    def _launch(self, process: Process) -> None:
+        if process.end is not None:  # killed while it waited for another try
+            return
+        try:
+            pid = launch.launch(process.dir, process.spec, self._groups)
+        except launch.NotStartedError as error:
+            self._not_started(process, str(error), error.exit_code)
+        except launch.ShortageError as error:
+            if self._loop.clock.monotonic() > process.give_up:
+                self._not_started(process, f"cannot start a process now: {error}", None)
+            else:
+                self._loop.call_later(_RETRY, lambda: self._launch(process))
+        else:
+            self._started(process, pid)
+
+    def _started(self, process: Process, pid: int) -> None:
+        self._by_pid[pid] = process
+        stat = procfs.stat(pid)
+        start_time = stat.start_time if stat is not None else 0
+        process.pid = Pid(pid, start_time, self.boot, self._loop.clock.now())
+        with logged(process, "cannot record its pid"):
+            process.dir.write_pid(process.pid)
+        crash.point("supervisor.pid_written")
+        self.arm_timeout(process)
+        self._emit(started(process))
+
+    def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
+        with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
+            fd = launch.open_spool(s, process.dir, "stdout")
+            os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
+        self._end(process, Exit("not_started", exit_code, None, reason, self._loop.clock.now()))
+
+    def arm_timeout(self, process: Process) -> None:
+        """Have the job ended when its time is up, counted from its start."""
+        limit = process.spec.get("timeout")
+        if limit is None or process.pid is None:
+            return
+        left = process.pid.started_at + limit - self._loop.clock.now()
+        reason = f"timed out after {limit:g} seconds"
+        process.timeout = self._loop.call_later(
+            max(left, 0), lambda: self.kill(process.id, cause="timeout", reason=reason)
+        )
+
+    def _tell_again(self, job_id: str) -> None:
+        process, end = self.jobs.get(job_id), JobDir(self.state_dir, job_id).exit()
+        if process is not None and process.pid is not None:
+            self._emit(started(process))
+        elif end is not None:
+            self._emit(exited(job_id, end))
+
+    # -- signal and kill -------------------------------------------------------------------------
+
+    def signal(self, job_id: str, signum: int) -> None:
+        """Send a signal to the tree, with no intent to end it."""
+        process = self.jobs.get(job_id)
+        if process is not None and process.leader is not None:
+            self._send(process, signum, resume=False)
+
+    def kill(
+        self,
+        job_id: str,
+        *,
+        cause: Cause = "kill",
+        reason: str | None = None,
+        signum: int | None = None,
+        grace: float | None = None,
+        now: bool = False,
+    ) -> None:
+        """End a job: the stop signal to its tree, after the grace SIGKILL. Asking again hastens it.
+
+        A leader that has ended, or is on its way out, ended by itself: it keeps its outcome.
+        """
+        process = self.jobs.get(job_id)
+        if process is None or process.end is not None:
+            return
+        if process.pid is None:
+            self._killed_before_start(process, cause, reason)
+            return
+        if signum is None:
+            signum = signals.number(process.spec["stop_signal"])
+        if now:
+            signum = int(signal.SIGKILL)
+        wait = process.spec["stop_grace"] if grace is None else grace
+        if self._intend(process, cause, reason, signum, wait):
+            if signum == signal.SIGKILL:
+                self._kill_hard(process)
+            else:
+                self._send(process, signum)
+                self.arm_kill(process)
+            crash.point("supervisor.kill_sent")
+
+    def _killed_before_start(self, process: Process, cause: Cause, reason: str | None) -> None:
+        why = reason or "killed before it could start"
+        self._end(process, Exit(cause, None, None, why, self._loop.clock.now()))
+
+    def _intend(
+        self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
+    ) -> bool:
+        """Record the intent before the first signal; False if the leader is already ending."""
+        leader = cast("int", process.leader)
+        stat = procfs.stat(leader)
+        if stat is None or stat.ended:
+            return False
+        kill_at = self._loop.clock.now() + grace
+        counts = procfs.survives(leader, signum)
+        before = process.kill
+        if before is None:
+            process.kill = Kill(cause, reason, [signum], counts, kill_at)
+        else:
+            process.kill = replace(
+                before,
+                signalled=[*before.signalled, signum],
+                counts=before.counts or counts,
+                kill_at=min(before.kill_at, kill_at),
+            )
+        with logged(process, "cannot record the kill"):
+            process.dir.write_kill(process.kill)
+        crash.point("supervisor.kill_written")
+        return True
+
+    def arm_kill(self, process: Process) -> None:
+        """Have SIGKILL sent when the grace is over."""
+        if process.kill is None:
+            return
+        if process.kill_timer is not None:
+            process.kill_timer.cancel()
+        left = process.kill.kill_at - self._loop.clock.now()
+        process.kill_timer = self._loop.call_later(max(left, 0), lambda: self._kill_hard(process))
+
+    def _kill_hard(self, process: Process) -> None:
+        """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
+        if process.leader is None or process.kill is None:
+            return
+        if signal.SIGKILL not in process.kill.signalled:
+            stat = procfs.stat(process.leader)
+            if stat is not None and stat.ended:
+                return
+            sent = [*process.kill.signalled, int(signal.SIGKILL)]
+            process.kill = replace(process.kill, signalled=sent)
+            with logged(process, "cannot record the kill"):
+                process.dir.write_kill(process.kill)
+        if self._groups is not None:
+            self._groups.kill(process.id)
+        self._send(process, signal.SIGKILL)
+        self._loop.call_later(_SWEEP, lambda: self._kill_hard(process))
+
+    def _send(self, process: Process, signum: int, *, resume: bool = True) -> None:
+        """Signal the leader first, at once, and then the rest of its tree."""
+        leader = cast("int", process.leader)
+        members = tree.members(process.id, leader)
+        members.sort(key=lambda each: each.pid != leader)
+        if resume:
+            tree.send_all(members, signum)
+        else:
+            for each in members:
+                tree.send(each, signum)
+
+    # -- end ---------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Collect every child that has ended: leaders, and what jobs left behind."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            process = self._by_pid.pop(pid, None)
+            if process is not None:
+                crash.point("supervisor.reaped")
+                now = self._loop.clock.now()
+                started_at = process.pid.started_at if process.pid is not None else now
+                end = replace(
+                    outcome(status, process.kill),
+                    ended_at=now,
+                    wall_seconds=max(now - started_at, 0.0),
+                    user_seconds=usage.ru_utime,
+                    system_seconds=usage.ru_stime,
+                    max_rss_bytes=usage.ru_maxrss * 1024,
+                )
+                self._end(process, end)
+        for process in list(self._sweeping.values()):
+            self._sweep(process)
+
+    def adopt(self, process: Process) -> None:
+        """Watch a job that another supervisor started, or this one before it executed itself."""
+        pid = cast("Pid", process.pid)
+        self.jobs[process.id] = process
+        self._by_pid[pid.pid] = process
+        if process.pidfd is not None:
+            gone = process.pidfd
+            self._loop.watch(gone, selectors.EVENT_READ, lambda _: self._lost(process))
+        self.arm_timeout(process)
+        self.arm_kill(process)
+
+    def take_lost(self, process: Process, end: Exit) -> None:
+        """Record a job as lost, after what is left of its tree was ended."""
+        self.jobs[process.id] = process
+        process.foreign = True
+        self._end(process, end)
+
+    def now(self) -> float:
+        """Return the time for stamps."""
+        return self._loop.clock.now()
+
+    def _lost(self, process: Process) -> None:
+        pidfd, pid = cast("int", process.pidfd), cast("Pid", process.pid)
+        self._loop.unwatch(pidfd)
+        os.close(pidfd)
+        self._by_pid.pop(pid.pid, None)
+        self._end(process, lost("the supervisor that started it had ended", self._loop.clock.now()))
+
+    def _end(self, process: Process, end: Exit) -> None:
+        process.end = end
+        process.give_up = self._loop.clock.monotonic() + _SWEEP_PATIENCE
+        for timer in (process.timeout, process.kill_timer):
+            if timer is not None:
+                timer.cancel()
+        self._sweeping[process.id] = process
+        self._sweep(process)
+
+    def _sweep(self, process: Process) -> None:
+        """End what the leader left in its tree; record the end once nothing is left."""
+        if self._left_behind(process):
+            if self._loop.clock.monotonic() < process.give_up:
+                self._loop.call_later(_SWEEP, lambda: self._sweep(process))
+                return
+            log.error("job %s: some of its processes do not end by SIGKILL", process.id)
+        if self._sweeping.pop(process.id, None) is not None:
+            self._record(process)
+
+    def _left_behind(self, process: Process) -> bool:
+        if process.id not in self._sweeping or (process.pid is None and not process.foreign):
+            return False
+        grouped = self._groups is not None and self._groups.populated(process.id)
+        wanted = tree.mark(process.id)
+        alone = len(self.jobs) == len(self._sweeping)
+        orphaned = process.foreign or any(
+            mark == wanted or alone for _, mark in tree.orphans(self._by_pid)
+        )
+        if not grouped and not orphaned:
+            return False
+        if grouped and self._groups is not None:
+            self._groups.kill(process.id)
+        left = tree.members(process.id)
+        if alone:
+            unmarked = (procfs.stat(pid) for pid, _ in tree.orphans(self._by_pid))
+            left += [each for each in unmarked if each is not None and not each.ended]
+        tree.send_all(left, signal.SIGKILL)
+        return bool(left) or grouped
+
+    def _record(self, process: Process) -> None:
+        """Write the end to the job's directory before anybody is told; try until it is written.
+
+        It is synced to the disk only when no engine is there to commit it to its store.
+        """
+        end = cast("Exit", process.end)
+        try:
+            process.dir.write_exit(end, sync=not self._watched())
+        except OSError as error:
+            log.error("job %s: cannot record its end: %s", process.id, error)
+            self._loop.call_later(_RETRY, lambda: self._record(process))
+            return
+        crash.point("supervisor.exit_written")
+        if self._groups is not None:
+            self._groups.remove(process.id)
+        self.jobs.pop(process.id, None)
+        self._emit(exited(process.id, end))
+        if not self.jobs:
+            self._on_empty()

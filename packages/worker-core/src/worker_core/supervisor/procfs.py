@@ -1,0 +1,94 @@
+"""What /proc tells of processes (proc(5)); a process that is gone reads as None."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
+_RTTIME = b"Max realtime timeout"
+_MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The fields of /proc/PID/stat that matter here."""
+
+    pid: int
+    state: str
+    ppid: int
+    session: int
+    exiting: bool
+    start_time: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is dead or dying: nothing that is sent to it has an effect any more."""
+        return self.exiting or self.state in "ZX"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is stopped by a signal and needs SIGCONT to act on another."""
+        return self.state == "T"
+
+
+def stat(pid: int) -> Stat | None:
+    """Read the state of a process."""
+    data = _read(pid, "stat")
+    if data is None:
+        return None
+    # The name in parentheses may itself hold spaces and parentheses.
+    fields = data[data.rindex(b")") + 2 :].split()
+    return Stat(
+        pid=pid,
+        state=fields[0].decode(),
+        ppid=int(fields[1]),
+        session=int(fields[3]),
+        exiting=bool(int(fields[6]) & _PF_EXITING),
+        start_time=int(fields[19]),
+    )
+
+
+def realtime_limit(pid: int) -> int | None:
+    """Return the soft RLIMIT_RTTIME of a process, None if it is unlimited."""
+    data = _read(pid, "limits") or b""
+    at = data.find(_RTTIME)
+    if at < 0:
+        return None
+    value = data[at + len(_RTTIME) :].split(None, 1)[0]
+    return int(value) if value.isdigit() else None
+
+
+def survives(pid: int, signum: int) -> bool:
+    """Whether a process catches, ignores or blocks a signal, so that it may outlive it."""
+    masks = dict(_MASKS.findall(_read(pid, "status") or b""))
+    bit = 1 << (signum - 1)
+    return any(int(mask, 16) & bit for mask in masks.values())
+
+
+def pids() -> Iterator[int]:
+    """Yield the id of every process that is visible."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            yield int(name)
+
+
+def children() -> list[int]:
+    """Return the ids of the direct children of this (single-threaded) process."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        found = (stat(pid) for pid in pids())
+        return [each.pid for each in found if each is not None and each.ppid == me]
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None

@@ -1,0 +1,80 @@
+"""What became of jobs that this process does not hold, from their directories and from /proc.
+
+Asked for one job, the findings are:
+
+    held          this process runs it                                        -> running
+    ended         exit.json is there                                          -> its end
+    unknown       nobody ever claimed it                                      -> {}
+    ours          claimed, and its leader is our child: we executed ourselves -> watched as before
+    adopted       claimed, and its leader lives: its supervisor died          -> watched by pidfd
+    unrecorded    claimed, no pid.json, but a process carries its mark        -> adopted
+    gone          claimed, and there is no such process any more              -> lost
+    rebooted      claimed in another boot of the machine                      -> lost
+
+A process is the leader only if pid, start time and boot id agree. For the last two, what is left of
+the tree is ended before `lost` is recorded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from worker_core.jobdir import JobDir, Pid
+from worker_core.supervisor import procfs, tree
+from worker_core.supervisor.process import Process, lost
+from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.procfs import Stat
+
+
+def known(processes: Processes, job_id: str) -> dict[str, Any]:
+    """Return what is known of a job as the wire's "known" tells it, taking it up if it lives."""
+    process = processes.jobs.get(job_id)
+    jobdir = JobDir(processes.state_dir, job_id)
+    if process is None:
+        end = jobdir.exit()
+        if end is not None:
+            return {"exit": asdict(end)}
+        spec = jobdir.claimed()
+        if spec is None:
+            return {}
+        process = _take_up(processes, jobdir, spec)
+    return {"running": asdict(process.pid) if process.pid is not None else None}
+
+
+def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:
+    process = Process(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
+    recorded, now = process.pid, processes.now()
+    if recorded is not None and recorded.boot_id != processes.boot:
+        processes.take_lost(process, lost("the machine was restarted", now))
+        return process
+    leader = _leader(recorded, jobdir.job_id)
+    if leader is None:
+        why = "it ended while no supervisor was there to see it, or was never started"
+        processes.take_lost(process, lost(why, now))
+        return process
+    if recorded is None:
+        process.pid = Pid(leader.pid, leader.start_time, processes.boot, now)
+        jobdir.write_pid(process.pid)
+    if leader.ppid != os.getpid():
+        process.foreign = True
+        process.pidfd = os.pidfd_open(leader.pid)
+    processes.adopt(process)
+    return process
+
+
+def _leader(recorded: Pid | None, job_id: str) -> Stat | None:
+    if recorded is None:
+        return tree.find_leader(job_id)
+    stat = procfs.stat(recorded.pid)
+    if stat is None or stat.start_time != recorded.start_time:
+        return None
+    if stat.state in "ZX" and stat.ppid != os.getpid():
+        return None
+    return stat
+
+
+def _complete(spec: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what a claim that was cut short does not say."""
+    return {"stop_signal": "SIGTERM", "stop_grace": 10.0, "timeout": None} | spec

@@ -1,0 +1,147 @@
+"""The supervisor's socket: engines connect, send requests, and hear of every job.
+
+Nothing that an engine does blocks the loop: what it does not read waits in a bounded buffer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+
+from worker_core import wire
+from worker_core.supervisor.loop import Loop
+from worker_core.wire import Message
+
+log = logging.getLogger(__name__)
+
+_BUFFER_LIMIT = 64 << 20  # bytes; an engine that reads so little is let go, and may ask again
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
+
+
+class Connection:
+    """One engine that is connected."""
+
+    def __init__(self, peer: socket.socket, loop: Loop, server: Server) -> None:
+        self._peer = peer
+        self._loop = loop
+        self._server = server
+        self._decoder = wire.Decoder()
+        self._out = bytearray()
+        self.greeted = False
+        peer.setblocking(False)
+        loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
+
+    def send(self, message: Message) -> None:
+        """Send a message, now or when the peer reads."""
+        self._out += wire.encode(message)
+        if len(self._out) > _BUFFER_LIMIT:
+            log.error("an engine does not read; closing its connection")
+            self.close()
+        else:
+            self._flush()
+
+    def close(self) -> None:
+        """Forget the peer."""
+        if self._peer.fileno() >= 0:
+            self._loop.unwatch(self._peer.fileno())
+            self._peer.close()
+            self._server.closed(self)
+
+    def _ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush()
+        if events & selectors.EVENT_READ and self._peer.fileno() >= 0:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._peer.recv(1 << 18)
+            messages = self._decoder.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, wire.ProtocolError) as error:
+            log.warning("closing a connection: %s", error)
+            self.close()
+            return
+        for message in messages:
+            self._take(message)
+        if not data:
+            self.close()
+
+    def _take(self, message: Message) -> None:
+        try:
+            if not self.greeted:
+                self.greeted = message.get("hello") == "worker"
+            else:
+                self._server.handle(message, self)
+        except Exception:
+            log.exception("cannot handle a request: %s", message.get("op"))
+
+    def _flush(self) -> None:
+        try:
+            while self._out and self._peer.fileno() >= 0:
+                del self._out[: self._peer.send(self._out)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        if self._peer.fileno() >= 0:
+            more = selectors.EVENT_WRITE if self._out else 0
+            self._loop.watch(self._peer.fileno(), selectors.EVENT_READ | more, self._ready)
+
+
+class Server:
+    """Listens on the socket and keeps the connections."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        loop: Loop,
+        handle: Callable[[Message, Connection], None],
+        on_alone: Callable[[], None],
+    ) -> None:
+        """`handle` gets each request; `on_alone` is called when the last engine has gone."""
+        self.handle = handle
+        self._listener = listener
+        self._loop = loop
+        self._on_alone = on_alone
+        self._connections: set[Connection] = set()
+        listener.setblocking(False)
+        loop.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
+
+    @property
+    def watched(self) -> bool:
+        """Whether an engine is connected."""
+        return bool(self._connections)
+
+    def broadcast(self, message: Message) -> None:
+        """Tell every engine."""
+        for each in list(self._connections):
+            each.send(message)
+
+    def closed(self, connection: Connection) -> None:
+        """Take note that a connection is gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._on_alone()
+
+    def _accept(self, _: int) -> None:
+        try:
+            peer, _address = self._listener.accept()
+        except BlockingIOError:
+            return
+        _pid, uid, _gid = _UCRED.unpack(
+            peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        )
+        if uid not in (os.geteuid(), 0):
+            log.warning("refused a connection from uid %d", uid)
+            peer.close()
+            return
+        connection = Connection(peer, self._loop, self)
+        self._connections.add(connection)
+        connection.send(wire.hello(pid=os.getpid()))

@@ -1,0 +1,78 @@
+"""The cap on a job's output: past it, the oldest bytes are given back to the file system.
+
+The job goes on writing at the end of its file and notices nothing; offsets stay true. Readers learn
+where the gap ends from start.json, which is written before the hole is made.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from worker_core import jobdir, libc
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.process import Process
+from worker_core.supervisor.processes import Processes
+
+log = logging.getLogger(__name__)
+
+_INTERVAL = 0.5  # seconds; a job that writes 2 GB/s is past its cap by 1 GB at most
+_BLOCK = 1 << 16  # holes end at a multiple of this
+
+
+class Spools:
+    """Looks at the spool files of running jobs, as long as any runs."""
+
+    def __init__(self, processes: Processes, loop: Loop) -> None:
+        self._processes = processes
+        self._loop = loop
+        self._armed = False
+        self._cannot = {errno.EOPNOTSUPP, errno.ENOSYS}
+
+    def wake(self) -> None:
+        """Begin to look, if nobody looks."""
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        self._armed = False
+        for process in list(self._processes.jobs.values()):
+            if process.spec.get("output_limit") and process.leader is not None:
+                self._bound(process)
+        if self._processes.jobs:
+            self.wake()
+
+    def _bound(self, process: Process) -> None:
+        for stream in jobdir.STREAMS:
+            try:
+                bound(process.dir, stream, process.spec["output_limit"])
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in self._cannot:
+                    log.error("job %s: cannot cap its %s: %s", process.id, stream, error)
+                    continue
+                limit = process.spec["output_limit"]
+                reason = (
+                    f"its output reached the limit of {limit} bytes and the file system of the "
+                    "state directory cannot give the oldest bytes back"
+                )
+                self._processes.kill(process.id, cause="output_limit", reason=reason)
+
+
+def bound(directory: jobdir.JobDir, stream: str, limit: int) -> None:
+    """Keep at least the newest `limit` bytes of a stream, and hardly more."""
+    path = directory.stream(stream)
+    size = os.stat(path).st_size
+    starts = directory.starts() if size > limit else {}
+    start = (size - limit) // _BLOCK * _BLOCK
+    if start <= starts.get(stream, 0):
+        return
+    directory.write_start(starts | {stream: start})
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        libc.punch_hole(fd, 0, start)
+    finally:
+        os.close(fd)

@@ -1,0 +1,116 @@
+"""Which processes belong to a job, and how to signal all of them and nobody else.
+
+Every process of a job carries the job's mark: a soft RLIMIT_RTTIME that is derived from the job's
+id. A limit is inherited by fork and kept by exec; unlike a session, a parent or an environment
+variable it is not lost by setsid, a double fork or a cleared environment; unlike all of these it is
+still there when the supervisor that started the job is gone; and it needs no privilege. As a limit
+it is beyond reach: it bounds only threads under real-time scheduling, to some 30,000 years. What
+was rejected: supplementary groups (need root), the environment alone (is cleared by `env -i`), one
+more process for each job as its subreaper (memory, and one more thing to die).
+
+On top of the mark: the leader's session while the leader is unreaped (its pid cannot name another
+session then), and whatever descends from a process found so far.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from worker_core.supervisor import procfs
+from worker_core.supervisor.procfs import Stat
+
+_MARK_BIT = 1 << 60
+_MARK_BITS = 56
+
+
+def mark(job_id: str) -> int:
+    """Return the mark of a job: a limit in microseconds that no person would set."""
+    return _MARK_BIT | uuid.UUID(job_id).int >> (128 - _MARK_BITS)
+
+
+@contextmanager
+def marked(job_id: str) -> Iterator[None]:
+    """Give what is forked in this block the mark of a job."""
+    before = resource.getrlimit(resource.RLIMIT_RTTIME)
+    _, hard = before
+    value = mark(job_id)
+    if hard != resource.RLIM_INFINITY and hard < value:  # somebody bounded us; do without the mark
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_RTTIME, (value, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_RTTIME, before)
+
+
+def members(job_id: str, leader: int | None = None) -> list[Stat]:
+    """Return the living processes of a job; `leader` is its pid while that is not reaped."""
+    me = os.getpid()
+    found = [each for each in map(procfs.stat, procfs.pids()) if each is not None]
+    wanted = mark(job_id)
+    inside = {
+        each.pid
+        for each in found
+        if (leader is not None and leader in (each.pid, each.session))
+        or procfs.realtime_limit(each.pid) == wanted
+    }
+    inside.discard(me)
+    return [each for each in _with_descendants(found, inside) if each.state not in "ZX"]
+
+
+def _with_descendants(found: list[Stat], inside: set[int]) -> list[Stat]:
+    below: dict[int, list[int]] = {}
+    for each in found:
+        below.setdefault(each.ppid, []).append(each.pid)
+    ahead = list(inside)
+    while ahead:
+        new = [pid for pid in below.get(ahead.pop(), ()) if pid not in inside]
+        inside.update(new)
+        ahead.extend(new)
+    return [each for each in found if each.pid in inside]
+
+
+def orphans(known: Iterable[int]) -> Iterator[tuple[int, int | None]]:
+    """Yield pid and mark of each child that is no leader: what a job left behind, given to us."""
+    leaders = set(known)
+    for pid in procfs.children():
+        if pid not in leaders:
+            yield pid, procfs.realtime_limit(pid)
+
+
+def find_leader(job_id: str) -> Stat | None:
+    """Return the leader of a job of which only the id is known: the one that leads a session."""
+    found = members(job_id)
+    leaders = [each for each in found if each.session == each.pid] or found
+    return min(leaders, key=lambda each: each.start_time, default=None)
+
+
+def send(target: Stat, signum: int) -> bool:
+    """Signal the very process that `target` describes; False if it is gone or beyond our rights."""
+    try:
+        pidfd = os.pidfd_open(target.pid)
+    except OSError:
+        return False
+    try:
+        now = procfs.stat(target.pid)
+        if now is None or now.start_time != target.start_time:
+            return False
+        signal.pidfd_send_signal(pidfd, signum)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def send_all(targets: Iterable[Stat], signum: int) -> None:
+    """Signal each; one that is stopped is continued too, so that the signal can act."""
+    for each in targets:
+        if send(each, signum) and each.stopped and signum not in (signal.SIGSTOP, signal.SIGTSTP):
+            send(each, signal.SIGCONT)

@@ -1,0 +1,129 @@
+"""Waking those who wait for a file to grow: one inotify descriptor and one thread for all of them.
+
+One descriptor for each waiting thread would meet the kernel's bound of 128 instances for a user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker_core import libc
+
+log = logging.getLogger(__name__)
+
+_UNWATCHED_SECONDS = 0.5  # how long a wait lasts at most where the kernel does not wake it
+
+
+class Watch:
+    """A file that somebody waits for: read `changes`, then the file, then `wait`."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.users = 0
+        self.number: int | None = None  # the kernel's, once the file is watched
+        self._condition = threading.Condition()
+
+    def touch(self) -> None:
+        """Wake everybody."""
+        with self._condition:
+            self.changes += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, timeout: float) -> bool:
+        """Wait until there are other changes than were `seen`; False if the time is up before."""
+        if self.number is None:
+            timeout = min(timeout, _UNWATCHED_SECONDS)
+        with self._condition:
+            return self._condition.wait_for(lambda: self.changes != seen, timeout)
+
+
+class Watches:
+    """The files that are waited for, by path."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_path: dict[str, Watch] = {}
+        self._by_number: dict[int, Watch] = {}
+        self._inotify: int | None = None
+        self._closed = False
+
+    @contextmanager
+    def on(self, path: str) -> Iterator[Watch]:
+        """Watch a file in this block; one that does not exist yet is only ever `touch`ed."""
+        with self._lock:
+            watch = self._by_path.setdefault(path, Watch())
+            watch.users += 1
+        try:
+            self.arm(path)
+            yield watch
+        finally:
+            self._leave(path, watch)
+
+    def arm(self, path: str) -> None:
+        """Begin to hear of a watched file's growth, if it exists."""
+        with self._lock:
+            watch = self._by_path.get(path)
+            if watch is None or watch.number is not None or self._closed:
+                return
+            try:
+                watch.number = libc.inotify_add(self._descriptor(), path, libc.IN_MODIFY)
+                self._by_number[watch.number] = watch
+            except FileNotFoundError:
+                return
+            except OSError as error:  # no watches left: `wait` looks from time to time instead
+                log.warning("cannot watch %s: %s", path, error)
+
+    def touch(self, path: str) -> None:
+        """Wake whoever waits for a file: it appeared, or it will not grow any more."""
+        with self._lock:
+            watch = self._by_path.get(path)
+        if watch is not None:
+            self.arm(path)
+            watch.touch()
+
+    def close(self) -> None:
+        """Let the thread end; who still waits is woken once."""
+        with self._lock:
+            self._closed = True
+            if self._inotify is not None:  # a watch that goes is an event, which wakes the thread
+                with contextlib.suppress(OSError):
+                    number = libc.inotify_add(self._inotify, "/", libc.IN_MODIFY)
+                    libc.inotify_remove(self._inotify, number)
+            waiting = list(self._by_path.values())
+        for watch in waiting:
+            watch.touch()
+
+    def _leave(self, path: str, watch: Watch) -> None:
+        with self._lock:
+            watch.users -= 1
+            if watch.users:
+                return
+            del self._by_path[path]
+            if watch.number is not None and not self._closed:
+                del self._by_number[watch.number]
+                with contextlib.suppress(OSError):
+                    libc.inotify_remove(self._descriptor(), watch.number)
+
+    def _descriptor(self) -> int:
+        if self._inotify is None:
+            self._inotify = libc.inotify()
+            threading.Thread(
+                target=self._read, args=(self._inotify,), name="worker-watch", daemon=True
+            ).start()
+        return self._inotify
+
+    def _read(self, descriptor: int) -> None:
+        """Run by a thread of its own, until `close`."""
+        while not self._closed:
+            data = os.read(descriptor, 1 << 16)
+            for number in set(libc.inotify_watches(data)):
+                with self._lock:
+                    watch = self._by_number.get(number)
+                if watch is not None:
+                    watch.touch()
+        os.close(descriptor)
