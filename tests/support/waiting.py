@@ -28,7 +28,7 @@ def wait_until(
         if value:
             return value
         if late:
-            text = message() if callable(message) else message
-            raise AssertionError(f"not within {timeout:g} s: {text or condition!r}")
+            what = message() if callable(message) else message
+            raise AssertionError(f"not within {timeout:g} s: {what or repr(condition)}")
         time.sleep(pause)
         pause = min(pause * 2, 0.05)

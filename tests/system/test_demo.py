@@ -1,0 +1,70 @@
+"""The demo of the README, played with the distributions that are installed here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).with_name("demo.py")
+SCRIPTS = Path(sys.executable).parent
+
+
+def play(scripts: Path, temporary: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo with the commands in `scripts`."""
+    return subprocess.run(
+        [sys.executable, DEMO, "--bin", scripts],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Return where the demo keeps what it needs, to see what it leaves there."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    return directory
+
+
+def left(temporary: Path) -> list[str]:
+    """Return the command lines that still name the directory of the demo."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if str(temporary) in line]
+
+
+def test_the_demo_shows_what_it_promises(temporary: Path) -> None:
+    """It is the first thing that a new user runs."""
+    done = play(SCRIPTS, temporary)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = done.stdout.splitlines()
+    assert "  $ worker run echo hello" in shown
+    assert "  hello" in shown
+    assert "echi: command not found" in done.stdout
+    assert shown[-2] == "All of it was as it has to be."
+    assert not list(temporary.iterdir())
+    assert not left(temporary)
+
+
+def test_a_difference_is_told_and_all_is_tidied_up(tmp_path: Path, temporary: Path) -> None:
+    """A demo that ends well whatever happens shows nothing; one that fails must not litter."""
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    shutil.copy(SCRIPTS / "workerd", scripts)
+    real = SCRIPTS / "worker"
+    liar = f'#!/bin/sh\n[ "$1" = out ] && echo goodbye && exit\nexec {real} "$@"\n'
+    (scripts / "worker").write_text(liar)
+    (scripts / "worker").chmod(0o755)
+    done = play(scripts, temporary)
+    assert done.returncode == 1
+    assert (
+        "The demo found a difference: the output is 'goodbye\\n' and not 'hello\\n'" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert not list(temporary.iterdir())
+    assert not left(temporary)
