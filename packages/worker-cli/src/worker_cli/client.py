@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -133,6 +132,8 @@ class Client:
             "output_limit": output_limit,
         }
         body = {key: value for key, value in fields.items() if value is not None}
+        import uuid  # only here, and not quick to import
+
         answer = self._transport.call(
             "POST",
             "/jobs/run",

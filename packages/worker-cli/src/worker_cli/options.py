@@ -15,8 +15,10 @@ from worker_cli import errors
 
 Value = TypeVar("Value")
 
-JOB, FILE, DIRECTORY, SHELL_COMMAND = "job", "file", "directory", "command"
-"""What a value or an operand can be completed with, besides a list of words."""
+JOB, LIVE_JOB, ENDED_JOB = "job", "live job", "ended job"
+FILE, PROGRAM, PROFILE, ACTION = "file", "program", "profile", "action"
+Completes = str | Sequence[str]
+"""What a value or an operand can be completed with: one of the above, or a list of words."""
 
 
 class Flag:
@@ -25,7 +27,7 @@ class Flag:
     def __init__(self, *names: str, about: str) -> None:
         self.names, self.about = names, about
         self.metavar = ""
-        self.completes: str | Sequence[str] = ()
+        self.completes: Completes = ()
 
 
 class Option(Generic[Value]):
@@ -37,7 +39,7 @@ class Option(Generic[Value]):
         metavar: str,
         about: str,
         parse: Callable[[str], Value],
-        completes: str | Sequence[str] = (),
+        completes: Completes = (),
     ) -> None:
         self.names, self.metavar, self.about = names, metavar, about
         self.parse, self.completes = parse, completes
@@ -46,8 +48,8 @@ class Option(Generic[Value]):
 class Args:
     """What was given on a command line."""
 
-    def __init__(self) -> None:
-        self.operands: list[str] = []
+    def __init__(self, operands: Sequence[str] = ()) -> None:
+        self.operands = list(operands)
         self._given: dict[Flag | Option[Any], list[Any]] = {}
 
     def add(self, option: Flag | Option[Any], value: Any) -> None:
@@ -83,7 +85,7 @@ class Action:
         most: int | None = 0,
         options: Sequence[Flag | Option[Any]] = (),
         examples: Sequence[tuple[str, str]] = (),
-        completes: str | Sequence[str] = (),
+        completes: Sequence[Completes] = (),
         options_end_at_operand: bool = False,
     ) -> None:
         self.name, self.run = name, run
@@ -92,6 +94,7 @@ class Action:
         self.options = tuple(options)
         self.examples = tuple(examples)
         self.completes = completes
+        """For each operand in turn; the last is for those that follow, too."""
         self.options_end_at_operand = options_end_at_operand
 
     def check(self, args: Args) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_CENTURY = 100 * 365 * 86400
 _PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -21,10 +22,14 @@ def text(value: str) -> str:
 def duration(value: str) -> float:
     """Return the seconds in "90", "1.5", "10m", "1h30m", "500ms"."""
     if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
-        return float(value)
-    if not re.fullmatch(f"(?:{_PART})+", value, re.ASCII):
+        seconds = float(value)
+    elif re.fullmatch(f"(?:{_PART})+", value, re.ASCII):
+        seconds = math.fsum(float(n) * _UNITS[unit] for n, unit in re.findall(_PART, value))
+    else:
         raise ValueError("must be seconds, or a duration such as 90s, 10m, 1h30m or 2d")
-    return math.fsum(float(count) * _UNITS[unit] for count, unit in re.findall(_PART, value))
+    if seconds > _CENTURY:
+        raise ValueError("must be less than a hundred years")
+    return seconds
 
 
 def count(value: str) -> int:

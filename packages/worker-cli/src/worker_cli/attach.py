@@ -1,0 +1,91 @@
+"""Staying with a job from its start to its end, as if it ran here."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from worker_cli import errors, exits, show, sink, terminal, words
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.handle import JobHandle
+
+
+def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
+    """Create a job, pass on its output, and return the exit code that stands for its end."""
+    try:
+        job = create()
+    except KeyboardInterrupt:
+        terminal.note("interrupted; `worker list -n 3` shows whether the job was created")
+        return exits.INTERRUPTED
+    try:
+        errors_follower = _Follower(job, "stderr", sys.stderr.buffer) if separate_stderr else None
+        _pass_on(job, "stdout", sys.stdout.buffer)
+        if errors_follower:
+            errors_follower.finish()
+        return _ended(client, job)
+    except KeyboardInterrupt:
+        terminal.note(
+            f"detached; the job goes on. Back to it: worker out -f {job.id}, "
+            f"stop it: worker kill {job.id}"
+        )
+        return exits.INTERRUPTED
+    except errors.Unreachable:
+        terminal.note(f"the server is lost, the job may go on: worker out -f {job.id}")
+        raise
+
+
+def _pass_on(job: JobHandle, stream: str, to: BinaryIO) -> None:
+    target = sink.Sink(to, allow_binary=False)
+    try:
+        for chunk in job.follow(stream=stream, on_gap=note_gap):
+            target.write(chunk)
+    except sink.BinaryRefused:
+        terminal.note(
+            f"the output is binary and not shown on a terminal: worker out -o FILE {job.id}"
+        )
+
+
+class _Follower:
+    """A second stream, passed on by a thread of its own beside the first."""
+
+    def __init__(self, job: JobHandle, stream: str, to: BinaryIO) -> None:
+        self._job, self._stream, self._to = job, stream, to
+        self._error: Exception | None = None
+        # A daemon thread: Ctrl-C must not wait for the job's end.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            _pass_on(self._job, self._stream, self._to)
+        except Exception as error:  # noqa: BLE001  # raised again by finish, in the main thread
+            self._error = error
+
+    def finish(self) -> None:
+        """Wait for the end of the stream; raise what went wrong with it."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
+def _ended(client: Client, job: JobHandle) -> int:
+    """Say what the exit code alone does not tell."""
+    status = client.wait(job.id)
+    code = exits.of_job(status)
+    if status.signal is not None or status.status not in ("completed", "failed"):
+        terminal.note(f"job {job.id}: {show.outcome(status)}")
+    if code == exits.NOT_FOUND and (hint := show.shell_hint(job.record())):
+        terminal.note(hint)
+    return code
+
+
+def note_gap(start: int, end: int) -> None:
+    """Say that bytes are missing, because the server keeps only the newest ones."""
+    terminal.note(
+        f"{words.size(end - start)} of output are no longer kept (bytes {start} to {end}); "
+        "see run --output-limit"
+    )

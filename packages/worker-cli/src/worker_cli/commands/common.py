@@ -1,0 +1,117 @@
+"""What several actions share: options, and the way from them to a client."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from worker_cli import errors, exits, options, values
+from worker_cli.options import Args, Flag, Option
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.config import Given
+
+HELP = Flag("-h", "--help", about="print this help")
+DEBUG = Flag("--debug", about="show requests, and the traceback of a failure")
+SERVER = Option(
+    "--server",
+    metavar="URL",
+    parse=values.text,
+    about="the server's address (or WORKER_SERVER; https://localhost:8443 when not set anywhere)",
+)
+CACERT = Option(
+    "--cacert",
+    metavar="FILE",
+    parse=values.text,
+    about="the certificate of the only CA to trust (or WORKER_CACERT; without one the system's)",
+    completes=options.FILE,
+)
+USER = Option("--user", metavar="NAME", parse=values.text, about="who you are (or WORKER_USER)")
+PROFILE = Option(
+    "--profile",
+    metavar="NAME",
+    parse=values.text,
+    about="use these settings from config.toml (or WORKER_PROFILE)",
+    completes=options.PROFILE,
+)
+EVERYWHERE: tuple[Flag | Option[Any], ...] = (SERVER, CACERT, USER, PROFILE, DEBUG, HELP)
+
+FORMATS = ("table", "json", "jsonl")
+FORMAT = Option(
+    "-o",
+    metavar="|".join(FORMATS),
+    parse=values.one_of(*FORMATS),
+    about="the form of the output: for people, or as JSON for programs",
+    completes=FORMATS,
+)
+
+
+def given(args: Args) -> Given:
+    """Return the settings that are on the command line."""
+    from worker_cli.config import Given
+
+    return Given(
+        server=args.get(SERVER),
+        cacert=args.get(CACERT),
+        user=args.get(USER),
+        profile=args.get(PROFILE),
+    )
+
+
+def connect(args: Args) -> Client:
+    """Return a client for the settings in force; nothing is sent yet."""
+    from worker_cli.client import Client
+
+    log_requests(args)
+    settings = given(args)
+    return Client.from_settings(
+        profile=settings.profile,
+        server=settings.server,
+        user=settings.user,
+        cacert=settings.cacert,
+    )
+
+
+def log_requests(args: Args) -> None:
+    """With --debug, show each request and how it was answered."""
+    if not args.has(DEBUG):
+        return
+    import logging
+
+    form = "worker: %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format=form)
+
+
+def print_json(args: Args, value: Mapping[str, Any]) -> bool:
+    """Print one object as JSON if that was asked for; return whether it was."""
+    from worker_cli import show, terminal
+
+    form = args.get(FORMAT)
+    if form == "json":
+        terminal.say(show.as_json(value))
+    elif form == "jsonl":
+        terminal.say(show.as_lines([value]))
+    return form in ("json", "jsonl")
+
+
+def for_each(texts: Sequence[str], act: Callable[[str], int]) -> int:
+    """Act on each of several ids; return the first exit code that is not 0.
+
+    What the server says of one is noted and does not keep the others from their turn.
+    """
+    codes = [_guarded(text, act) for text in texts]
+    return next((code for code in codes if code), exits.DONE)
+
+
+def _guarded(text: str, act: Callable[[str], int]) -> int:
+    from worker_cli import terminal
+
+    try:
+        return act(text)
+    except (errors.Unreachable, errors.NotLoggedIn):
+        raise
+    except errors.ClientError as error:
+        terminal.note(str(error))
+        return exits.of_error(error)

@@ -1,0 +1,33 @@
+"""worker help: what there is, and how it is used."""
+
+from __future__ import annotations
+
+from worker_cli import exits, options, terminal
+from worker_cli.options import Action, Args
+
+
+def run(args: Args) -> int:
+    """Print the help of one action, or of the whole command."""
+    from worker_cli import commands, errors, helptext
+
+    if not args.operands:
+        terminal.say(helptext.overview())
+        return exits.DONE
+    name = args.operands[0]
+    if name not in commands.NAMES:
+        near = options.did_you_mean(name, commands.NAMES)
+        raise errors.UsageError(f"unknown action {name}{near}")
+    terminal.say(helptext.of_action(commands.load(name)))
+    return exits.DONE
+
+
+ACTION = Action(
+    "help",
+    run,
+    summary="print the actions, or the help of one",
+    operands="[ACTION]",
+    most=1,
+    about="Print what there is, or how one action is used. worker ACTION --help does the same.",
+    examples=(("worker help run", "everything about run"),),
+    completes=(options.ACTION,),
+)

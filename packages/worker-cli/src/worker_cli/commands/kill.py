@@ -1,0 +1,93 @@
+"""worker kill: stop jobs, and say what became of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker_cli import errors, exits, options, terminal, values
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag, Option
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+
+SIGNAL = Option(
+    "--signal", metavar="SIGNAL", parse=values.text, about="send this first (its stop signal)"
+)
+GRACE = Option(
+    "--grace",
+    metavar="TIME",
+    parse=values.duration,
+    about="how long after that it is stopped by force",
+)
+NOW = Flag("--now", about="stop by force at once")
+REASON = Option("--reason", metavar="TEXT", parse=values.text, about="why; kept with the job")
+
+_WAIT_SECONDS = 10.0
+_SLACK_SECONDS = 20.0
+
+
+def run(args: Args) -> int:
+    """Ask all jobs to stop, then see them end."""
+    if args.has(NOW) and args.has(GRACE):
+        raise errors.UsageError("--now leaves no time for --grace")
+    wishes = {
+        "signal": args.get(SIGNAL),
+        "grace": args.get(GRACE),
+        "now": args.has(NOW),
+        "reason": args.get(REASON),
+        # Several are all asked before the first is waited for.
+        "wait": _WAIT_SECONDS if len(args.operands) == 1 else 0.0,
+    }
+    patience = (args.get(GRACE) or _WAIT_SECONDS) + _SLACK_SECONDS
+    asked: list[tuple[str, str]] = []
+    with common.connect(args) as client:
+        refused = common.for_each(args.operands, lambda text: _ask(client, text, wishes, asked))
+        unfinished = [_see_end(client, *each, patience) for each in asked]
+    return refused or max(unfinished, default=exits.DONE)
+
+
+def _ask(client: Client, text: str, wishes: dict[str, Any], asked: list[tuple[str, str]]) -> int:
+    from worker_cli import ids
+
+    job_id = ids.resolve(client, text)
+    asked.append((job_id, client.kill(job_id, **wishes)))
+    return exits.DONE
+
+
+def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
+    """Wait for the end of a job that was asked to stop; print what became of it."""
+    from worker_cli import show
+
+    if word == "killed":
+        terminal.say(f"{job_id} killed")
+        return exits.DONE
+    status = client.wait(job_id, patience)
+    terminal.say(f"{job_id} {show.outcome(status)}")
+    if status.status == "killed":
+        return exits.DONE
+    why = "ended by itself before it was stopped" if status.ended else "has not ended yet"
+    terminal.note(f"job {job_id} {why}")
+    return exits.REFUSED
+
+
+ACTION = Action(
+    "kill",
+    run,
+    summary="stop jobs and everything they started",
+    operands="ID [ID …]",
+    least=1,
+    most=None,
+    about=(
+        "Ask jobs to stop, by force after their grace, wait for their end and print what became "
+        "of each. The exit code is 0 when each was stopped by this, and 1 when one was not: it "
+        "is unknown, had already ended, or ended by itself first."
+    ),
+    options=(SIGNAL, GRACE, NOW, REASON),
+    examples=(
+        ("worker kill @last", "stop the newest job"),
+        ("worker kill --signal INT --grace 1m 0f3c", "as Ctrl-C does, with a minute to tidy up"),
+        ("worker kill --now 0f3c 77ab", "two jobs, by force"),
+    ),
+    completes=(options.LIVE_JOB,),
+)

@@ -1,0 +1,92 @@
+"""worker login: say once where the server is and who you are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from worker_cli import errors, exits, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag
+
+if TYPE_CHECKING:
+    from worker_cli.config import Given, Settings
+
+PASSWORD_STDIN = Flag("--password-stdin", about="read the password from the first line of stdin")
+
+
+def run(args: Args) -> int:
+    """Ask what is not given, try it on the server, and only then keep it."""
+    from worker_cli import config, credentials
+    from worker_cli.client import Client
+
+    settings = config.load(_given(args), new_profile=True)
+    user = settings.user or _ask_user(settings.server)
+    password = _password(args, settings, user)
+    common.log_requests(args)
+    with Client(settings.server, user=user, password=password, cacert=settings.cacert) as client:
+        client.whoami()
+    place = credentials.store(settings, user, password)
+    config.save_profile(dataclasses.replace(settings, user=user))
+    terminal.note(f"logged in to {settings.server} as {user}; the password is kept in {place}")
+    if settings.profile != config.load(config.Given()).profile:
+        terminal.note(f"use it with --profile {settings.profile}")
+    return exits.DONE
+
+
+def _given(args: Args) -> Given:
+    given = common.given(args)
+    if not args.operands:
+        return given
+    if given.server:
+        raise errors.UsageError("the server is given twice, as URL and with --server")
+    return dataclasses.replace(given, server=args.operands[0])
+
+
+def _ask_user(server: str) -> str:
+    usual = os.environ.get("USER", "")
+    _need_person("--user NAME")
+    sys.stderr.write(f"User at {server}{f' [{usual}]' if usual else ''}: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() or usual
+
+
+def _password(args: Args, settings: Settings, user: str) -> str:
+    if args.has(PASSWORD_STDIN):
+        line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+        return line.removesuffix("\n").removesuffix("\r")
+    if settings.password:
+        return settings.password
+    _need_person("--password-stdin, or WORKER_PASSWORD in the environment")
+    import getpass
+
+    return getpass.getpass(f"Password of {user}: ", stream=sys.stderr)
+
+
+def _need_person(instead: str) -> None:
+    if not terminal.person(sys.stdin):
+        raise errors.UsageError(f"there is no terminal to ask on; login needs {instead}")
+
+
+ACTION = Action(
+    "login",
+    run,
+    summary="say once where, and who you are",
+    operands="[URL]",
+    most=1,
+    about=(
+        "Ask for the user and the password, try them on the server, and keep them for the other "
+        "actions: the address, CA and user in config.toml, under the profile's name, the password "
+        "in a file that only you can read, or in the system's keyring when the keyring package "
+        "is installed.\n\n"
+        "A password is never an argument, where others could see it."
+    ),
+    options=(PASSWORD_STDIN,),
+    examples=(
+        ("worker login https://server:8443 --cacert ca.pem", "asks for user and password"),
+        ("worker login --profile lab https://lab:8443", "a second server, for --profile lab"),
+        ("pass show worker | worker login --user ann --password-stdin", "in a script"),
+    ),
+)

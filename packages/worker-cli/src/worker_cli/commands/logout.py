@@ -1,0 +1,30 @@
+"""worker logout: forget the password."""
+
+from __future__ import annotations
+
+from worker_cli import exits, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args
+
+
+def run(args: Args) -> int:
+    """Remove what login has stored for the server."""
+    from worker_cli import config, credentials
+
+    settings = config.load(common.given(args))
+    users = credentials.forget(settings)
+    who = f"the password of {', '.join(users)}" if users else "there was no password"
+    terminal.note(f"{who} for {settings.server}{' is forgotten' if users else ''}")
+    return exits.DONE
+
+
+ACTION = Action(
+    "logout",
+    run,
+    summary="forget the password",
+    about=(
+        "Remove the password that login has stored for this server and user. The settings in "
+        "config.toml stay, and so do the jobs."
+    ),
+    examples=(("worker logout --profile lab", "of that profile's server"),),
+)

@@ -1,0 +1,119 @@
+"""worker out: the output of a job, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from worker_cli import errors, exits, options, terminal, values
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag, Option
+
+if TYPE_CHECKING:
+    from worker_cli.output import Output
+
+FOLLOW = Flag("-f", "--follow", about="go on until the job has ended and everything was read")
+TAIL = Option("--tail", metavar="N", parse=values.count, about="the last N lines only")
+OFFSET = Option("--offset", metavar="N", parse=values.count, about="from byte N on, the first is 0")
+STDERR = Flag("--stderr", about="its stderr, if it was run with --separate-stderr")
+FILE = Option(
+    "-o",
+    metavar="FILE",
+    parse=values.text,
+    about="write to FILE; - is stdout, binary on a terminal too",
+    completes=(options.JOB,),
+)
+
+
+def run(args: Args) -> int:
+    """Copy the output to stdout or a file."""
+    from worker_cli import attach, ids
+
+    if args.has(TAIL) and args.has(OFFSET):
+        raise errors.UsageError("--tail and --offset say two different places to begin at")
+    with common.connect(args) as client:
+        job_id = ids.resolve(client, args.operands[0])
+        read = client.follow if args.has(FOLLOW) else client.chunks
+        output = read(
+            job_id,
+            stream="stderr" if args.has(STDERR) else "stdout",
+            offset=args.get(OFFSET) or 0,
+            tail=args.get(TAIL),
+            on_gap=attach.note_gap,
+        )
+        try:
+            _copy(output, args.get(FILE))
+        except errors.Dropped as error:
+            raise errors.Dropped(
+                f"{error}; {output.offset} bytes are read, go on with: "
+                f"worker out --offset {output.offset} {job_id}"
+            ) from error
+        except KeyboardInterrupt:
+            if args.has(FOLLOW):
+                terminal.note(f"the job is not touched; to stop it: worker kill {job_id}")
+            return exits.INTERRUPTED
+    return 0
+
+
+def _copy(output: Output, name: str | None) -> None:
+    from worker_cli import sink
+
+    chunks = iter(output)
+    # Asked before the file is opened: a job that is not there must not empty it.
+    first = next(chunks, b"")
+    with _opened(name) as stream:
+        target = sink.Sink(stream, allow_binary=name == "-")
+        try:
+            target.write(first)
+            for chunk in chunks if name in (None, "-") else _with_progress(output, chunks):
+                target.write(chunk)
+        except sink.BinaryRefused:
+            raise errors.ClientError(
+                "the output is binary and not shown on a terminal; "
+                "send it elsewhere, or ask for it with -o -"
+            ) from None
+
+
+def _opened(name: str | None) -> contextlib.AbstractContextManager[BinaryIO]:
+    if name is None or name == "-":
+        return contextlib.nullcontext(sys.stdout.buffer)
+    return Path(name).open("wb")
+
+
+def _with_progress(output: Output, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    from worker_cli import progress
+
+    begin, began = output.offset, time.monotonic()
+    with progress.Line() as line:
+        for chunk in chunks:
+            yield chunk
+            done, seconds = output.offset - begin, time.monotonic() - began
+            total = None if output.size is None else output.size - begin
+            line.show(functools.partial(progress.transfer, done, total, seconds))
+
+
+ACTION = Action(
+    "out",
+    run,
+    summary="print the output of a job",
+    operands="ID",
+    least=1,
+    most=1,
+    about=(
+        "Print what a job has written so far, byte for byte. With -f, go on until it has ended "
+        "and everything was read; a lost connection is made again, and the output goes on "
+        "where it stopped."
+    ),
+    options=(FOLLOW, TAIL, OFFSET, STDERR, FILE),
+    examples=(
+        ("worker out @last", "what the newest job has written so far"),
+        ("worker out -f --tail 20 0f3c", "the last lines, and what follows"),
+        ("worker out -o core.tar 0f3c", "into a file"),
+    ),
+    completes=(options.JOB,),
+)

@@ -1,0 +1,86 @@
+"""worker prune: forget many finished jobs at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from worker_cli import errors, exits, terminal, values
+from worker_cli.commands import common
+from worker_cli.job import FINAL
+from worker_cli.options import Action, Args, Flag, Option
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.job import JobRecord
+
+OLDER = Option(
+    "--older-than", metavar="TIME", parse=values.duration, about="only those that ended so long ago"
+)
+STATUS = Option(
+    "--status",
+    metavar="WORD",
+    parse=values.one_of(*FINAL),
+    about=f"only jobs in this state; repeatable: {', '.join(FINAL)}",
+    completes=FINAL,
+)
+LABEL = Option(
+    "--label", metavar="K=V", parse=values.pair, about="only jobs with this label; repeatable"
+)
+YES = Flag("-y", "--yes", about="do not ask")
+
+
+def run(args: Args) -> int:
+    """Find the jobs, ask, and remove them."""
+    with common.connect(args) as client:
+        jobs = _finished(client, args)
+        if not jobs:
+            terminal.note("no finished jobs to remove")
+            return exits.DONE
+        if not args.has(YES) and not _agreed(jobs):
+            terminal.note("nothing was removed")
+            return exits.REFUSED
+        return common.for_each([each.id for each in jobs], lambda job_id: _remove(client, job_id))
+
+
+def _finished(client: Client, args: Args) -> list[JobRecord]:
+    from worker_cli import words
+
+    older = args.get(OLDER)
+    before = None if older is None else words.ago(older)
+    found = client.list(status=args.all(STATUS) or FINAL, labels=dict(args.all(LABEL)))
+    return [each for each in found if before is None or (each.ended_at and each.ended_at <= before)]
+
+
+def _agreed(jobs: list[JobRecord]) -> bool:
+    """Show a person what is to go, and ask."""
+    if not terminal.person(sys.stdin):
+        raise errors.UsageError("prune asks before it removes; without a terminal it needs --yes")
+    from worker_cli import show, words
+
+    sys.stderr.write(show.table(jobs, words.now(), terminal.width(sys.stderr)) + "\n")
+    sys.stderr.write(f"Remove {len(jobs)} finished jobs and their output? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _remove(client: Client, job_id: str) -> int:
+    try:
+        client.remove(job_id)
+    except errors.JobNotFound:  # somebody else, or the server's retention, was faster
+        return exits.DONE
+    terminal.say(f"{job_id} removed")
+    return exits.DONE
+
+
+ACTION = Action(
+    "prune",
+    run,
+    summary="forget all finished jobs, or the older ones",
+    about="Remove the records and the output of finished jobs, after a question.",
+    options=(OLDER, STATUS, LABEL, YES),
+    examples=(
+        ("worker prune --older-than 7d", "what ended more than a week ago"),
+        ("worker prune --status completed --yes", "what went well, without a question"),
+    ),
+)

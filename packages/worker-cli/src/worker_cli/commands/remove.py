@@ -1,0 +1,35 @@
+"""worker remove: forget finished jobs and their output."""
+
+from __future__ import annotations
+
+from worker_cli import exits, options, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args
+
+
+def run(args: Args) -> int:
+    """Remove each job."""
+    from worker_cli import ids
+
+    with common.connect(args) as client:
+
+        def remove(text: str) -> int:
+            job_id = ids.resolve(client, text)
+            client.remove(job_id)
+            terminal.say(f"{job_id} removed")
+            return exits.DONE
+
+        return common.for_each(args.operands, remove)
+
+
+ACTION = Action(
+    "remove",
+    run,
+    summary="forget finished jobs and their output",
+    operands="ID [ID …]",
+    least=1,
+    most=None,
+    about="Remove the record and the output of finished jobs. A job that runs is not touched.",
+    examples=(("worker remove 0f3c 77ab", "two jobs; to stop one that runs, kill it first"),),
+    completes=(options.ENDED_JOB,),
+)

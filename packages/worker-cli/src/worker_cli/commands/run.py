@@ -1,0 +1,167 @@
+"""worker run: create a job; with --wait, be as if it ran here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worker_cli import errors, options, values
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag, Option
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.handle import JobHandle
+
+WAIT = Flag("--wait", about="follow its output and exit as it exits; Ctrl-C leaves it running")
+ENV = Option(
+    "--env", metavar="K=V", parse=values.pair, about="set an environment variable; repeatable"
+)
+CWD = Option("--cwd", metavar="DIR", parse=values.text, about="run in this directory of the server")
+NAME = Option("--name", metavar="NAME", parse=values.text, about="a name to find it by")
+LABEL = Option(
+    "--label", metavar="K=V", parse=values.pair, about="a label to find it by; repeatable"
+)
+TIMEOUT = Option(
+    "--timeout",
+    metavar="TIME",
+    parse=values.duration,
+    about="stop it when it has run so long: 90, 10m, 1h30m",
+)
+STDIN = Option(
+    "--stdin",
+    metavar="FILE",
+    parse=values.text,
+    about="give it this file, or with - what comes in here, as its input",
+    completes=(options.PROGRAM,),
+)
+STOP_SIGNAL = Option(
+    "--stop-signal", metavar="SIGNAL", parse=values.text, about="what asks it to stop (SIGTERM)"
+)
+GRACE = Option(
+    "--grace",
+    metavar="TIME",
+    parse=values.duration,
+    about="how long after that it is stopped by force (10s)",
+)
+SEPARATE_STDERR = Flag("--separate-stderr", about="keep its stderr apart from its stdout")
+OUTPUT_LIMIT = Option(
+    "--output-limit",
+    metavar="SIZE",
+    parse=values.size,
+    about="keep the newest so many bytes of output: 64k, 10M, 1G; 0 keeps all",
+)
+SHELL = Option(
+    "--shell",
+    metavar="LINE",
+    parse=values.text,
+    about="run this line in /bin/sh, in place of a command",
+)
+
+
+def run(args: Args) -> int:
+    """Create the job, and print its id or stay with it."""
+    argv = [_lossless(word) for word in _argv(args)]
+    stdin = _stdin(args.get(STDIN))
+    with common.connect(args) as client:
+        if not args.has(WAIT):
+            sys.stdout.write(_create(client, args, argv, stdin).id + "\n")
+            return 0
+        from worker_cli import attach
+
+        return attach.until_it_ends(
+            client,
+            lambda: _create(client, args, argv, stdin),
+            separate_stderr=args.has(SEPARATE_STDERR),
+        )
+
+
+def _argv(args: Args) -> list[str]:
+    line = args.get(SHELL)
+    if line is None:
+        if not args.operands:
+            raise errors.UsageError("run needs a COMMAND, or --shell LINE")
+        return args.operands
+    if args.operands:
+        raise errors.UsageError(
+            f"--shell LINE takes the place of a command; too much: {' '.join(args.operands)}"
+        )
+    return ["/bin/sh", "-c", line]
+
+
+def _stdin(name: str | None) -> bytes | None:
+    if name is None:
+        return None
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise errors.UsageError(f"--stdin {name}: {error.strerror}") from None
+
+
+def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) -> JobHandle:
+    fields: dict[str, Any] = {
+        "env": {_lossless(key): _lossless(value) for key, value in args.all(ENV)} or None,
+        "labels": {_lossless(key): _lossless(value) for key, value in args.all(LABEL)} or None,
+        "cwd": _given(args, CWD),
+        "name": _given(args, NAME),
+        "timeout": args.get(TIMEOUT),
+        "stop_signal": args.get(STOP_SIGNAL),
+        "stop_grace": args.get(GRACE),
+        "output_limit": args.get(OUTPUT_LIMIT),
+    }
+    return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
+
+
+def _given(args: Args, option: Option[str]) -> str | None:
+    value = args.get(option)
+    return None if value is None else _lossless(value)
+
+
+def _lossless(word: str) -> str:
+    """Return a word of the command line as UTF-8, with lone surrogates for all other bytes.
+
+    In a locale that is not UTF-8, Python has read the same bytes as other characters.
+    """
+    return os.fsencode(word).decode("utf-8", "surrogateescape")
+
+
+ACTION = Action(
+    "run",
+    run,
+    summary="create a job; print its id",
+    operands="COMMAND [ARG …]",
+    most=None,
+    about=(
+        "Create a job that runs COMMAND with its arguments on the server, print its id and "
+        "return at once. The command is run as it is given, without a shell in between. "
+        "Everything from COMMAND on belongs to the job, options too.\n\n"
+        "With --wait the exit code is the job's own; 128+N when signal N ended it, 124 when its "
+        "time was up, 126 or 127 when it could not be executed or found, 125 when the server "
+        "could not be asked."
+    ),
+    options=(
+        WAIT,
+        SHELL,
+        ENV,
+        CWD,
+        STDIN,
+        NAME,
+        LABEL,
+        TIMEOUT,
+        STOP_SIGNAL,
+        GRACE,
+        SEPARATE_STDERR,
+        OUTPUT_LIMIT,
+    ),
+    examples=(
+        ("worker run echo hello", "print the id of a job that says hello"),
+        ("worker run --wait make -j8", "build, with the output here and make's exit code"),
+        ("worker run --shell 'ls | wc -l'", "run a shell line"),
+        ("worker run --timeout 10m --name nightly ./backup --all", "with a limit and a name"),
+        ("worker run --stdin - tar xz -C /srv/app < app.tgz", "unpack a local file over there"),
+    ),
+    completes=(options.PROGRAM,),
+    options_end_at_operand=True,
+)

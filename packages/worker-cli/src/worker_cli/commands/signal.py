@@ -1,0 +1,40 @@
+"""worker signal: send a signal to a job without the wish to end it."""
+
+from __future__ import annotations
+
+from worker_cli import exits, options, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args
+
+_NAMES = ("HUP", "INT", "USR1", "USR2", "STOP", "CONT", "WINCH", "QUIT", "TERM", "ALRM")
+
+
+def run(args: Args) -> int:
+    """Send it."""
+    from worker_cli import ids
+
+    text, signal = args.operands
+    with common.connect(args) as client:
+        job_id = ids.resolve(client, text)
+        client.signal(job_id, signal)
+        terminal.say(f"{job_id} signalled")
+    return exits.DONE
+
+
+ACTION = Action(
+    "signal",
+    run,
+    summary="send a signal to a job",
+    operands="ID SIGNAL",
+    least=2,
+    most=2,
+    about=(
+        "Send a signal, by name or number, to every process of a job. That is no wish to end it: "
+        "if it does end, that counts as its own outcome. To end a job, kill it."
+    ),
+    examples=(
+        ("worker signal 0f3c HUP", "let a server read its configuration again"),
+        ("worker signal 0f3c STOP", "pause it; CONT lets it go on"),
+    ),
+    completes=(options.LIVE_JOB, _NAMES, ()),
+)

@@ -1,0 +1,51 @@
+"""worker status: what became of a job."""
+
+from __future__ import annotations
+
+import sys
+
+from worker_cli import options, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag
+
+QUIET = Flag("-q", "--quiet", about="the word alone")
+
+
+def run(args: Args) -> int:
+    """Print the state of one job."""
+    from worker_cli import ids, show, words
+
+    with common.connect(args) as client:
+        job_id = ids.resolve(client, args.operands[0])
+        if args.has(QUIET):
+            terminal.say(client.status(job_id).status)
+        elif args.get(common.FORMAT) not in (None, "table"):
+            common.print_json(args, client.get(job_id).raw)
+        elif terminal.person(sys.stdout):
+            terminal.say(show.paragraph(client.get(job_id), words.now()))
+        else:
+            terminal.say(show.outcome(client.status(job_id)))
+    return 0
+
+
+ACTION = Action(
+    "status",
+    run,
+    summary="print what became of a job",
+    operands="ID",
+    least=1,
+    most=1,
+    about=(
+        "Print the state of a job, a word, and in brackets what came of it. On a terminal the "
+        "rest of what a person wants to know follows.\n\n"
+        "The words are queued, running and stopping; then completed (exit code 0), failed, "
+        "killed, timed_out, out_of_memory, and lost, when the end could not be observed."
+    ),
+    options=(QUIET, common.FORMAT),
+    examples=(
+        ("worker status 0f3c", "by the beginning of its id"),
+        ("worker status -q @last", "one word for a script, of the newest job"),
+        ("worker status -o json 0f3c", "everything that the server knows of it"),
+    ),
+    completes=(options.JOB,),
+)

@@ -1,0 +1,34 @@
+"""worker version: of this client and of the server."""
+
+from __future__ import annotations
+
+from worker_cli import __version__, errors, exits, terminal, words
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag
+
+CLIENT = Flag("--client", about="do not ask the server")
+
+
+def run(args: Args) -> int:
+    """Print both versions; the client's first, which needs nobody."""
+    terminal.say(f"worker {__version__}")
+    if args.has(CLIENT):
+        return exits.DONE
+    try:
+        with common.connect(args) as client:
+            server = client.version().get("version", "unknown")
+            terminal.say(f"workerd {words.clean(str(server))} at {client.server}")
+    except (errors.NotLoggedIn, errors.Unreachable) as error:
+        # Whoever asks for a version is often about to report that the server does not answer.
+        terminal.note(str(error))
+    return exits.DONE
+
+
+ACTION = Action(
+    "version",
+    run,
+    summary="print the versions of client and server",
+    about="Print the version of this client, then that of the server if it answers.",
+    options=(CLIENT,),
+    examples=(("worker version --client", "without asking the server; so does worker --version"),),
+)

@@ -1,0 +1,54 @@
+"""worker wait: until jobs have ended; exits as they did."""
+
+from __future__ import annotations
+
+from worker_cli import exits, options, terminal
+from worker_cli.commands import common
+from worker_cli.options import Action, Args, Flag
+
+QUIET = Flag("-q", "--quiet", about="print nothing")
+
+
+def run(args: Args) -> int:
+    """Wait for each job and print what became of it."""
+    from worker_cli import ids, progress, show
+
+    left = len(args.operands)
+    with common.connect(args) as client, progress.Line() as line:
+
+        def wait(text: str) -> int:
+            nonlocal left
+            job_id = ids.resolve(client, text)
+            status = client.status(job_id)
+            while not status.ended:
+                line.show(lambda: f"waiting for {left} of {len(args.operands)}: {job_id}")
+                status = client.wait(job_id, _STEP_SECONDS)
+            left -= 1
+            if not args.has(QUIET):
+                line.clear()
+                terminal.say(f"{job_id} {show.outcome(status)}")
+            return exits.of_job(status)
+
+        return common.for_each(args.operands, wait)
+
+
+_STEP_SECONDS = 30.0
+
+ACTION = Action(
+    "wait",
+    run,
+    summary="wait until jobs have ended; exit as they did",
+    operands="ID [ID …]",
+    least=1,
+    most=None,
+    about=(
+        "Wait until every job has ended and print what became of each. The exit code is that of "
+        "`run --wait`; of several jobs it is the first that is not 0, in the order given."
+    ),
+    options=(QUIET,),
+    examples=(
+        ("id=$(worker run make) && worker wait $id && echo built", "in a script"),
+        ("worker wait $(worker list -q --status running)", "everything that runs"),
+    ),
+    completes=(options.LIVE_JOB,),
+)

@@ -1,0 +1,143 @@
+"""Jobs as people see them: a word with its outcome, a paragraph, a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from worker_cli import exits, job, terminal, words
+
+_COLOURS = {
+    "completed": "green",
+    "failed": "red",
+    "timed_out": "red",
+    "out_of_memory": "red",
+    "lost": "red",
+    "killed": "yellow",
+    "stopping": "yellow",
+    "running": "cyan",
+}
+_SHELL_CHARACTERS = frozenset(" |&;<>$*?~`\"'()")
+
+
+def outcome(status: job.JobStatus) -> str:
+    """Return the word for a job's state and, in brackets, what came of it."""
+    word = terminal.coloured(words.clean(status.status), _COLOURS.get(status.status))
+    return f"{word} ({words.clean(status.outcome)})" if status.outcome else word
+
+
+def shell_hint(record: job.JobRecord) -> str | None:
+    """Return what to type instead when a whole shell line was given as the name of a program."""
+    command = record.argv[0]
+    if (
+        record.exit_code != exits.NOT_FOUND
+        or record.argv[1:]
+        or not _SHELL_CHARACTERS & set(command)
+    ):
+        return None
+    return f"for a shell line: worker run --shell {words.command_line([command])}"
+
+
+def paragraph(record: job.JobRecord, now: datetime) -> str:
+    """Return everything that a person wants to know of a job, in a few lines."""
+    rows = [
+        ("job", record.id),
+        ("name", _text(record.spec.get("name"))),
+        ("command", words.command_line(record.argv)),
+        ("in", _text(record.spec.get("cwd"))),
+        ("labels", _pairs(record.spec.get("labels"))),
+        ("created", _when(record.created_at, now)),
+        ("ran" if record.ended else "runs", _run_time(record, now)),
+        ("used", _used(record.usage)),
+        ("hint", shell_hint(record)),
+    ]
+    lines = [f"  {name:8} {value}" for name, value in rows if value]
+    return "\n".join([outcome(record), *lines])
+
+
+def table(records: Sequence[job.JobRecord], now: datetime, width: int | None) -> str:
+    """Return a table of jobs; it fits into `width` columns, or is as wide as it needs to be."""
+    named = any(record.spec.get("name") for record in records)
+    head = ["ID", "STATUS", "EXIT", "AGE", "TIME", *(["NAME"] if named else []), "COMMAND"]
+    rows = [_row(record, now, named=named, short=width is not None) for record in records]
+    widths = [max(map(words.columns, column)) for column in zip(head, *rows, strict=True)]
+    left = None if width is None else width - sum(widths[:-1]) - 2 * (len(head) - 1)
+    colours = [None, *(_COLOURS.get(record.status) for record in records)]
+    lines = []
+    for cells, colour in zip([head, *rows], colours, strict=True):
+        padded = [
+            cell + " " * (size - words.columns(cell))
+            for cell, size in zip(cells[:-1], widths[:-1], strict=True)
+        ]
+        padded[1] = terminal.coloured(padded[1], colour)
+        last = cells[-1] if left is None else words.cut(cells[-1], max(left, 10))
+        lines.append("  ".join([*padded, last]))
+    return "\n".join(lines)
+
+
+def as_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """Return what the server sent as JSON for people to read; lone surrogates stay escaped."""
+    return json.dumps(value, indent=2)
+
+
+def as_lines(values: Sequence[Mapping[str, Any]]) -> str:
+    """Return one JSON object a line."""
+    return "\n".join(json.dumps(value, separators=(",", ":")) for value in values)
+
+
+def elapsed(record: job.JobStatus, now: datetime) -> str:
+    """Return how long a job has run, or ran."""
+    if record.started_at is None:
+        return "-"
+    return words.duration(((record.ended_at or now) - record.started_at).total_seconds())
+
+
+def _row(record: job.JobRecord, now: datetime, *, named: bool, short: bool) -> list[str]:
+    name = [words.cut(_text(record.spec.get("name")) or "-", 20)] if named else []
+    return [
+        record.id[:8] if short else record.id,
+        words.clean(record.status),
+        _exit(record),
+        words.age(record.created_at, now),
+        elapsed(record, now),
+        *name,
+        words.command_line(record.argv),
+    ]
+
+
+def _exit(record: job.JobStatus) -> str:
+    if record.signal is not None:
+        return job.signal_name(record.signal).removeprefix("SIG")
+    return "-" if record.exit_code is None else str(record.exit_code)
+
+
+def _text(value: Any) -> str:
+    return words.clean(str(value)) if value else ""
+
+
+def _pairs(value: Any) -> str:
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    return words.clean(" ".join(f"{key}={each}" for key, each in pairs))
+
+
+def _when(moment: datetime | None, now: datetime) -> str:
+    return f"{words.moment(moment)}, {words.age(moment, now)} ago" if moment else ""
+
+
+def _run_time(record: job.JobStatus, now: datetime) -> str:
+    if record.started_at is None:
+        return ""
+    told = f"{elapsed(record, now)}, since {words.moment(record.started_at)}"
+    if record.ended_at is None:
+        return told
+    return f"{elapsed(record, now)}, until {_when(record.ended_at, now)}"
+
+
+def _used(usage: job.Usage | None) -> str:
+    if usage is None or usage.user_seconds is None or usage.system_seconds is None:
+        return ""
+    cpu = words.duration(usage.user_seconds + usage.system_seconds)
+    memory = f", {words.size(usage.max_rss_bytes)} of memory at most" if usage.max_rss_bytes else ""
+    return f"{cpu} of CPU{memory}"

@@ -1,0 +1,43 @@
+"""The three streams: data to stdout, messages to stderr, and whether a person is looking."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
+
+
+def say(text: str) -> None:
+    """Write a line of data to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Write a message to stderr."""
+    sys.stderr.write(f"worker: {text}\n")
+
+
+def person(stream: TextIO) -> bool:
+    """Whether somebody looks at the stream: it is a terminal."""
+    return stream.isatty()
+
+
+def width(stream: TextIO) -> int | None:
+    """Return how many columns fit, None where nobody looks and lines may be of any length."""
+    return shutil.get_terminal_size().columns if person(stream) else None
+
+
+def colourful(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether to use colour: on a terminal that can, unless NO_COLOR is set (no-color.org)."""
+    return person(stream) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def coloured(text: str, colour: str | None) -> str:
+    """Return a text for stdout in a colour, if there is to be any."""
+    if colour is None or not colourful(sys.stdout):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
