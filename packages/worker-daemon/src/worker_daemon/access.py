@@ -1,0 +1,78 @@
+"""Who asks, and what they may touch: every decision about other people's jobs is made here."""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+from collections.abc import Collection
+from typing import Annotated
+
+import falcon
+import worker_core
+
+from worker_daemon import fields, problems
+
+EVERYBODY = "*"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnerQuery:
+    """What every request about jobs may say."""
+
+    owner: Annotated[
+        str | None,
+        fields.Field(
+            fields.Text(),
+            "Whose jobs are meant: by default one's own. Only an administrator may name somebody"
+            f" else, or everybody ({EVERYBODY}).",
+        ),
+    ] = None
+
+
+class Access:
+    """Decides whose jobs a request may touch."""
+
+    def __init__(self, engine: worker_core.Engine, admins: Collection[str]) -> None:
+        self._engine = engine
+        self._admins = admins
+
+    def job(self, req: falcon.Request, job_id: str) -> worker_core.Job:
+        """Return the job that the request names, if the caller may touch it.
+
+        Raises the same for an id that is unknown or malformed, and for somebody else's job.
+        """
+        owner = self.owner(req)
+        try:
+            job = self._engine.get(job_id)
+        except worker_core.JobNotFound:
+            raise problems.job_not_found(job_id) from None
+        if owner not in (job.owner, EVERYBODY):
+            raise problems.job_not_found(job_id)
+        return job
+
+    def owner(self, req: falcon.Request) -> str:
+        """Return whose jobs the request is about: a name, or EVERYBODY."""
+        user: str = req.context.user
+        asked = dict(query(req)).get("owner", user)
+        if asked == user and user != EVERYBODY:
+            return user
+        if not self.is_admin(user):
+            message = "only an administrator may ask for the jobs of somebody else"
+            raise problems.invalid([worker_core.FieldError("owner", message)])
+        return asked
+
+    def is_admin(self, user: str) -> bool:
+        """Say whether a user may see and end the jobs of others."""
+        return user in self._admins
+
+
+def query(req: falcon.Request) -> list[tuple[str, str]]:
+    """Return the parameters of the query in order, with those that come more than once."""
+    try:
+        return urllib.parse.parse_qsl(
+            req.query_string, keep_blank_values=True, errors="strict", max_num_fields=200
+        )
+    except ValueError:
+        raise problems.Problem(
+            "malformed_request", "the query is not percent-encoded UTF-8 of at most 200 parameters"
+        ) from None

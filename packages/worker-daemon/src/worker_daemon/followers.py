@@ -1,0 +1,108 @@
+"""Requests that stay: those that follow output, read events, or wait for an end.
+
+Each holds a thread, so there is a cap on them, below the number of threads: past it the others
+are told to come back, and short requests always find a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator
+
+import falcon
+import worker_core
+
+from worker_daemon import problems
+
+HEARTBEAT = 0.8  # seconds between two looks at whether the client is still there
+WRITE = "worker_daemon.write"  # where `app.App` puts the WSGI server's write
+
+
+class Followers:
+    """The cap on requests that stay, and `count`, how many there are."""
+
+    def __init__(
+        self,
+        most: int,
+        draining: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._draining = draining
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def enter(self) -> contextlib.ExitStack:
+        """Take a place; closing what is returned gives it back.
+
+        Raises Problem when all places are taken, or while the daemon is ending.
+        """
+        if self._draining.is_set():
+            raise problems.Problem("draining", "the server is ending; jobs go on, ask again soon")
+        with self._lock:
+            if self.count >= self._most:
+                raise problems.Problem(
+                    "too_many_followers",
+                    f"{self._most} requests already stay to follow or to wait; ask again soon",
+                )
+            self.count += 1
+        place = contextlib.ExitStack()
+        place.callback(self._leave)
+        return place
+
+    def wait(
+        self, engine: worker_core.Engine, job: worker_core.Job, req: falcon.Request, seconds: float
+    ) -> worker_core.Job:
+        """Return the job once it has ended, or as it is when the time is up or nobody listens."""
+        if job.state.final or not seconds:
+            return job
+        deadline = self._clock() + seconds
+        with self.enter():
+            while not job.state.final and not self.over(req):
+                left = deadline - self._clock()
+                if left <= 0:
+                    break
+                job = engine.wait(job.id, min(left, HEARTBEAT))
+        return job
+
+    def over(self, req: falcon.Request) -> bool:
+        """Say whether to stop: the client has left, or the daemon is ending."""
+        return self._draining.is_set() or gone(req)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.count -= 1
+
+
+def gone(req: falcon.Request) -> bool:
+    """Say whether the client has hung up, as far as the server can tell."""
+    hung_up = req.env.get("waitress.client_disconnected")
+    return hung_up is not None and bool(hung_up())
+
+
+def send_head(req: falcon.Request) -> None:
+    """Send status and headers now; a WSGI server waits with them for the first byte of the body."""
+    write = req.env.get(WRITE)
+    if write is not None:
+        write(b"")
+
+
+class Stream:
+    """A body that is made while it is sent. `ending` is closed when no more of it will be."""
+
+    def __init__(
+        self, chunks: Generator[bytes, None, None], ending: contextlib.ExitStack | None = None
+    ) -> None:
+        self._chunks = chunks
+        self.ending = ending or contextlib.ExitStack()
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        return self._chunks
+
+    def close(self) -> None:
+        """End it: WSGI's promise is that this is called whatever happens."""
+        with self.ending:
+            self._chunks.close()

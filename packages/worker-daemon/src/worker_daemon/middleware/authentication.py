@@ -1,0 +1,69 @@
+"""Who is there: HTTP Basic on everything but the check of liveness, before anything is said."""
+
+from __future__ import annotations
+
+import base64
+from typing import Protocol
+
+import falcon
+
+from worker_daemon import problems, users
+
+PUBLIC = frozenset({"/healthz"})
+CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
+
+
+class Verifier(Protocol):
+    """What this needs of `users.Users`."""
+
+    def verify(self, user: str, password: bytes, address: str) -> users.Verdict:
+        """Say whether the password is the user's."""
+
+
+class Authentication:
+    """Refuses strangers, also where there is nothing; afterwards `req.context.user` is known."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Verify the caller, before the route is looked up."""
+        if req.path in PUBLIC:
+            return
+        header = req.get_header("Authorization")
+        if header is None:
+            raise unauthorized("give a user name and a password (HTTP Basic)")
+        credentials = read_basic(header)
+        if credentials is None:
+            raise unauthorized(
+                "the Authorization header is malformed: after Basic, the base64 of NAME:PASSWORD in"
+                " UTF-8 is needed"
+            )
+        user, password = credentials
+        verdict = self._verifier.verify(user, password, req.remote_addr)
+        if verdict.retry_after is not None:
+            raise problems.Problem(
+                "too_many_logins",
+                "too many logins were tried; wait before the next",
+                retry_after=verdict.retry_after,
+            )
+        if not verdict.accepted:
+            raise unauthorized("the user name or the password is wrong")
+        req.context.user = user
+
+
+def read_basic(header: str) -> tuple[str, bytes] | None:
+    """Return the name and password of an Authorization header (RFC 7617), None if it has none."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        pair = base64.b64decode(encoded.strip(), validate=True)
+        user, colon, password = pair.partition(b":")
+        name = user.decode()
+    except ValueError:
+        return None
+    return (name, password) if scheme.lower() == "basic" and colon else None
+
+
+def unauthorized(detail: str) -> problems.Problem:
+    """Return the refusal of somebody who is not known."""
+    return problems.Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE})

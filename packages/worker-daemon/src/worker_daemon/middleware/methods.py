@@ -1,0 +1,23 @@
+"""Methods that a resource does not have, known to HTTP or not, are all refused alike."""
+
+from __future__ import annotations
+
+import falcon
+
+from worker_daemon import problems
+
+
+class Methods:
+    """Answers 405 with what is allowed."""
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object
+    ) -> None:
+        """Refuse before the resource is asked."""
+        allowed = sorted(name[3:].upper() for name in dir(resource) if name.startswith("on_"))
+        if req.method not in allowed and req.method != "OPTIONS":
+            raise problems.Problem(
+                "method_not_allowed",
+                f"{req.method} does nothing here; use {', '.join(allowed)}",
+                headers={"Allow": ", ".join(allowed)},
+            )

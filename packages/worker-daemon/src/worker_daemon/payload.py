@@ -1,0 +1,56 @@
+"""Bodies: bytes that a client sent become a value of the type that the resource declares."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import falcon
+import worker_core
+
+from worker_daemon import fields, problems, strict_json
+
+T = TypeVar("T")
+
+_SEND_JSON = "send JSON, with the header Content-Type: application/json"
+
+
+def read(req: falcon.Request, of: type[T], longest: int, *, required: bool) -> T:
+    """Read the body as an `of`; without a body, which only some may leave out, as an empty one."""
+    data = _bytes(req, longest)
+    if not data and not required:
+        return fields.from_object(of, {})
+    _check_media_type(req)
+    try:
+        value = strict_json.decode(data)
+    except ValueError as error:
+        what = str(error) if data else f"it is empty; {_SEND_JSON}"
+        raise problems.Problem("malformed_request", f"the body cannot be read: {what}") from None
+    return _made(of, value)
+
+
+def _made(of: type[T], value: Any) -> T:
+    if of is worker_core.JobSpec:
+        wrapped = isinstance(value, dict) and set(value) == {"job"}
+        return worker_core.JobSpec.from_dict(value["job"] if wrapped else value)  # type: ignore[return-value]
+    if not isinstance(value, dict):
+        raise problems.invalid([worker_core.FieldError("", "the body must be a JSON object")])
+    return fields.from_object(of, value)
+
+
+def _bytes(req: falcon.Request, longest: int) -> bytes:
+    declared = req.content_length
+    if declared is None or declared <= longest:
+        data: bytes = req.bounded_stream.read(longest + 1)
+        if len(data) <= longest:
+            return data
+    raise problems.Problem("body_too_large", f"the body is longer than {longest} bytes")
+
+
+def _check_media_type(req: falcon.Request) -> None:
+    media, _, parameters = (req.content_type or "").partition(";")
+    charset = parameters.replace(" ", "").replace('"', "").lower()
+    if media.strip().lower() != falcon.MEDIA_JSON:
+        given = f"not {media.strip()}" if media.strip() else "and not without one"
+        raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, {given}")
+    if charset not in ("", "charset=utf-8"):
+        raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, in UTF-8")

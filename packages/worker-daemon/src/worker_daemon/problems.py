@@ -1,0 +1,159 @@
+"""Refusals: the one table that turns every error into a problem document (RFC 9457).
+
+`code` is what programs may rely on; the sentence in `detail` is for people and may change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import falcon
+import worker_core
+
+from worker_daemon import strict_json
+
+_log = logging.getLogger(__name__)
+
+_MOST_ERRORS = 50  # fields named in one document; whoever has more wrong reads no more of them
+
+
+class Kind(NamedTuple):
+    """What a code stands for."""
+
+    status: int
+    title: str
+    retry_after: int | None = None
+
+
+KINDS: Mapping[str, Kind] = {
+    "malformed_request": Kind(400, "Malformed request"),
+    "unauthorized": Kind(401, "Not logged in"),
+    "not_found": Kind(404, "Not found"),
+    "job_not_found": Kind(404, "Job not found"),
+    "method_not_allowed": Kind(405, "Method not allowed"),
+    "job_not_running": Kind(409, "Job not running"),
+    "job_not_finished": Kind(409, "Job not finished"),
+    "body_too_large": Kind(413, "Body too large"),
+    "unsupported_media_type": Kind(415, "Unsupported media type"),
+    "range_not_satisfiable": Kind(416, "Range not satisfiable"),
+    "invalid_job": Kind(422, "Invalid job"),
+    "invalid_request": Kind(422, "Invalid request"),
+    "idempotency_key_reused": Kind(422, "Idempotency key reused"),
+    "stream_not_separate": Kind(422, "Stream not separate"),
+    "too_many_logins": Kind(429, "Too many logins"),
+    "internal_error": Kind(500, "Internal error"),
+    "queue_full": Kind(503, "Queue full", retry_after=10),
+    "too_many_followers": Kind(503, "Too many followers", retry_after=5),
+    "store_unavailable": Kind(503, "Store unavailable", retry_after=5),
+    "supervisor_unavailable": Kind(503, "Supervisor unavailable", retry_after=5),
+    "not_ready": Kind(503, "Not ready", retry_after=5),
+    "draining": Kind(503, "Shutting down", retry_after=5),
+}
+
+_OF_ENGINE: Mapping[type[worker_core.WorkerError], str] = {
+    worker_core.InvalidSpec: "invalid_job",
+    worker_core.InvalidRequest: "invalid_request",
+    worker_core.JobNotFound: "job_not_found",
+    worker_core.JobNotRunning: "job_not_running",
+    worker_core.JobNotFinished: "job_not_finished",
+    worker_core.IdempotencyKeyReused: "idempotency_key_reused",
+    worker_core.QueueFull: "queue_full",
+    worker_core.StoreUnavailable: "store_unavailable",
+    worker_core.ExecutorUnavailable: "supervisor_unavailable",
+    worker_core.StreamNotSeparate: "stream_not_separate",
+    worker_core.EngineClosed: "draining",
+}
+
+
+class Problem(Exception):
+    """A request is refused: `code` is one of KINDS, `errors` says which fields are wrong."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Iterable[worker_core.FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.code, self.kind, self.detail = code, KINDS[code], detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+        wait = self.kind.retry_after if retry_after is None else retry_after
+        if wait is not None:
+            self.headers["Retry-After"] = str(math.ceil(wait))
+        super().__init__(detail)
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """Return the document, ready for JSON."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.errors:
+            document["errors"] = [dataclasses.asdict(each) for each in self.errors[:_MOST_ERRORS]]
+        return document
+
+
+def invalid(errors: Iterable[worker_core.FieldError], code: str = "invalid_request") -> Problem:
+    """Return the problem of fields that cannot be accepted."""
+    found = tuple(errors)
+    first = ": ".join(filter(None, (found[0].field, found[0].message)))
+    more = f" (and {len(found) - 1} more, see errors)" if len(found) > 1 else ""
+    return Problem(code, f"{first}{more}", errors=found)
+
+
+def of(error: Exception) -> Problem:
+    """Return the problem that an error is to a client; what nobody foresaw is internal_error."""
+    match error:
+        case Problem():
+            return error
+        case worker_core.InvalidSpec():
+            return invalid(error.errors, "invalid_job")
+        case worker_core.JobNotFound():
+            return job_not_found(error.job_id)
+        case worker_core.WorkerError():
+            code = next((c for kind, c in _OF_ENGINE.items() if isinstance(error, kind)), None)
+            return Problem(code, str(error)) if code else _internal()
+        case falcon.HTTPNotFound():
+            return Problem(
+                "not_found", "there is nothing here; GET /openapi.json tells what there is"
+            )
+        case falcon.HTTPError() if error.status_code == 400:
+            return Problem("malformed_request", error.description or "the request is malformed")
+    return _internal()
+
+
+def job_not_found(job_id: str) -> Problem:
+    """Return the answer for an id that is unknown, malformed, or of somebody else's job.
+
+    It is made here for all of them, because nobody may be able to tell them apart.
+    """
+    return Problem("job_not_found", f"you have no job with the id {job_id}; GET /jobs lists yours")
+
+
+def _internal() -> Problem:
+    return Problem(
+        "internal_error", "the server failed to answer; its log says why under this request_id"
+    )
+
+
+def answer(req: falcon.Request, resp: falcon.Response, error: Exception, _params: object) -> None:
+    """Answer with the problem that `error` is: falcon's handler of every exception."""
+    problem = of(error)
+    if problem.code == "internal_error":
+        _log.error("internal error", exc_info=error, extra={"request_id": req.context.request_id})
+    resp.status = problem.kind.status
+    resp.content_type = "application/problem+json"
+    resp.set_headers(problem.headers)
+    resp.stream = None
+    resp.data = strict_json.encode(problem.document(req.context.request_id)) + b"\n"

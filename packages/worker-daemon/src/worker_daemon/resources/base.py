@@ -1,0 +1,106 @@
+"""What all resources share: who they work with, and how a request becomes a call.
+
+`operation` makes a responder of a method. It does, always in this order: decide whether the
+caller may touch the job, read the query, read the body; only then the method runs. The same
+declaration is what the OpenAPI document is made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import falcon
+import worker_core
+
+from worker_daemon import access, fields, followers, payload, strict_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """What the resources work with."""
+
+    engine: worker_core.Engine
+    access: access.Access
+    followers: followers.Followers
+    max_body: int
+
+
+class Resource:
+    """A resource; `operation` marks the methods that answer requests."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.engine = room.engine
+
+
+@dataclasses.dataclass(frozen=True)
+class NoQuery:
+    """The query of what has no parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """What a responder does, for the reader of the OpenAPI document."""
+
+    summary: str
+    answers: Mapping[int, str]  # status: the name of what is answered
+    problems: tuple[str, ...]
+    query: type | None
+    body: type | None
+    body_required: bool
+    headers: Mapping[str, str]
+
+
+def operation(
+    summary: str,
+    answers: Mapping[int, str],
+    *,
+    problems: tuple[str, ...] = (),
+    query: type | None = None,
+    body: type | None = None,
+    body_required: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a responder of `method(self, req, resp, [job,] [query,] [body])`."""
+    described = Operation(summary, answers, problems, query, body, body_required, headers or {})
+
+    def make(method: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(method)
+        def responder(
+            self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
+        ) -> None:
+            values: list[Any] = []
+            if "job_id" in path:
+                req.context.job_id = path["job_id"]
+                values.append(self.room.access.job(req, path["job_id"]))
+            given: object = fields.from_query(query or implied_query(path), access.query(req))
+            if query is not None:
+                values.append(given)
+            if body is not None:
+                values.append(payload.read(req, body, self.room.max_body, required=body_required))
+            method(self, req, resp, *values)
+
+        responder.operation = described  # type: ignore[attr-defined]
+        return responder
+
+    return make
+
+
+def implied_query(path: Container[str]) -> type:
+    """Return the query of a responder that declares none, by the fields of its path."""
+    return access.OwnerQuery if "job_id" in path else NoQuery
+
+
+def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
+    """Answer with JSON; the newline at the end is for people at a terminal."""
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = strict_json.encode(value) + b"\n"
+
+
+def brief(job: worker_core.Job) -> dict[str, str]:
+    """Return the least that is said of a job."""
+    return {"id": job.id, "status": job.state.value}

@@ -1,0 +1,107 @@
+"""GET /jobs, GET and DELETE /jobs/{id}: the records of jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import falcon
+import worker_core
+
+from worker_daemon import access, audit, fields
+from worker_daemon.resources import base
+
+_MOST = 500
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobsQuery(access.OwnerQuery):
+    """Which jobs."""
+
+    status: Annotated[
+        tuple[worker_core.State, ...],
+        fields.Field(
+            fields.Word([each.value for each in worker_core.State], read=worker_core.State),
+            "Only jobs in this state; may be given several times, for any of them.",
+            many=True,
+        ),
+    ] = ()
+    label: Annotated[
+        tuple[tuple[str, str], ...],
+        fields.Field(
+            fields.Text(most=511, shape="^[^=]+=", read=_label, hint="must be KEY=VALUE"),
+            "Only jobs with this label, KEY=VALUE; may be given several times, for all of them.",
+            many=True,
+        ),
+    ] = ()
+    name: Annotated[str | None, fields.Field(fields.Text(), "Only jobs of this name.")] = None
+    id_prefix: Annotated[
+        str | None, fields.Field(fields.Text(most=36), "Only jobs whose id begins so.")
+    ] = None
+    since: Annotated[
+        float | None, fields.Field(fields.Moment(), "Only jobs created at this time or later.")
+    ] = None
+    limit: Annotated[int, fields.Field(fields.Whole(1, _MOST), "At most so many jobs.")] = 50
+    cursor: Annotated[
+        str | None, fields.Field(fields.Text(), "The next_cursor of the page before.")
+    ] = None
+
+
+class Jobs(base.Resource):
+    """The caller's jobs."""
+
+    @base.operation("List jobs, newest first", {200: "Jobs"}, query=JobsQuery)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, query: JobsQuery) -> None:
+        """Answer with one page."""
+        owner = self.room.access.owner(req)
+        page = self.engine.list(
+            owner=None if owner == access.EVERYBODY else owner,
+            states=query.status,
+            labels=dict(query.label),
+            name=query.name,
+            id_prefix=query.id_prefix,
+            since=query.since,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        records = [job.record_view() for job in page.jobs]
+        base.answer(resp, {"jobs": records, "next_cursor": page.next_cursor})
+
+    on_head = on_get
+
+
+class Job(base.Resource):
+    """The whole record of a job."""
+
+    @base.operation("Tell everything about a job", {200: "Job"})
+    def on_get(
+        self,
+        _req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+    ) -> None:
+        """Answer with the record, spec included."""
+        base.answer(resp, job.record_view())
+
+    on_head = on_get
+
+    @base.operation(
+        "Remove the record and the output of a finished job",
+        {204: ""},
+        problems=("job_not_finished",),
+    )
+    def on_delete(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+    ) -> None:
+        """Remove it, unless it has not ended."""
+        self.engine.remove(job.id)
+        audit.remove(req, job)
+        resp.status = 204

@@ -1,0 +1,74 @@
+"""PUT /jobs/{id}/kill: end a job."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Annotated
+
+import falcon
+import worker_core
+
+from worker_daemon import access, audit, fields, problems
+from worker_daemon.resources import base, status
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KillQuery(access.OwnerQuery):
+    """How long to wait."""
+
+    wait: Annotated[
+        float,
+        fields.Field(
+            fields.Number(0, status.LONGEST_WAIT),
+            "Answer once the job has ended, or when so many seconds are over.",
+        ),
+    ] = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KillBody:
+    """How to end the job; without a body, as its spec says."""
+
+    signal: Annotated[
+        int | None, fields.Field(fields.Signal(), "Sent first, instead of the job's stop_signal.")
+    ] = None
+    grace: Annotated[
+        float | None,
+        fields.Field(
+            fields.Number(0, 86400 * 365), "Seconds until SIGKILL, instead of the job's stop_grace."
+        ),
+    ] = None
+    now: Annotated[bool, fields.Field(fields.Flag(), "SIGKILL at once.")] = False
+    reason: Annotated[
+        str | None, fields.Field(fields.Text(most=1000), "Why, for the job's record.")
+    ] = None
+
+
+class Kill(base.Resource):
+    """Where a job is ended, with everything that it started."""
+
+    @base.operation(
+        "End a job and everything that it started",
+        {200: "Brief", 202: "Brief"},
+        query=KillQuery,
+        body=KillBody,
+        problems=("job_not_running", "supervisor_unavailable"),
+    )
+    def on_put(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+        query: KillQuery,
+        body: KillBody,
+    ) -> None:
+        """Answer 200 once it has ended, 202 while it has not, 409 when it ended by itself."""
+        audit.kill(req, job, body.reason)
+        job = self.engine.kill(job.id, by=req.context.user, wait=0, **dataclasses.asdict(body))
+        # A kill is never refused for want of a place to wait in.
+        with contextlib.suppress(problems.Problem):
+            job = self.room.followers.wait(self.engine, job, req, query.wait)
+        if job.state.final and job.state is not worker_core.State.KILLED:
+            raise worker_core.JobNotRunning(job)
+        base.answer(resp, base.brief(job), 200 if job.state.final else 202)

@@ -1,0 +1,197 @@
+"""GET /jobs/{id}/out: what a job has written, as text in JSON or as the bytes themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Generator
+from typing import Annotated
+
+import falcon
+import worker_core
+
+from worker_daemon import access, fields, followers, problems, reading, spans
+from worker_daemon.resources import base
+
+_log = logging.getLogger(__name__)
+
+OCTETS = "application/octet-stream"
+TEXT = "text/plain"
+_AT_ONCE = 64 << 10  # bytes up to which an answer is made in memory, and takes no place
+_FAR = 1 << 62
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputQuery(access.OwnerQuery):
+    """Which part, and whether to stay."""
+
+    stream: Annotated[
+        str,
+        fields.Field(
+            fields.Word(["stdout", "stderr"]),
+            "stderr only of a job with separate_stderr; otherwise it is part of stdout.",
+        ),
+    ] = "stdout"
+    offset: Annotated[
+        int | None, fields.Field(fields.Whole(0, _FAR), "Begin at this byte of the output.")
+    ] = None
+    tail: Annotated[
+        int | None, fields.Field(fields.Whole(0, _FAR), "Begin where the last so many lines do.")
+    ] = None
+    follow: Annotated[
+        bool,
+        fields.Field(
+            fields.Flag(),
+            "Send what there is and what is still to come, until the job has ended. Only as bytes.",
+        ),
+    ] = False
+
+
+class Output(base.Resource):
+    """A job's output."""
+
+    @base.operation(
+        "Give the output of a job",
+        {200: "Output", 206: "Bytes", 304: ""},
+        query=OutputQuery,
+        problems=("range_not_satisfiable", "stream_not_separate", "too_many_followers", "draining"),
+    )
+    def on_get(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+        query: OutputQuery,
+    ) -> None:
+        """Answer with what there is now, or with all that is still to come."""
+        info = self.engine.output_info(job.id, query.stream)
+        span = spans.Span(self._begin(job, query, info), info.size)
+        resp.content_type = _media_type(req, query)
+        resp.set_header("Vary", "Accept")
+        resp.set_header("X-Job-Status", job.state.value)
+        resp.set_header("X-Output-Start", str(info.start))
+        resp.set_header("X-Output-Size", str(info.size))
+        found = reading.Reading(self.engine, job, query.stream, info)
+        if query.follow:
+            self._follow(req, resp, found, span)
+        elif resp.content_type == falcon.MEDIA_JSON:
+            self._send(req, resp, found.document(span), span)
+        else:
+            self._give_bytes(req, resp, found, span)
+
+    on_head = on_get
+
+    def _begin(self, job: worker_core.Job, query: OutputQuery, info: worker_core.OutputInfo) -> int:
+        if query.tail is not None:
+            if query.offset is not None:
+                fault = worker_core.FieldError("tail", "give either offset or tail, not both")
+                raise problems.invalid([fault])
+            return min(info.size, self.engine.tail_offset(job.id, query.tail, query.stream))
+        offset = query.offset or 0
+        if offset > info.size:
+            raise problems.Problem(
+                "range_not_satisfiable",
+                f"offset {offset} is past the end: there are {info.size} bytes",
+                headers={"Content-Range": f"bytes */{info.size}"},
+            )
+        return max(offset, info.start)
+
+    def _follow(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: reading.Reading,
+        span: spans.Span,
+    ) -> None:
+        if req.method != "HEAD":
+            place = self.room.followers.enter()
+            resp.stream = followers.Stream(self._followed(req, found, span.start), place)
+
+    def _followed(
+        self, req: falcon.Request, found: reading.Reading, start: int
+    ) -> Generator[bytes, None, None]:
+        followers.send_head(req)
+        try:
+            for chunk in self.engine.follow(
+                found.job.id, found.stream, start, heartbeat=followers.HEARTBEAT
+            ):
+                if self.room.followers.over(req):
+                    return
+                yield chunk
+        except worker_core.WorkerError as error:
+            # It is too late for another answer, but the client must not take this for the end.
+            _log.warning("stopped following %s: %s", found.job.id, error)
+            raise ConnectionAbortedError(str(error)) from None
+
+    def _give_bytes(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: reading.Reading,
+        span: spans.Span,
+    ) -> None:
+        resp.set_header("Accept-Ranges", "bytes")
+        tag = _tag(found, span)
+        if tag is not None:
+            resp.etag = tag
+            resp.set_header("Cache-Control", "private, no-cache")
+            if tag in (req.if_none_match or ()) or "*" in (req.if_none_match or ()):
+                resp.status = 304
+                return
+        part = None
+        if req.if_range is None or req.if_range == (tag and tag.dumps()):
+            part = spans.ranged(req.get_header("Range"), span)
+        if part is not None:
+            resp.status = 206
+            resp.content_range = (part.start - span.start, part.end - span.start - 1, span.size)
+        self._send_bytes(req, resp, found, part or span)
+
+    def _send_bytes(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: reading.Reading,
+        span: spans.Span,
+    ) -> None:
+        """Send a finished output as a file: the server needs no thread for that."""
+        resp.content_length = span.size
+        if not found.info.final or not span.size:
+            self._send(req, resp, found.exactly(span), span)
+        elif req.method != "HEAD":
+            file = self.engine.open_output(found.job.id, found.stream)
+            file.seek(span.start)
+            resp.stream = file
+
+    def _send(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        chunks: Generator[bytes, None, None],
+        span: spans.Span,
+    ) -> None:
+        """Send little at once; much while it is made, which takes a place as a follower does."""
+        if span.size <= _AT_ONCE:
+            resp.data = b"".join(chunks)
+        elif req.method != "HEAD":
+            resp.stream = followers.Stream(chunks, self.room.followers.enter())
+
+
+def _tag(found: reading.Reading, span: spans.Span) -> falcon.ETag | None:
+    if not found.info.final:
+        return None
+    return falcon.ETag(f"{found.job.id}.{found.stream}.{span.start}-{span.end}")
+
+
+def _media_type(req: falcon.Request, query: OutputQuery) -> str:
+    """Return what to send: JSON unless bytes are preferred, bytes to whoever follows."""
+    offered = (
+        (OCTETS, TEXT, falcon.MEDIA_JSON) if query.follow else (falcon.MEDIA_JSON, OCTETS, TEXT)
+    )
+    try:
+        chosen = req.client_prefers(offered)
+    except falcon.HTTPError:
+        chosen = None
+    if query.follow and chosen == falcon.MEDIA_JSON:
+        fault = worker_core.FieldError("follow", f"needs the header Accept: {OCTETS} (or {TEXT})")
+        raise problems.invalid([fault])
+    return chosen or offered[0]

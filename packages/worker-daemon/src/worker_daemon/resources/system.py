@@ -1,0 +1,61 @@
+"""What the daemon says of itself: /healthz, /readyz, /version, /whoami."""
+
+from __future__ import annotations
+
+import falcon
+import worker_core
+
+import worker_daemon
+from worker_daemon import problems
+from worker_daemon.resources import base
+
+
+class Healthz(base.Resource):
+    """Liveness, for everybody."""
+
+    @base.operation("Tell that the server answers", {200: "Health"})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer, whatever else is wrong."""
+        base.answer(resp, {"status": "ok"})
+
+    on_head = on_get
+
+
+class Readyz(base.Resource):
+    """Readiness: whether jobs can be run."""
+
+    @base.operation("Tell whether jobs can be run", {200: "Readiness"}, problems=("not_ready",))
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 when the store, the supervisor and the disk are in order."""
+        checks = self.engine.health()
+        wrong = {part: says for part, says in checks.items() if says != "ok"}
+        if wrong:
+            detail = "; ".join(f"{part}: {says}" for part, says in wrong.items())
+            raise problems.Problem("not_ready", detail)
+        base.answer(resp, {"status": "ok", "checks": checks})
+
+    on_head = on_get
+
+
+class Version(base.Resource):
+    """Which release this is."""
+
+    @base.operation("Tell the server's version", {200: "Version"})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the versions of the daemon and of the engine."""
+        versions = {"version": worker_daemon.__version__, "core": worker_core.__version__}
+        base.answer(resp, {"name": "workerd", **versions})
+
+    on_head = on_get
+
+
+class Whoami(base.Resource):
+    """Who the caller is."""
+
+    @base.operation("Tell who is asking", {200: "Whoami"})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the user's name, and whether it is an administrator's."""
+        user = req.context.user
+        base.answer(resp, {"user": user, "admin": self.room.access.is_admin(user)})
+
+    on_head = on_get

@@ -1,0 +1,48 @@
+"""Which bytes of an output a request wants: offset, last lines, and the Range header (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from worker_daemon import problems
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+
+
+class Span(NamedTuple):
+    """The bytes from offset `start` up to, not including, offset `end`."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes that is."""
+        return self.end - self.start
+
+
+def ranged(header: str | None, whole: Span) -> Span | None:
+    """Return the part of `whole` that a Range header asks for, None if there is nothing to cut.
+
+    Ranges count within `whole`: what the same request without a Range would give. Several ranges
+    and other units are ignored, as the standard allows. Raises Problem when no byte is left.
+    """
+    match = _RANGE.fullmatch(header.replace(" ", "")) if header else None
+    if match is None or match[1] == match[2] == "":
+        return None
+    first, last = match[1], match[2]
+    if first == "":
+        span = Span(max(whole.start, whole.end - int(last)), whole.end)
+    else:
+        end = whole.end if last == "" else min(whole.end, whole.start + int(last) + 1)
+        span = Span(whole.start + int(first), end)
+    if first and last and int(first) > int(last):
+        return None
+    if span.size <= 0:
+        raise problems.Problem(
+            "range_not_satisfiable",
+            f"there are only {whole.size} bytes",
+            headers={"Content-Range": f"bytes */{whole.size}"},
+        )
+    return span

@@ -1,0 +1,55 @@
+"""JSON as this API reads and writes it: nothing ambiguous in, every byte out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+
+def decode(data: bytes) -> Any:
+    """Read a JSON text.
+
+    Raises ValueError, as a sentence about the text, also for what Python's parser lets pass:
+    NaN, infinities, a key that comes twice, and nesting that is too deep to read.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: byte {error.start} cannot be read") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"it is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def encode(value: object) -> bytes:
+    """Write a JSON text as UTF-8.
+
+    Python's stand-ins for raw bytes (U+DC80 to U+DCFF) come out as the escapes that `decode`
+    reads back as the same.
+    """
+    # What UTF-8 cannot say, Python escapes exactly as JSON does: \\udcff.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def encode_inside(text: str) -> bytes:
+    """Write a part of a JSON string, without the quotation marks."""
+    return encode(text)[1:-1]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} comes twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it is not JSON: {name} is no number")
