@@ -225,6 +225,10 @@ class TlsChannel(channel.HTTPChannel):
         allowed: float = limits.body_timeout + request.body_bytes_received / _LEAST_RATE
         return quiet > limits.body_timeout or taken > allowed
 
+    def quiet(self) -> float:
+        """Return for how many seconds nothing has moved."""
+        return time.monotonic() - self._moved
+
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by closing now."""

@@ -18,6 +18,7 @@ from worker_daemon import channel, config, tls
 _log = logging.getLogger(__name__)
 
 _ACCEPT = 64  # connections accepted before the others have their turn
+_PATIENCE = 1.0  # seconds that a connection may do nothing when others wait for its place
 _TICK = 0.5  # seconds between two looks at the clock
 _OTHER_FILES = 256  # descriptors kept free for everything that is no connection
 _SOCKET_OPTIONS = [
@@ -77,6 +78,20 @@ class Listener(server.TcpWSGIServer):
         """Return the TLS context of the next connection."""
         return self._tls.context
 
+    def readable(self) -> bool:
+        """Say whether there is room for a new connection, and make some if not."""
+        if self.accepting and len(self._map) >= self.adj.connection_limit:
+            self._make_room()
+        return bool(super().readable())
+
+    def _make_room(self) -> None:
+        """Close the connection that has done nothing for longest: who opens many must not be able
+        to shut out who needs one."""
+        idle = [c for c in self.active_channels.values() if c.idle]
+        longest = max(idle, key=channel.TlsChannel.quiet, default=None)
+        if longest is not None and longest.quiet() > _PATIENCE:
+            longest.abandon()
+
     def handle_accept(self) -> None:
         """Accept what is waiting, not more than there is room for."""
         for _ in range(_ACCEPT):
@@ -121,7 +136,7 @@ class Server:
         self.threads = Threads(settings.threads + settings.max_followers)
         self._on_tick = on_tick
         self._clock = clock
-        self._asked_to_drain = False
+        self._asked_to_drain = self._ended = False
         self._calls: list[Callable[[], None]] = []
         sockets = list(sockets)
         adj = _adjustments(settings, sockets)
@@ -145,7 +160,8 @@ class Server:
     def _wake(self) -> None:
         # Without a thunk this takes no lock: a signal handler must not wait for one that the
         # code under it may hold.
-        self._listeners[0].pull_trigger()
+        if not self._ended:
+            self._listeners[0].pull_trigger()
 
     def run(self) -> None:
         """Serve until `drain` was asked for and all requests have finished, or their time is up."""
@@ -188,6 +204,7 @@ class Server:
         for connection in late:
             connection.abandon()
         self.threads.shutdown(timeout=1)
+        self._ended = True
         for listener in self._listeners:
             listener.close()
 

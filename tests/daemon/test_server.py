@@ -1,0 +1,400 @@
+"""The server around TLS: limits, deadlines, threads, and a clean end."""
+
+import json
+import socket
+import ssl
+import threading
+
+import pytest
+from support.edge import Edge, reply, serving, settings
+from support.waiting import wait_until
+from worker_daemon import errors, listen, units
+
+
+class App:
+    """An application whose requests to /hold last until `release` is set."""
+
+    def __init__(self):
+        self.release = threading.Event()
+        self.holding = []
+        self.gone = threading.Event()
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/hold":
+            self.holding.append(environ)
+            self.release.wait(20)
+        if environ["PATH_INFO"] == "/follow":
+            start_response("200 OK", [])
+            return self._follow(environ["waitress.client_disconnected"])
+        if environ["PATH_INFO"] == "/flood":
+            start_response("200 OK", [])
+            return self._flood()
+        if environ["PATH_INFO"] == "/break":
+            raise RuntimeError("the application's own secret")
+        body = b"%d bytes" % len(environ["wsgi.input"].read())
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def _follow(self, disconnected):
+        yield b"first line\n"
+        wait_until(lambda: disconnected() or self.release.is_set(), 20)
+        if disconnected():
+            self.gone.set()
+        yield b"last line\n"
+
+    def _flood(self):
+        try:
+            while True:
+                yield bytes(1 << 16)
+        finally:
+            self.gone.set()
+
+
+@pytest.fixture
+def app():
+    """An application whose requests end with the test."""
+    application = App()
+    yield application
+    application.release.set()
+
+
+def request(path=b"/", *, body=b"", close=True, method=b"GET", more=b""):
+    """Return the bytes of a request."""
+    head = b"%s %s HTTP/1.1\r\nHost: localhost\r\n" % (method, path)
+    if close:
+        head += b"Connection: close\r\n"
+    if body:
+        head += b"Content-Length: %d\r\n" % len(body)
+    return head + more + b"\r\n" + body
+
+
+def ask(edge, data):
+    """Send `data` on a connection of its own and return all that comes back."""
+    with edge.connect() as connection:
+        connection.sendall(data)
+        return reply(connection)
+
+
+def problem(answer):
+    """Return status and document of a refusal."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/problem+json" in head
+    document = json.loads(body)
+    assert f"X-Request-Id: {document['request_id']}" in head.decode()
+    assert document["status"] == int(head.split()[1])
+    return document["status"], document["code"]
+
+
+# Limits
+
+
+def test_a_body_of_exactly_the_limit_is_taken(app):
+    """The documented limit would be one byte less than it says."""
+    with serving(app, max_body=1000) as edge:
+        assert ask(edge, request(body=b"x" * 1000)).endswith(b"1000 bytes")
+
+
+@pytest.mark.parametrize("size", [1001, 40 << 20])
+def test_a_longer_body_is_refused_while_it_is_being_sent(app, size):
+    """The client would see a reset connection instead of the reason."""
+    with serving(app, max_body=1000) as edge:
+        answer = ask(edge, request(method=b"POST", body=b"x" * size, close=False))
+        assert problem(answer) == (413, "body_too_large")
+        assert ask(edge, request()).endswith(b"0 bytes")
+
+
+def test_a_longer_body_is_not_invited(app):
+    """A client that asks first would send megabytes for nothing."""
+    with serving(app, max_body=1000) as edge, edge.connect() as connection:
+        head = request(body=b"x" * 2000, more=b"Expect: 100-continue\r\n")[:-2000]
+        connection.sendall(head)
+        assert problem(reply(connection)) == (413, "body_too_large")
+
+
+def test_a_chunked_body_over_the_limit_is_refused(app):
+    """Without a length in front the limit would not hold."""
+    with serving(app, max_body=1000) as edge:
+        chunk = b"200\r\n" + bytes(0x200) + b"\r\n"
+        head = request(method=b"POST", more=b"Transfer-Encoding: chunked\r\n")
+        assert problem(ask(edge, head + 4 * chunk + b"0\r\n\r\n")) == (413, "body_too_large")
+
+
+def test_a_header_over_the_limit_is_refused(app):
+    """Headers without end would fill the memory."""
+    with serving(app, max_header=4096) as edge:
+        answer = ask(edge, request(more=b"X: " + b"x" * 5000 + b"\r\n"))
+        assert problem(answer) == (431, "header_too_large")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"GET\r\n\r\n", (400, "malformed_request")),
+        (b"get / HTTP/1.1\r\n\r\n", (400, "malformed_request")),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", (400, "malformed_request")),
+        (request(more=b"Content-Length: -1\r\n"), (400, "malformed_request")),
+        (request(more=b"Content-Length: 1, 2\r\n"), (400, "malformed_request")),
+        (request(more=b"Transfer-Encoding: gzip\r\n"), (501, "not_implemented")),
+        (
+            request(more=b"Transfer-Encoding: chunked\r\n") + b"xyz\r\n",
+            (400, "malformed_request"),
+        ),
+    ],
+)
+def test_what_is_no_request_is_answered_with_a_problem_document(app, data, expected):
+    """A program would get text where it expects the problem documents of the API."""
+    with serving(app) as edge:
+        assert problem(ask(edge, data)) == expected
+
+
+def test_an_application_that_breaks_shows_nothing_of_itself(app, caplog):
+    """A client would read tracebacks, with whatever secrets are in them."""
+    with serving(app) as edge:
+        answer = ask(edge, request(b"/break"))
+        assert problem(answer) == (500, "internal_error")
+        assert b"secret" not in answer
+    assert "the application's own secret" in caplog.text
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET / HT", request()[:-2], b"\r\n", b"GET / HTTP/1.1\r\nA: b\r\n"],
+)
+def test_a_header_has_a_deadline(app, sent):
+    """Clients that send a byte now and then would use up all connections."""
+    with serving(app, header_timeout=0.2, idle_timeout=0.2) as edge:
+        assert ask(edge, sent) == b""
+
+
+def test_a_body_that_stands_still_has_a_deadline(app):
+    """Clients that stop in the middle of a body would use up all connections."""
+    with serving(app, body_timeout=0.2) as edge:
+        assert ask(edge, request(body=b"x" * 100)[:-1]) == b""
+
+
+def test_a_body_that_drips_has_a_deadline(app):
+    """A byte now and then would keep a connection for ever."""
+    with serving(app, body_timeout=0.4) as edge, edge.connect() as connection:
+        connection.sendall(request(body=b"x" * 100)[:-100])
+        connection.settimeout(0.05)
+        for _ in range(90):
+            try:
+                assert connection.recv(100) == b""
+                break
+            except TimeoutError:
+                connection.send(b"x")
+        else:
+            raise AssertionError("the connection stays open")
+
+
+def test_an_unused_connection_has_a_deadline(app):
+    """Connections that nobody uses any more would pile up."""
+    with serving(app, idle_timeout=0.2) as edge, edge.connect() as connection:
+        connection.sendall(request(close=False))
+        assert reply(connection).endswith(b"0 bytes")
+
+
+def test_a_request_at_work_has_no_deadline(app):
+    """Whoever waits for the end of a long job would be cut off."""
+    short = {"idle_timeout": 0.1, "header_timeout": 0.1, "body_timeout": 0.1}
+    with serving(app, **short) as edge, edge.connect() as connection:
+        connection.sendall(request(b"/hold"))
+        wait_until(lambda: app.holding, 5)
+        ticks = []
+        edge.server._on_tick = ticks.append
+        wait_until(lambda: len(ticks) > 2, 10)
+        app.release.set()
+        assert reply(connection).endswith(b"0 bytes")
+
+
+def test_a_reader_that_stands_still_has_a_deadline(app):
+    """A client that stops reading would keep a thread and its place for ever."""
+    with serving(app, body_timeout=0.3) as edge, edge.connect() as connection:
+        connection.sendall(request(b"/flood"))
+        assert app.gone.wait(10), "the application still writes"
+
+
+# Connections and threads
+
+
+def test_a_connection_serves_one_request_after_the_other(app):
+    """Each request would cost a new handshake."""
+    with serving(app) as edge, edge.connect() as connection:
+        for size in (0, 10, 0):
+            connection.sendall(request(body=b"x" * size, close=False))
+            answer = connection.recv(1 << 16)
+            while not answer.endswith(b"%d bytes" % size):
+                answer += connection.recv(1 << 16)
+
+
+def test_requests_that_were_sent_together_are_answered_in_their_order(app):
+    """A client that pipelines would get somebody else's answer."""
+    with serving(app) as edge:
+        sent = [request(body=b"x" * n, close=n == 20) for n in range(21)]
+        answer = ask(edge, b"".join(sent))
+    sizes = [int(part.split()[-1]) for part in answer.split(b" bytes")[:-1]]
+    assert sizes == list(range(21))
+
+
+def test_a_client_that_hangs_up_is_noticed_while_its_request_runs(app):
+    """A follower who has left would keep its place until the job writes again."""
+    with serving(app) as edge:
+        connection = edge.connect()
+        connection.sendall(request(b"/follow"))
+        received = b""
+        while b"first line" not in received:
+            received += connection.recv(1 << 16)
+        connection.close()
+        assert app.gone.wait(1), "not within a second"
+
+
+def test_requests_at_work_leave_room_for_others(app):
+    """Some silent followers would freeze the whole API."""
+    with serving(app, threads=2, max_followers=30) as edge:
+        holders = [edge.connect() for _ in range(30)]
+        for holder in holders:
+            holder.sendall(request(b"/hold"))
+        wait_until(lambda: len(app.holding) == 30, 10)
+        assert ask(edge, request()).endswith(b"0 bytes")
+        app.release.set()
+        for holder in holders:
+            assert reply(holder).endswith(b"0 bytes")
+            holder.close()
+
+
+def test_threads_are_made_only_when_they_are_needed(app):
+    """Every daemon would start hundreds of threads that nobody needs."""
+    with serving(app) as edge:
+        for _ in range(20):
+            ask(edge, request())
+        assert len(edge.server.threads.threads) <= 3
+
+
+def test_connections_that_do_nothing_make_room_for_one_that_does(app):
+    """Whoever opens enough connections would shut everybody else out."""
+    with serving(app, max_connections=10) as edge:
+        crowd = [edge.plain() for _ in range(15)] + [edge.connect() for _ in range(5)]
+        assert ask(edge, request()).endswith(b"0 bytes")
+        for connection in crowd:
+            connection.close()
+
+
+def test_connections_at_work_do_not_make_room(app):
+    """Somebody's request would be cut off because others are coming."""
+    with serving(app, max_connections=12) as edge:
+        busy = [edge.connect() for _ in range(8)]
+        for connection in busy:
+            connection.sendall(request(b"/hold"))
+        wait_until(lambda: len(app.holding) == 8, 5)
+        crowd = [edge.plain() for _ in range(4)]
+        assert ask(edge, request()).endswith(b"0 bytes")
+        app.release.set()
+        for connection in busy:
+            assert reply(connection).endswith(b"0 bytes")
+        for connection in crowd + busy:
+            connection.close()
+
+
+# Addresses
+
+
+def test_localhost_is_every_loopback_address_on_one_port(app):
+    """A client that prefers the other IP version would find nobody."""
+    with serving(app, listen=units.Address("localhost", 0)) as edge:
+        for host in listen.resolve(edge.settings.listen):
+            with socket.create_connection((host, edge.port), timeout=10):
+                pass
+
+
+def test_an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address(app):
+    """Logs and login throttling would see the same client under two names."""
+    with serving(app, listen=units.Address("::", 0)) as edge, edge.connect() as connection:
+        connection.sendall(request(b"/hold"))
+        wait_until(lambda: app.holding, 5)
+        assert app.holding[0]["REMOTE_ADDR"] == "127.0.0.1"
+        app.release.set()
+
+
+def test_an_address_in_use_is_refused_with_its_reason(app):
+    """The administrator would read a traceback, or the bare errno."""
+    with serving(app) as edge, pytest.raises(errors.ListenError, match="another program listens"):
+        listen.open_sockets(units.Address("127.0.0.1", edge.port))
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"])
+def test_an_address_that_is_not_ours_is_refused_with_its_reason(host):
+    """The administrator would not know which part of the address is wrong."""
+    with pytest.raises(errors.ListenError, match=f"cannot listen on {host}:0: "):
+        listen.open_sockets(units.Address(host, 0))
+
+
+# The end
+
+
+def test_draining_lets_requests_finish_and_takes_no_new_ones(app):
+    """A restart would cut off requests, or wait for ever for connections that do nothing."""
+    edge = Edge(app, settings())
+    with edge.connect() as unused, edge.connect() as busy, edge.plain() as silent:
+        busy.sendall(request(b"/hold", close=False))
+        wait_until(lambda: app.holding, 5)
+        edge.server.drain()
+        assert edge.server.draining.wait(5)
+        assert reply(unused) == b""
+        assert reply(silent) == b""
+        with pytest.raises(ConnectionRefusedError):
+            edge.plain()
+        app.release.set()
+        answer = reply(busy)
+        assert answer.endswith(b"0 bytes")
+        assert b"Connection: close" in answer
+    edge.stop()
+
+
+def test_draining_ends_requests_that_do_not_finish(app):
+    """One request that hangs would keep the daemon from ending."""
+    edge = Edge(app, settings(drain_timeout=0.2))
+    with edge.connect() as busy:
+        busy.sendall(request(b"/hold"))
+        wait_until(lambda: app.holding, 5)
+        edge.server.drain()
+        assert reply(busy) == b""
+        edge.thread.join(10)
+        assert not edge.thread.is_alive()
+
+
+def test_a_request_on_its_way_is_still_answered_while_draining(app):
+    """Whoever was in the middle of sending would not know whether the job was created."""
+    edge = Edge(app, settings())
+    with edge.connect() as connection:
+        data = request(body=b"x" * 100)
+        connection.sendall(data[:-50])
+        wait_until(lambda: any(c.request for c in edge.server._channels()), 5)
+        edge.server.drain()
+        assert edge.server.draining.wait(5)
+        connection.sendall(data[-50:])
+        assert reply(connection).endswith(b"100 bytes")
+    edge.stop()
+
+
+def test_calls_run_in_the_loop(app):
+    """A reload would run inside a signal handler, in the middle of anything."""
+    with serving(app) as edge:
+        threads = []
+        edge.server.call(lambda: threads.append(threading.current_thread()))
+        wait_until(lambda: threads, 5)
+        assert threads == [edge.thread]
+
+
+def test_a_tls_client_that_closes_properly_sees_a_proper_close(app):
+    """Strict clients take a connection that just ends for an attack, and report an error."""
+    with serving(app) as edge:
+        context = ssl.create_default_context(cafile=edge.settings.cert.with_name("ca.pem"))
+        connection = context.wrap_socket(
+            edge.plain(), server_hostname="localhost", suppress_ragged_eofs=False
+        )
+        with connection:
+            connection.sendall(request())
+            assert reply(connection).endswith(b"0 bytes")
