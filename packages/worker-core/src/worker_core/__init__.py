@@ -8,7 +8,7 @@ with Engine() as engine:
     print(engine.read_output(job.id))
 """
 
-from worker_core.engine import Engine, EngineSettings, Page
+from worker_core.engine import Engine, Page
 from worker_core.errors import (
     EngineClosed,
     ExecutorUnavailable,
@@ -26,6 +26,7 @@ from worker_core.errors import (
     WorkerError,
 )
 from worker_core.job import Job, Usage
+from worker_core.settings import EngineSettings
 from worker_core.spec import JobSpec
 from worker_core.spool import OutputInfo
 from worker_core.state import State

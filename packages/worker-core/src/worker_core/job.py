@@ -20,7 +20,9 @@ class Usage:
     wall_seconds: float
     user_seconds: float
     system_seconds: float
-    max_rss_bytes: int
+    max_rss_bytes: int | None
+    """None where it is not known: the kernel counts the memory of the supervisor, of which a job is
+    a child, as a floor, so that a peak below that floor cannot be told."""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,33 @@ def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -
     return replace(job, version=version)
 
 
+def set_output_bytes(db: sqlite3.Connection, job_id: str, size: int) -> None:
+    """Record what a finished job's output takes on the disk."""
+    db.execute(QUERIES["set_output_bytes"], {"id": job_id, "output_bytes": size})
+
+
+def delete(db: sqlite3.Connection, job_id: str) -> None:
+    """Remove a job."""
+    db.execute(QUERIES["delete"], {"id": job_id})
+
+
+def finished(db: sqlite3.Connection) -> list[tuple[str, float, int]]:
+    """Return id, end and bytes on the disk of each finished job, the oldest end first."""
+    rows = db.execute(QUERIES["finished_oldest_first"])
+    return [(row["id"], row["ended_at"], row["output_bytes"]) for row in rows]
+
+
+def get_meta(db: sqlite3.Connection, key: str) -> str | None:
+    """Return what is remembered under a key."""
+    row = db.execute(QUERIES["get_meta"], {"key": key}).fetchone()
+    return None if row is None else str(row["value"])
+
+
+def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
+    """Remember something under a key."""
+    db.execute(QUERIES["set_meta"], {"key": key, "value": value})
+
+
 def active(db: sqlite3.Connection) -> list[Job]:
     """Return every job that has not ended, oldest first."""
     return [_job(row) for row in db.execute(QUERIES["active"])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import selectors
 import signal
 from collections.abc import Callable
@@ -255,7 +256,7 @@ class Processes:
                     wall_seconds=max(now - started_at, 0.0),
                     user_seconds=usage.ru_utime,
                     system_seconds=usage.ru_stime,
-                    max_rss_bytes=usage.ru_maxrss * 1024,
+                    max_rss_bytes=_peak(usage),
                 )
                 self._end(process, end)
         for process in list(self._sweeping.values()):
@@ -347,3 +348,9 @@ class Processes:
         self._emit(exited(process.id, end))
         if not self.jobs:
             self._on_empty()
+
+
+def _peak(usage: resource.struct_rusage) -> int | None:
+    """Return a child's peak memory, None below the floor that it inherits at exec: our own peak."""
+    floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > floor else None

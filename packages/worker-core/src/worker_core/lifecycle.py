@@ -1,0 +1,250 @@
+"""The way of a job from accepted to ended, and the thread that runs each step of it:
+
+caller              admit: a slot or a place in the queue, and the record for the store
+the store's         after the commit, the start goes to the executor
+the executor's      started and exited come back, and go to the store as they come
+the store's         after the commit, who waits is woken, and a free slot goes to the next job
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from worker_core import crash, jobdir, records, recover
+from worker_core.clock import Clock
+from worker_core.errors import JobNotFound, QueueFull
+from worker_core.executor import Executor
+from worker_core.hub import Hub
+from worker_core.job import Change, Job, Usage
+from worker_core.jobdir import Exit, JobDir
+from worker_core.recover import Finding
+from worker_core.scheduler import Scheduler
+from worker_core.settings import EngineSettings
+from worker_core.state import Event, State
+from worker_core.store import Store
+
+log = logging.getLogger(__name__)
+
+_EVENTS = {
+    "kill": Event.END_KILLED,
+    "timeout": Event.END_TIMEOUT,
+    "memory": Event.END_MEMORY,
+    "not_started": Event.NOT_STARTED,
+    "output_limit": Event.END_FAILURE,
+    "lost": Event.LOSE,
+}
+
+
+class Lifecycle:
+    """Moves jobs from state to state; what the executor's thread tells comes here (`Listener`)."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        store: Store,
+        executor: Executor,
+        *,
+        settings: EngineSettings,
+        clock: Clock,
+        touch: Callable[[str], None],
+    ) -> None:
+        """`touch` is called with the id of each job that has started or ended."""
+        self.hub = Hub()
+        self.recovered = threading.Event()
+        self._state_dir = state_dir
+        self._store = store
+        self._executor = executor
+        self._settings = settings
+        self._clock = clock
+        self._touch = touch
+        self._lock = threading.Lock()  # guards the scheduler
+        self._scheduler = Scheduler(settings.max_running)
+        self._same_boot = self._remember_boot()
+        self._load()
+
+    # -- callers' threads --------------------------------------------------------------------------
+
+    def admit(self, job_id: str, owner: str) -> State:
+        """Return the state that a new job begins in; raise QueueFull."""
+        with self._lock:
+            if self._scheduler.queued >= self._settings.max_queued:
+                raise QueueFull(
+                    f"{self._scheduler.queued} jobs wait already; try again when some have ended"
+                )
+            return State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
+
+    def release(self, job_id: str) -> None:
+        """Take back the slot or the place of a job; the next one begins."""
+        with self._lock:
+            ready = self._scheduler.withdraw(job_id)
+        for each in ready:
+            self._dispatch(each)
+
+    def explained(self, job: Job) -> Job:
+        """Return the record, saying why it waits if it does."""
+        if job.state is not State.QUEUED:
+            return job
+        with self._lock:
+            return replace(job, reason=self._scheduler.why_waiting(job.id))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs run and how many wait."""
+        with self._lock:
+            return {"running": self._scheduler.running, "queued": self._scheduler.queued}
+
+    def transition(self, job_id: str, change: Change) -> Callable[[sqlite3.Connection], Job]:
+        """Return the write that applies a change."""
+        return lambda db: records.change(db, job_id, change, self._store.next_version())
+
+    # -- the store's thread, after a commit --------------------------------------------------------
+
+    def accepted(self, job: Job) -> None:
+        """A job was recorded, now or by an earlier request with the same key."""
+        if job.state is State.RUNNING and job.started_at is None:
+            self._begin(job)
+
+    def changed(self, job: Job) -> None:
+        """A job has started or ended."""
+        self.hub.publish(job)
+        self._touch(job.id)
+        if job.state.final:
+            crash.point("engine.exit_committed")
+            self.release(job.id)
+
+    def _begin(self, job: Job) -> None:
+        self.hub.publish(job)
+        self._executor.start(job.id, _start_message(self._state_dir, job))
+        crash.point("engine.after_start_sent")
+
+    # -- any thread --------------------------------------------------------------------------------
+
+    def _dispatch(self, job_id: str) -> None:
+        change = Change(Event.DISPATCH, self._clock.now())
+        self._store.write(self.transition(job_id, change), then=self._begin, must=True)
+
+    def _observe(self, job_id: str, change: Change) -> None:
+        """Record what was observed; tried until it is done."""
+
+        def record(db: sqlite3.Connection) -> Job:
+            job = records.change(db, job_id, change, self._store.next_version())
+            size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
+            if size:
+                records.set_output_bytes(db, job_id, size)
+            return job
+
+        self._store.write(record, then=self.changed, must=True)
+
+    # -- the executor's thread ---------------------------------------------------------------------
+
+    def started(self, job_id: str, pid: int, at: float) -> None:
+        """The job's process runs."""
+        self._observe(job_id, Change(Event.STARTED, at, pid=pid))
+
+    def exited(self, job_id: str, end: Exit) -> None:
+        """The job has ended."""
+        crash.point("engine.exit_received")
+        self._observe(job_id, _ending(end))
+
+    def connected(self) -> None:
+        """The executor is there (again): ask it about every job that should run."""
+        with self._store.reading() as db:
+            jobs = [job for job in records.active(db) if job.state is not State.QUEUED]
+        self._executor.query([job.id for job in jobs])
+
+    def known(self, jobs: dict[str, dict[str, Any]]) -> None:
+        """Settle each job by what the executor knows of it, then give out what slots are free."""
+        for job_id, found in jobs.items():
+            try:
+                with self._store.reading() as db:
+                    job = records.get(db, job_id)
+            except JobNotFound:  # removed since it was asked for
+                continue
+            if job.state in (State.RUNNING, State.STOPPING):
+                self._settle(job, found)
+        with self._lock:
+            ready = self._scheduler.ready()
+        for each in ready:
+            self._dispatch(each)
+        self._same_boot = True
+        self.recovered.set()
+
+    def _settle(self, job: Job, found: dict[str, Any]) -> None:
+        now = self._clock.now()
+        finding = recover.compare(job.state, found, same_boot=self._same_boot)
+        log.debug("job %s: %s", job.id, finding.name)
+        match finding:
+            case Finding.ENDED:
+                self._observe(job.id, _ending(Exit(**found["exit"])))
+            case Finding.FOLLOW:
+                self._follow(job, found["running"])
+            case Finding.KILL_AGAIN:
+                self._follow(job, found["running"])
+                self._executor.kill(
+                    job.id, reason=job.kill_reason, signal=None, grace=None, now=False
+                )
+            case Finding.START:
+                self._begin(job)
+            case Finding.CANCEL:
+                self._observe(job.id, Change(Event.END_KILLED, now))
+            case Finding.LOSE:
+                reason = "the end could not be observed: the machine was restarted"
+                self._observe(job.id, Change(Event.LOSE, now, reason=reason))
+
+    def _follow(self, job: Job, pid: dict[str, Any] | None) -> None:
+        if pid is not None and job.started_at is None:
+            self._observe(job.id, Change(Event.STARTED, pid["started_at"], pid=pid["pid"]))
+
+    # -- construction ------------------------------------------------------------------------------
+
+    def _remember_boot(self) -> bool:
+        """Return whether the machine was not restarted since the last engine."""
+        boot = jobdir.boot_id()
+
+        def remember(db: sqlite3.Connection) -> bool:
+            before = records.get_meta(db, "boot_id")
+            records.set_meta(db, "boot_id", boot)
+            return before in (None, boot)
+
+        return self._store.write(remember).result()
+
+    def _load(self) -> None:
+        """Give the jobs of the store their slots and places."""
+        with self._store.reading() as db:
+            for job in records.active(db):
+                if job.state is State.QUEUED:
+                    self._scheduler.enqueue(job.id, job.owner)
+                else:
+                    self._scheduler.occupy(job.id, job.owner)
+
+
+def _ending(end: Exit) -> Change:
+    usage = None
+    if end.wall_seconds is not None:
+        usage = Usage(
+            end.wall_seconds, end.user_seconds or 0.0, end.system_seconds or 0.0, end.max_rss_bytes
+        )
+    own = Event.END_SUCCESS if end.exit_code == 0 else Event.END_FAILURE
+    return Change(
+        own if end.cause == "own" else _EVENTS[end.cause],
+        end.ended_at,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        reason=end.reason,
+        usage=usage,
+    )
+
+
+def _start_message(state_dir: str, job: Job) -> dict[str, Any]:
+    """Return what the supervisor needs of a spec."""
+    spec = job.spec.to_dict()
+    match spec["stdin"]:
+        case {"size": _}:
+            spec["stdin"] = JobDir(state_dir, job.id).file("stdin")
+        case {"file": path}:
+            spec["stdin"] = path
+    return {name: value for name, value in spec.items() if name not in ("name", "labels")}

@@ -1,0 +1,100 @@
+"""A job's output for readers: what is kept of it, any part of it, and the rest as it grows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from worker_core import jobdir, spool
+from worker_core.errors import InvalidRequest, StreamNotSeparate
+from worker_core.job import Job
+from worker_core.jobdir import JobDir
+from worker_core.spool import OutputInfo
+from worker_core.watch import Watches
+
+_SILENCE = 30.0  # seconds after which a follower looks again by itself
+
+
+class Outputs:
+    """The output of every job of a state directory. `get` returns a job or raises JobNotFound."""
+
+    def __init__(self, state_dir: str, get: Callable[[str], Job]) -> None:
+        self._state_dir = state_dir
+        self._get = get
+        self._watches = Watches()
+
+    def info(self, job_id: str, stream: str) -> OutputInfo:
+        """Return what is kept of a stream."""
+        job = self._get(job_id)
+        if stream not in jobdir.STREAMS:
+            raise InvalidRequest(f"{stream!r} is no stream; there are stdout and stderr")
+        if stream == "stderr" and not job.spec.separate_stderr:
+            raise StreamNotSeparate(job.id)
+        directory = JobDir(self._state_dir, job.id)
+        path = directory.stream(stream)
+        start = directory.starts().get(stream, 0)
+        return OutputInfo(spool.size(path), start, Path(path), job.state.final)
+
+    def read(self, job_id: str, stream: str, offset: int, limit: int | None) -> bytes:
+        """Return bytes from `offset`, or from the first byte still kept if that is later."""
+        info = self.info(job_id, stream)
+        offset = max(offset, info.start)
+        length = max(info.size - offset, 0)
+        return spool.read(str(info.path), offset, length if limit is None else min(limit, length))
+
+    def open(self, job_id: str, stream: str) -> BinaryIO:
+        """Return the spool file, unbuffered; an empty one if nothing was written yet."""
+        path = self.info(job_id, stream).path
+        try:
+            return open(path, "rb", buffering=0)
+        except FileNotFoundError:
+            return open(os.devnull, "rb", buffering=0)
+
+    def tail_offset(self, job_id: str, stream: str, lines: int) -> int:
+        """Return the offset at which the last `lines` lines begin."""
+        info = self.info(job_id, stream)
+        return spool.tail_offset(str(info.path), info.start, info.size, lines)
+
+    def follow(
+        self, job_id: str, stream: str, offset: int, heartbeat: float | None
+    ) -> Iterator[bytes]:
+        """Yield a stream as it grows, until the job has ended and every byte was yielded."""
+        with self._watches.on(str(self.info(job_id, stream).path)) as watch:
+            while True:
+                seen = watch.changes
+                # In this order: what is final now cannot grow any more, so a read that comes
+                # after and finds nothing has found the end.
+                info = self.info(job_id, stream)
+                for at, chunk in self._available(job_id, stream, info, offset):
+                    offset = at + len(chunk)
+                    yield chunk
+                if info.final:
+                    return
+                if not watch.wait(seen, heartbeat or _SILENCE) and heartbeat is not None:
+                    yield b""
+
+    def touch(self, job_id: str) -> None:
+        """Wake whoever follows a job: it has started, or it has ended."""
+        directory = JobDir(self._state_dir, job_id)
+        for stream in jobdir.STREAMS:
+            self._watches.touch(directory.stream(stream))
+
+    def close(self) -> None:
+        """Let go of the kernel's watches, and wake everybody once."""
+        self._watches.close()
+
+    def _available(
+        self, job_id: str, stream: str, info: OutputInfo, offset: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield what can be read now, each chunk after its offset."""
+        path = str(info.path)
+        offset = max(offset, info.start)
+        while chunk := spool.read(path, offset, spool.CHUNK):
+            kept = JobDir(self._state_dir, job_id).starts().get(stream, 0)
+            if offset < kept:  # given back while it was read
+                offset = kept
+                continue
+            yield offset, chunk
+            offset += len(chunk)

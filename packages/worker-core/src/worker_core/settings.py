@@ -1,0 +1,23 @@
+"""EngineSettings: what bounds an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What bounds an engine. None or 0 mean no bound, as each says."""
+
+    max_running: int = 256
+    """Jobs that run at a time; further ones wait. 0: no bound."""
+    max_queued: int = 100_000
+    """Jobs that wait; further ones are refused."""
+    output_limit: int = 1 << 30
+    """Bytes of each stream to keep for a job that does not say; 0: no bound."""
+    keep_age: float | None = 7 * 86400.0
+    """Seconds for which a finished job is kept. None: for ever."""
+    keep_count: int | None = None
+    """How many finished jobs are kept. None: all."""
+    keep_bytes: int | None = None
+    """Bytes of output of finished jobs that are kept, as the disk counts them. None: all."""

@@ -1,0 +1,44 @@
+"""A state directory: made private, and held by one engine at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+
+from worker_core import jobdir
+from worker_core.errors import StateDirInUse
+
+DATABASE = "worker.db"
+_LOCK = "engine.lock"
+
+
+def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> str:
+    """Return the state directory, made and locked; None stands for a temporary one.
+
+    What has to be undone at the end is put on `undo`. Raises StateDirInUse, or OSError if it
+    cannot be made.
+    """
+    if path is None:
+        made = tempfile.mkdtemp(prefix="worker-")
+        undo.callback(shutil.rmtree, made, ignore_errors=True)
+    else:
+        made = os.path.abspath(path)
+        jobdir.make_private_dir(made)
+    jobdir.make_private_dir(os.path.join(made, jobdir.JOBS))
+    _lock(made, undo)
+    return made
+
+
+def _lock(path: str, undo: contextlib.ExitStack) -> None:
+    lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    undo.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StateDirInUse(
+            f"cannot use {path}: another engine has it open; stop that one, or choose another "
+            "state directory"
+        ) from None
