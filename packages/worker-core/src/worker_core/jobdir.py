@@ -10,7 +10,7 @@
         start.json      by the supervisor: the first byte still kept, per stream
         exit.json       by the supervisor, before anybody is told: what came of it
 
-Every file but the first three appears in one step (`atomic.replace`).
+kill.json, start.json and exit.json appear in one step (`atomic.replace`).
 """
 
 from __future__ import annotations
@@ -111,8 +111,12 @@ class JobDir:
         return found
 
     def write_pid(self, pid: Pid) -> None:
-        """Record which process the leader is."""
-        atomic.replace(self.file("pid.json"), _encode(asdict(pid)), sync=False)
+        """Record which process the leader is; a reader takes half of it for none."""
+        path, data = self.file("pid.json"), _encode(asdict(pid))
+        try:
+            atomic.create(path, data)
+        except FileExistsError:
+            atomic.replace(path, data, sync=False)
 
     def pid(self) -> Pid | None:
         """Return which process the leader is, if that was recorded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import pwd
 import stat
@@ -119,6 +120,7 @@ def home() -> str:
     return found if os.path.isdir(found) else "/"
 
 
+@functools.cache
 def _account() -> pwd.struct_passwd:
     uid = os.geteuid()
     try:

@@ -23,7 +23,7 @@ from typing import Any
 
 from worker_core.jobdir import JobDir, Pid
 from worker_core.supervisor import procfs, tree
-from worker_core.supervisor.process import Process, lost
+from worker_core.supervisor.process import Process, logged, lost
 from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.procfs import Stat
 
@@ -56,7 +56,8 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         return process
     if recorded is None:
         process.pid = Pid(leader.pid, leader.start_time, processes.boot, now)
-        jobdir.write_pid(process.pid)
+        with logged(process, "cannot record its pid"):
+            jobdir.write_pid(process.pid)
     if leader.ppid != os.getpid():
         process.foreign = True
         process.pidfd = os.pidfd_open(leader.pid)
