@@ -1,5 +1,6 @@
 """The real `workerd` as a process, for the tests of all distributions."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -193,7 +194,5 @@ def _read(path: Path) -> bytes:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

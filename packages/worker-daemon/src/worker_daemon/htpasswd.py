@@ -108,9 +108,9 @@ def editing(path: Path) -> Iterator[dict[str, str]]:
 
     Other lines of the file stay as they are. Whoever else edits it meanwhile waits; readers see
     the old file or the new one, whole. A new file has mode 0600; an old one keeps owner and mode.
+    Raises UsersError when the file cannot be used or written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.parent):
+    with _locked(path):
         text = _read(path)[0] if path.exists() else ""
         before = {name: hashed for name, hashed in map(_entry, text.splitlines()) if name}
         after = dict(before)
@@ -134,14 +134,23 @@ def _changed(text: str, entries: dict[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     # The lock is on the directory: one on the file would be on the file that is replaced.
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with _writing(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise errors.UsersError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> tuple[str, os.stat_result]:
@@ -170,17 +179,16 @@ def _mode_fault(path: Path, mode: int) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
+    with _writing(path), contextlib.ExitStack() as undo:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        undo.callback(os.unlink, temporary)
         with open(descriptor, "w", encoding="utf-8") as file:
             _keep_owner(path, descriptor)
             file.write(text)
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        undo.pop_all()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -12,9 +12,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from worker_daemon import check, config, errors, listen, logs, systemd, tls, units, users
+
+if TYPE_CHECKING:
+    import worker_core
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ def _sockets(settings: config.Config) -> list[socket.socket]:
     return sockets
 
 
-def _engine(settings: config.Config) -> Any:
+def _engine(settings: config.Config) -> worker_core.Engine:
     import worker_core
 
     limits = worker_core.EngineSettings(
@@ -63,6 +66,10 @@ def _engine(settings: config.Config) -> Any:
         return worker_core.Engine(settings.state_dir, settings=limits)
     except worker_core.WorkerError as error:
         raise errors.DaemonError(str(error)) from None
+    except OSError as error:
+        raise errors.DaemonError(
+            f"cannot keep jobs in {settings.state_dir}: {error.strerror or error}"
+        ) from None
 
 
 def _watchdog() -> Callable[[float], None]:
@@ -86,7 +93,7 @@ class _Daemon:
         self,
         settings: config.Config,
         load: Callable[[], config.Config],
-        engine: Any,
+        engine: worker_core.Engine,
         sockets: list[socket.socket],
     ) -> None:
         from worker_daemon import app, server

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _ACCEPT = 64  # connections accepted before the others have their turn
 _PATIENCE = 1.0  # seconds that a connection may do nothing when others wait for its place
 _TICK = 0.5  # seconds between two looks at the clock
+_HURRY = 0.05  # the same, while the daemon ends
 _OTHER_FILES = 256  # descriptors kept free for everything that is no connection
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -167,14 +168,14 @@ class Server:
         """Serve until `drain` was asked for and all requests have finished, or their time is up."""
         tick = end = 0.0
         while not (self.draining.is_set() and (not self._channels() or self._clock() > end)):
-            wasyncore.poll2(_TICK, self.map)
+            wasyncore.poll2(_HURRY if self.draining.is_set() else _TICK, self.map)
             while self._calls:
                 self._calls.pop(0)()
             now = self._clock()
             if self._asked_to_drain and not self.draining.is_set():
                 end = now + self.settings.drain_timeout
                 self._stop_accepting()
-            if now >= tick:
+            if now >= tick or self.draining.is_set():
                 tick = now + _TICK
                 self._look_at_the_clock(now)
                 if self._on_tick is not None:
