@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -43,6 +44,9 @@ class LocalExecutor:
         self._closing = threading.Event()
         self._tokens = itertools.count()
         self._reader: threading.Thread | None = None
+        # A server raises its own bound on open files; the jobs of a supervisor that it starts
+        # later must not inherit that (select(2) fails above 1,024).
+        self._open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def connect(self, listener: Listener) -> None:
         """Connect, starting a supervisor if there is none."""
@@ -198,6 +202,7 @@ class LocalExecutor:
     def _spawn(self) -> None:
         """Start a supervisor; returns once it listens, or at once if there is another."""
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self._state_dir]
+        argv += ["--open-files", str(self._open_files)]
         argv += ["--ephemeral"] if self._ephemeral else []
         with open(os.path.join(self._state_dir, jobdir.LOG), "ab", opener=_private) as output:
             subprocess.run(

@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -148,6 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker_core.supervisor")
     parser.add_argument("state_dir")
     parser.add_argument("--ephemeral", action="store_true")
+    parser.add_argument("--open-files", type=int, help="soft limit that jobs inherit")
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.lock is not None:
@@ -155,6 +157,9 @@ def main() -> int:
     lock = _take_lock(options.state_dir)
     if lock is None:
         return _BUSY
+    if options.open_files is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, most))
     ready, done = os.pipe()
     if os.fork():
         os.close(done)
