@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from worker_daemon import errors
 
 _CA_YEARS = 20
 _SERVER_YEARS = 5
+# A label of a host name (RFC 1123, 2.1), and the underscore that container networks use.
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _DAY = datetime.timedelta(days=1)
 
 # The usages of RFC 5280, 4.2.1.3; all that are not named are off.
@@ -49,7 +52,7 @@ class Authority:
         private = ec.generate_private_key(ec.SECP256R1())
         subject = _name(f"worker CA of {name}")
         builder = (
-            _builder(subject, subject, private.public_key(), _CA_YEARS)
+            _builder(subject, subject, private.public_key(), _CA_YEARS, None)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
             .add_extension(
@@ -68,12 +71,14 @@ class Authority:
                 f"cannot read the CA: {error.filename}: {error.strerror}"
             ) from None
 
-    def issue(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+    def issue(
+        self, names: Sequence[str], *, now: datetime.datetime | None = None
+    ) -> tuple[bytes, bytes]:
         """Return certificate and new key, both in PEM, for a server reached by `names`."""
         ca = x509.load_pem_x509_certificate(self.certificate)
         private = ec.generate_private_key(ec.SECP256R1())
         builder = (
-            _builder(_name(names[0]), ca.subject, private.public_key(), _SERVER_YEARS)
+            _builder(_name(names[0]), ca.subject, private.public_key(), _SERVER_YEARS, now)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -96,9 +101,13 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, years: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    years: int,
+    now: datetime.datetime | None,
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = now or datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -124,17 +133,23 @@ def _issuer_key(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
 
 
+def check_name(name: str) -> None:
+    """Raise CertificateError when no certificate can be issued for `name`."""
+    _alternative(name)
+
+
 def _alternative(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
     try:
-        return x509.DNSName(name.encode("idna").decode("ascii"))
+        host = name.encode("idna").decode("ascii")
     except UnicodeError:
-        raise errors.CertificateError(
-            f"{name!r} is neither a host name nor an IP address"
-        ) from None
+        host = ""
+    if not all(map(_LABEL.fullmatch, host.split("."))):
+        raise errors.CertificateError(f"{name!r} is neither a host name nor an IP address")
+    return x509.DNSName(host)
 
 
 def _pem(made: x509.Certificate) -> bytes:

@@ -48,6 +48,8 @@ def plan(
     except ValueError as error:
         raise errors.ListenError(f"--listen {error}") from None
     names = list(names) or [_host_name()]
+    for name in names:
+        authority.check_name(name)
     return Plan(
         directory.absolute(),
         list(dict.fromkeys([*names, *_LOCAL])),

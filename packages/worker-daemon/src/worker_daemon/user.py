@@ -65,9 +65,21 @@ def _check_known(users: Container[str], name: str) -> None:
 
 
 def ask(name: str, *, from_stdin: bool) -> bytes:
-    """Return a password for `name`, from the first line of stdin or asked for twice."""
-    if from_stdin:
-        return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    """Return a password for `name`, from the first line of stdin or asked for twice.
+
+    Raises UsersError when it cannot be anybody's.
+    """
+    password = _from_stdin() if from_stdin else _from_terminal(name)
+    if fault := htpasswd.password_fault(password):
+        raise errors.UsersError(fault)
+    return password
+
+
+def _from_stdin() -> bytes:
+    return sys.stdin.buffer.readline().rstrip(b"\r\n")
+
+
+def _from_terminal(name: str) -> bytes:
     if not sys.stdin.isatty():
         raise errors.UsersError("there is no terminal to ask for a password; use --password-stdin")
     first = getpass.getpass(f"Password for {name}: ")

@@ -1,0 +1,316 @@
+"""The `workerd` command as an administrator types it."""
+
+import datetime
+import io
+import os
+import socket
+import subprocess
+import sys
+
+import bcrypt
+import pexpect
+import pytest
+from support.daemon import CERTS
+from worker_daemon import __version__, authority, users
+
+ARGV = [sys.executable, "-m", "worker_daemon"]
+# Nothing of this machine's settings, and the words of the C locale.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.endswith("_DIRECTORY") and not name.startswith(("WORKER", "XDG_"))
+}
+
+
+def run(*arguments, stdin=b""):
+    """Run `workerd` and return what came of it."""
+    return subprocess.run(
+        [*ARGV, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=30,
+        env=ENVIRONMENT,
+        check=False,
+    )
+
+
+def ok(*arguments, stdin=b""):
+    """Run `workerd`, which must succeed without a word too many, and return its stdout."""
+    done = run(*arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def refused(*arguments, stdin=b"", code=1):
+    """Run `workerd`, which must refuse, and return its stderr."""
+    done = run(*arguments, stdin=stdin)
+    assert done.returncode == code, done.stderr.decode()
+    assert done.stdout == b""
+    assert b"Traceback" not in done.stderr
+    return done.stderr.decode()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where the users will be."""
+    return tmp_path / "users"
+
+
+def user(file, *arguments, **kwargs):
+    """Return the arguments of `workerd user`."""
+    return ["user", f"--users={file}", *arguments]
+
+
+def add(file, name, password):
+    """Add a user with a quick hash."""
+    stdin = password.encode() + b"\n"
+    ok(*user(file, "add", name, "--password-stdin", "--cost=4"), stdin=stdin)
+
+
+# Users
+
+
+def test_a_user_is_added_listed_changed_and_removed(file):
+    """Nobody could be let in, or shut out again."""
+    add(file, "alice", "wonderland")
+    add(file, "zoë", "two words ")
+    assert ok(*user(file, "list")) == "alice\nzoë\n"
+    known = users.Users(file)
+    assert known.verify("zoë", b"two words ", "::1").accepted
+    stdin = b"new one\n"
+    ok(*user(file, "passwd", "zoë", "--password-stdin", "--cost=4"), stdin=stdin)
+    assert not known.verify("zoë", b"two words ", "::1").accepted
+    assert known.verify("zoë", b"new one", "::1").accepted
+    ok(*user(file, "remove", "alice"))
+    assert ok(*user(file, "list")) == "zoë\n"
+
+
+def test_the_cost_is_twelve_unless_said_otherwise(file):
+    """Hashes would be quick to guess, should the file be stolen."""
+    ok(*user(file, "add", "alice", "--password-stdin"), stdin=b"x\n")
+    assert file.read_text().startswith("alice:$2b$12$")
+
+
+def test_only_the_first_line_is_the_password(file):
+    """A password piped in by echo would have the newline in it."""
+    ok(*user(file, "add", "a", "--password-stdin", "--cost=4"), stdin=b"one\r\ntwo\n")
+    assert bcrypt.checkpw(b"one", file.read_bytes().split(b":")[1].strip())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (
+            ["add", "alice", "--password-stdin"],
+            b"x\n",
+            "alice is there already; `workerd user passwd`",
+        ),
+        (["add", "a:b", "--password-stdin"], b"x\n", "'a:b' is not a user name: it has a colon"),
+        (["add", "", "--password-stdin"], b"x\n", "'' is not a user name: it is empty"),
+        (["add", "bob", "--password-stdin"], b"\n", "the password is empty"),
+        (["add", "bob", "--password-stdin"], b"x" * 73, "the password has 73 bytes; bcrypt takes"),
+        (["add", "bob"], b"", "there is no terminal to ask for a password; use --password-stdin"),
+        (
+            ["passwd", "bob", "--password-stdin"],
+            b"x\n",
+            "there is no user 'bob'; `workerd user list`",
+        ),
+        (["remove", "bob"], b"", "there is no user 'bob'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin, message):
+    """The administrator would believe that it was done."""
+    add(file, "alice", "wonderland")
+    before = file.read_bytes()
+    assert message in refused(*user(file, *arguments), stdin=stdin)
+    assert file.read_bytes() == before
+
+
+def test_a_password_is_asked_for_twice_and_not_shown(file):
+    """It would be seen by whoever looks over the shoulder, or mistyped without a second look."""
+    child = _prompted(file)
+    child.expect("Password for alice: ")
+    child.sendline("won der")
+    child.expect("The same again: ")
+    child.sendline("won der")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert "won der" not in child.logfile_read.getvalue()
+    assert users.Users(file).verify("alice", b"won der", "::1").accepted
+
+
+def test_two_different_passwords_are_refused(file):
+    """A typing error would shut the user out."""
+    child = _prompted(file)
+    child.expect("Password for alice: ")
+    child.sendline("one")
+    child.expect("The same again: ")
+    child.sendline("two")
+    child.expect("the two passwords differ; nothing was changed")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 1
+    assert not file.exists()
+
+
+def test_a_prompt_can_be_left(file):
+    """Ctrl-C would answer with a traceback."""
+    child = _prompted(file)
+    child.expect("Password for alice: ")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert "Traceback" not in child.logfile_read.getvalue()
+
+
+def _prompted(file):
+    argv = [*ARGV[1:], *user(file, "add", "alice", "--cost=4")]
+    log = io.StringIO()
+    child = pexpect.spawn(ARGV[0], argv, env=ENVIRONMENT, timeout=20, encoding="utf-8")
+    child.logfile_read = log
+    return child
+
+
+def test_users_are_listed_quickly(file):
+    """Scripts that add many users would wait for the web server's code each time."""
+    add(file, "alice", "wonderland")
+    script = "import sys; from worker_daemon.__main__ import main; main(sys.argv[1:]); "
+    script += "sys.exit(bool({'falcon', 'waitress', 'bcrypt', 'worker_core'} & set(sys.modules)))"
+    argv = [sys.executable, "-c", script, *user(file, "list")]
+    assert subprocess.run(argv, capture_output=True, check=True).stdout == b"alice\n"
+
+
+# Usage
+
+
+def test_wrong_usage_is_2_and_shows_the_usage():
+    """Scripts could not tell their own mistake from a failure."""
+    for arguments in (["frobnicate"], ["--frobnicate"], ["user"], ["user", "add"], ["--liste=x"]):
+        said = refused(*arguments, code=2)
+        assert "usage: workerd" in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["user", "--help"], ["init", "--help"]])
+def test_help_says_how(arguments):
+    """A new user would have to read the source."""
+    assert "usage: workerd" in ok(*arguments)
+
+
+def test_the_version_is_said():
+    """A report of an error could not name the version."""
+    assert ok("--version") == f"workerd {__version__}\n"
+
+
+def test_options_count_before_and_after_the_action(file):
+    """An option in the other place would be silently ignored."""
+    add(file, "alice", "wonderland")
+    assert ok(f"--users={file}", "user", "list") == "alice\n"
+    assert ok("user", f"--users={file}", "list") == "alice\n"
+    assert ok("user", "list", f"--users={file}") == "alice\n"
+
+
+# Settings that cannot work
+
+
+@pytest.fixture
+def arguments(file, tmp_path):
+    """Settings in order, as options by name."""
+    add(file, "alice", "wonderland")
+    return {
+        "listen": "127.0.0.1:0",
+        "users": file,
+        "cert": CERTS / "server.pem",
+        "key": CERTS / "server.key",
+        "state-dir": tmp_path / "state",
+    }
+
+
+def options(arguments):
+    """Return settings as options."""
+    return [f"--{name}={value}" for name, value in arguments.items()]
+
+
+def test_settings_in_order_are_said_to_be(arguments, tmp_path):
+    """A check that never succeeds would be ignored."""
+    done = run("check", *options(arguments))
+    assert done.returncode == 0
+    assert done.stderr.decode() == "the settings are in order\n"
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("action", ["check", "serve"])
+def test_every_fault_is_said_at_once(arguments, tmp_path, action):
+    """The administrator would find the faults one by one, each by another failed start."""
+    (tmp_path / "blocked").write_text("")
+    arguments |= {
+        "listen": "0.0.0.0:0",
+        "users": tmp_path / "nobody",
+        "state-dir": tmp_path / "blocked/state",
+    }
+    lines = refused(action, *options(arguments)).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["workerd"] * 3
+    assert "on 0.0.0.0: everybody has its key, for development; `workerd init` makes" in lines[0]
+    assert "there is no users file" in lines[1]
+    assert "blocked is not a directory" in lines[2]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", ""])
+def test_the_published_key_is_not_served_to_the_network(arguments, tmp_path, host):
+    """Anybody could pretend to be the server, and read every password."""
+    copy = tmp_path / "mine.pem"
+    copy.write_bytes((CERTS / "server.pem").read_bytes())
+    arguments |= {"listen": f"{host}:0", "cert": copy}
+    assert "everybody has its key" in refused(*options(arguments))
+
+
+def test_an_expired_certificate_is_a_fault(arguments, tmp_path):
+    """The daemon would serve, and every client would refuse it."""
+    then = datetime.datetime(2020, 5, 1, tzinfo=datetime.UTC)
+    files = _issue(tmp_path, then)
+    said = refused("check", *options(arguments | files))
+    assert "mine.pem expired on 2025-04-30; no client would accept it" in said
+
+
+def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
+    """A certificate would expire, or an administrator have no rights, without notice."""
+    now = datetime.datetime.now(datetime.UTC)
+    files = _issue(tmp_path, now - datetime.timedelta(days=5 * 365 - 5))
+    config = tmp_path / "workerd.toml"
+    config.write_text('admins = ["alice", "carol"]')
+    changed = arguments | files | {"config": config}
+    said = run("check", *options(changed)).stderr.decode()
+    assert "warning: admins who are no users: carol" in said
+    assert f"warning: {files['cert']} expires on " in said
+
+
+def _issue(directory, now):
+    """Make a certificate valid for five years from `now` on; return the options for it."""
+    made = authority.Authority.create("x").issue(["localhost"], now=now)
+    files = {"cert": directory / "mine.pem", "key": directory / "mine.key"}
+    for path, content in zip(files.values(), made, strict=True):
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    return files
+
+
+def test_a_port_in_use_is_said_and_leaves_nothing_running(arguments, tmp_path):
+    """The reason would be a traceback, and a supervisor be left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments["listen"] = f"127.0.0.1:{port}"
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use; another" in refused(
+            *options(arguments)
+        )
+    assert not (tmp_path / "state").exists()
+
+
+def test_settings_that_cannot_be_read_are_said(tmp_path):
+    """A typing error in the file would be a traceback."""
+    config = tmp_path / "workerd.toml"
+    config.write_text("threads = 0\n")
+    for action in ("serve", "check", "user"):
+        more = ["list"] if action == "user" else []
+        said = refused(f"--config={config}", action, *more)
+        assert said == f"workerd: {config}: threads must be a whole number of at least 1, not 0\n"

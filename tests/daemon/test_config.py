@@ -1,0 +1,212 @@
+"""Settings: where they come from, and what is said of those that cannot work."""
+
+import os
+from pathlib import Path
+
+import pytest
+from worker_daemon import config, errors, places, units
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A machine without any settings, and a user who is not root."""
+    for name in ("CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CONFIG_DIRS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    return tmp_path / "home"
+
+
+def write(path, text):
+    """Write a file and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def faults(path=None, **flags):
+    """Return what is wrong with settings that cannot be loaded."""
+    with pytest.raises(errors.ConfigError) as refused:
+        config.load(path, flags)
+    return refused.value.faults
+
+
+def test_without_settings_everything_has_a_default(home):
+    """A first try would need a file of settings."""
+    loaded = config.load()
+    assert loaded == config.Config()
+    assert str(loaded.listen) == "127.0.0.1:8443"
+    assert loaded.users == home / ".config/workerd/users"
+    assert loaded.state_dir == home / ".local/state/workerd"
+
+
+def test_root_uses_the_directories_of_the_site(monkeypatch):
+    """`sudo workerd user add` would change another file than the service reads."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    loaded = config.load()
+    assert loaded.users == Path("/etc/xdg/workerd/users")
+    assert loaded.state_dir == Path("/var/lib/workerd")
+
+
+def test_a_service_uses_the_directories_that_systemd_gives_it(tmp_path, monkeypatch):
+    """Under systemd the daemon would look where it may not read."""
+    credentials = tmp_path / "credentials"
+    write(credentials / "server.key", "")
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", f"{tmp_path}/etc:{tmp_path}/other")
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/state")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    write(tmp_path / "etc/workerd.toml", "max_running = 3")
+    loaded = config.load()
+    assert loaded.max_running == 3
+    assert loaded.state_dir == tmp_path / "state"
+    assert loaded.cert == tmp_path / "etc/server.pem"
+    assert loaded.key == credentials / "server.key"
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(home):
+    """A setting on the command line would be ignored because the file says otherwise."""
+    write(home / ".config/workerd/workerd.toml", 'listen = "127.0.0.1:1000"\nthreads = 7\n')
+    loaded = config.load(None, {"listen": "[::1]:2000", "users": None})
+    assert loaded.listen == units.Address("::1", 2000)
+    assert loaded.threads == 7
+    assert loaded.max_running == 256
+
+
+def test_paths_start_where_they_are_written(tmp_path, monkeypatch):
+    """The same file of settings would mean other files in another directory."""
+    path = write(tmp_path / "etc/w.toml", 'cert = "tls/server.pem"\nclient_ca = "~/ca.pem"\n')
+    monkeypatch.chdir(tmp_path)
+    loaded = config.load(Path("etc/w.toml"), {"users": "my/users"})
+    assert loaded.cert == path.parent / "tls/server.pem"
+    assert loaded.client_ca == Path.home() / "ca.pem"
+    assert loaded.users == tmp_path / "my/users"
+    assert loaded.key == path.parent / "server.key"
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    """The administrator would fix one setting after the other, each with a restart."""
+    path = write(
+        tmp_path / "w.toml",
+        "max_runing = 3\nthreads = 0\noutput_limit = 'much'\nlog_level = 'loud'\nadmins = 'root'\n",
+    )
+    said = faults(path, listen="8443", state_dir="")
+    assert said == (
+        f"{path}: max_runing is not a setting; did you mean max_running?",
+        f"{path}: threads must be a whole number of at least 1, not 0",
+        f"{path}: output_limit must be a number of bytes or a text such as \"16 MiB\", not 'much'",
+        f"{path}: log_level must be one of 'debug', 'info', 'warning', 'error', not 'loud'",
+        f"{path}: admins must be a list of user names, not 'root'",
+        "--listen must be \"HOST:PORT\" with a port from 0 to 65535, not '8443'",
+        "--state-dir must be the path of a file, not ''",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"threads = ", "Invalid value"),
+        (b"\xff", "it is not UTF-8 text"),
+        (b"[tls]\nx = 1\n", "tls is not a setting"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_said_so(tmp_path, text, fault):
+    """A typing error would be a traceback."""
+    path = tmp_path / "w.toml"
+    path.write_bytes(text)
+    assert fault in faults(path)[0]
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path):
+    """A misspelt path would silently mean the defaults."""
+    assert "`workerd init` writes one" in faults(tmp_path / "none.toml")[0]
+    assert "Is a directory" in faults(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8443", ("127.0.0.1", 8443)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:8443", ("::1", 8443)),
+        ("[::]:1", ("::", 1)),
+        (":8443", ("::", 8443)),
+    ],
+)
+def test_addresses_are_read(text, address):
+    """The daemon would listen somewhere else than the administrator wrote."""
+    assert units.address(text) == address
+    assert units.address(str(units.address(text))) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", "host:http", "host:65536", "host:-1", "::1:8443", "[::1]", 8443]
+)
+def test_what_is_no_address_is_refused(text):
+    """A mistyped address would be taken for another one."""
+    with pytest.raises(ValueError, match='must be "HOST:PORT"'):
+        units.address(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (0, 0),
+        (1024, 1024),
+        ("1024", 1024),
+        ("16 MiB", 16 << 20),
+        ("1GiB", 1 << 30),
+        ("1.5KiB", 1536),
+    ],
+)
+def test_sizes_are_read(value, size):
+    """A limit would be a thousand times what was written."""
+    assert units.size(value) == size
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0.5, 0.5),
+        (30, 30),
+        ("30s", 30),
+        ("10m", 600),
+        ("7d", 604800),
+        ("1.5 h", 5400),
+        ("5ms", 0.005),
+    ],
+)
+def test_durations_are_read(value, seconds):
+    """Jobs would be deleted after seven seconds instead of days."""
+    assert units.duration(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", -1, "1 parsec", "1 m 5", True, None, [1], "1e9"])
+def test_what_is_no_quantity_is_refused(value):
+    """A limit that nobody wrote would be in force."""
+    with pytest.raises(ValueError, match="must be a number of"):
+        units.size(value)
+    with pytest.raises(ValueError, match="must be a number of"):
+        units.duration(value)
+
+
+def test_special_words_are_read(tmp_path):
+    """The documented way to keep jobs for ever would not work."""
+    path = write(tmp_path / "w.toml", 'keep_age = "forever"\noutput_limit = 0\nadmins = ["a", "b"]')
+    loaded = config.load(path)
+    assert loaded.keep_age is None
+    assert loaded.output_limit == 0
+    assert loaded.admins == {"a", "b"}
+
+
+def test_every_setting_says_what_it_means():
+    """The settings that init writes would have entries without a word of explanation."""
+    assert all(setting.doc.endswith(".") for setting in config.settings().values())
+    assert set(config.settings()) == set(vars(config.Config()))
+
+
+def test_places_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    """After a chdir the daemon would read other files on SIGHUP than at its start."""
+    monkeypatch.chdir(tmp_path)
+    assert places.beside(Path("w.toml"))["users"] == tmp_path / "users"

@@ -1,0 +1,183 @@
+"""`workerd init`: a real server in one command."""
+
+import os
+import re
+import ssl
+import stat
+import subprocess
+import tomllib
+
+import pytest
+from support.edge import reply, serving
+from worker_daemon import authority, certificate, config, errors, init, users
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def app(environ, start_response):
+    """Say nothing."""
+    start_response("204 No Content", [])
+    return []
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """What to make, for a server with a name and an address."""
+    return init.plan(tmp_path / "etc", ["server.example.org", "192.0.2.7"], ":8443", "alice", None)
+
+
+@pytest.fixture
+def made(plan, monkeypatch):
+    """Everything made, with a password from stdin."""
+    _type(monkeypatch, b"wonderland\n")
+    init.init(plan, from_stdin=True, cost=4)
+    return plan
+
+
+def _type(monkeypatch, data):
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_what_it_makes_serves_at_once(made):
+    """The administrator would have to find out what is still missing."""
+    loaded = config.load(made.path("workerd.toml"))
+    assert str(loaded.listen) == "[::]:8443"
+    assert users.Users(loaded.users).verify("alice", b"wonderland", "::1").accepted
+    with serving(app, cert=loaded.cert, key=loaded.key) as edge:
+        context = ssl.create_default_context(cafile=made.path("ca.pem"))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        for name in ("server.example.org", "192.0.2.7", "localhost", "127.0.0.1", "::1"):
+            with context.wrap_socket(edge.plain(), server_hostname=name) as connection:
+                connection.sendall(GET)
+                assert reply(connection).startswith(b"HTTP/1.1 204 ")
+        with edge.plain() as raw, pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(raw, server_hostname="other.example.org")
+
+
+def test_openssl_finds_nothing_wrong_with_the_certificate(made):
+    """Clients stricter than Python would refuse it."""
+    command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"]
+    paths = [made.path("ca.pem"), made.path("server.pem")]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith(": OK\n"), done.stderr
+
+
+def test_secrets_are_for_their_owner_only(made):
+    """Everybody on the machine could read the keys and hashes, if only for a moment."""
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in made.directory.iterdir()}
+    assert modes == {
+        "ca.key": 0o600,
+        "ca.pem": 0o644,
+        "server.key": 0o600,
+        "server.pem": 0o644,
+        "users": 0o600,
+        "workerd.toml": 0o644,
+    }
+
+
+def test_a_service_group_may_read_what_it_needs_and_not_the_ca(plan, monkeypatch):
+    """The service could not start, or could make certificates for anybody."""
+    import dataclasses
+
+    _type(monkeypatch, b"wonderland\n")
+    group = os.getgid()
+    init.init(dataclasses.replace(plan, group=group), from_stdin=True, cost=4)
+    for name, mode in (("users", 0o640), ("server.key", 0o640), ("ca.key", 0o600)):
+        status = plan.path(name).stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (mode, group)
+
+
+def test_every_key_is_its_own(made, tmp_path):
+    """All servers would share a key, as with the development certificates."""
+    assert not certificate.is_published(made.path("server.pem"))
+    other = authority.Authority.create("x")
+    assert other.key != made.path("ca.key").read_bytes()
+
+
+def test_every_setting_is_in_the_file_and_can_be_uncommented(made):
+    """An example in the file would not be a setting that works."""
+    text = made.path("workerd.toml").read_text()
+    everything = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    assert set(tomllib.loads(everything)) == set(config.settings())
+    made.path("workerd.toml").write_text(everything)
+    loaded = config.load(made.path("workerd.toml"))
+    assert loaded.threads == config.Config().threads
+    assert loaded.keep_age == config.Config().keep_age
+    assert loaded.key == made.path("server.key")
+
+
+def test_nothing_is_overwritten(made, monkeypatch):
+    """All clients would have to trust a new CA, and all users be gone."""
+    before = {path: path.read_bytes() for path in made.directory.iterdir()}
+    _type(monkeypatch, b"x\n")
+    with pytest.raises(
+        errors.DaemonError, match=r"has ca.pem, .* already, and nothing is overwritten"
+    ):
+        init.init(made, from_stdin=True, cost=4)
+    assert {path: path.read_bytes() for path in made.directory.iterdir()} == before
+
+
+def test_a_refused_password_leaves_nothing_behind(plan, monkeypatch):
+    """After the slip, the second try would be refused because of the first."""
+    _type(monkeypatch, b"\n")
+    with pytest.raises(errors.UsersError, match="the password is empty"):
+        init.init(plan, from_stdin=True, cost=4)
+    assert not plan.directory.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "*", "exa!mple", "x" * 70, "-x.org", "a..b", "a/b"])
+def test_a_name_that_is_none_is_refused(tmp_path, name):
+    """A certificate would be made that no client accepts."""
+    with pytest.raises(errors.DaemonError, match="is neither a host name nor an IP address"):
+        init.plan(tmp_path / "etc", [name], ":8443", "alice", None)
+
+
+def test_names_in_other_languages_are_certified_as_the_net_knows_them(tmp_path):
+    """A host with an umlaut could not have a certificate."""
+    cert, _ = authority.Authority.create("x").issue(["bücher.example"])
+    (tmp_path / "c.pem").write_bytes(cert)
+    done = subprocess.run(
+        ["openssl", "x509", "-in", tmp_path / "c.pem", "-noout", "-ext", "subjectAltName"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "DNS:xn--bcher-kva.example" in done.stdout
+
+
+def test_renewing_keeps_the_ca_and_everything_else(made):
+    """Each renewal would mean a walk to all workstations."""
+    before = {path: path.read_bytes() for path in made.directory.iterdir()}
+    init.renew(made)
+    after = {path: path.read_bytes() for path in made.directory.iterdir()}
+    changed = {path.name for path in after if after[path] != before[path]}
+    assert changed == {"server.pem", "server.key"}
+    with serving(app, cert=made.path("server.pem"), key=made.path("server.key")) as edge:
+        context = ssl.create_default_context(cafile=made.path("ca.pem"))
+        with context.wrap_socket(edge.plain(), server_hostname="192.0.2.7"):
+            pass
+
+
+def test_renewing_without_a_ca_is_refused(plan):
+    """The administrator would see a traceback."""
+    with pytest.raises(errors.CertificateError, match=r"cannot read the CA: .*ca.pem: No such"):
+        init.renew(plan)
+
+
+def test_three_lines_tell_what_a_workstation_needs(capsys, made):
+    """The administrator would have to explain it to everybody."""
+    out = capsys.readouterr().out
+    lines = out.partition("On a workstation:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == ["pip", "scp", "worker"]
+    assert lines[2].split()[1:3] == ["login", "https://server.example.org:8443"]
+
+
+def test_an_unknown_group_and_a_bad_address_are_refused(tmp_path):
+    """The administrator would see a traceback."""
+    with pytest.raises(errors.DaemonError, match="there is no group 'no such group'"):
+        init.plan(tmp_path, [], ":8443", "alice", "no such group")
+    with pytest.raises(errors.DaemonError, match="--listen must be"):
+        init.plan(tmp_path, [], "8443", "alice", None)
