@@ -43,7 +43,7 @@ def a_mistake(user: stage.User) -> None:
 
 def a_long_job(user: stage.User, server: stage.Server) -> None:
     heading("A long job, with children of its own, one of which would rather not end")
-    script = "echo working; trap '' TERM; setsid sleep 300 & sleep 300; wait"
+    script = 'echo working; trap "" TERM; setsid sleep 300 & sleep 300; wait'
     job = user.run("sh", "-c", script)
     user.wait(job, "running")
     stage.until(lambda: user.output(job) == "working\n", "the job has begun to write")
