@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker_cli.client import Client as Client
+    from worker_cli.errors import Absent as Absent
     from worker_cli.errors import AmbiguousId as AmbiguousId
     from worker_cli.errors import ClientError as ClientError
     from worker_cli.errors import Dropped as Dropped
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Absent": "errors",
     "AmbiguousId": "errors",
     "Client": "client",
     "ClientError": "errors",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from worker_cli import addresses, errors, transport
 from worker_cli.handle import JobHandle
 from worker_cli.job import JobRecord, JobStatus
-from worker_cli.output import FOLLOWERS_FULL, POLL_SECONDS, Output
+from worker_cli.output import POLL_SECONDS, Output
 
 _WAIT_SECONDS = 30.0
 _KILL_SECONDS = 10.0
@@ -170,7 +170,7 @@ class Client:
         try:
             answer = self._get(job_id, "/status", params, seconds + transport.ANSWER_SECONDS)
         except errors.Refused as error:
-            if error.code != FOLLOWERS_FULL:
+            if error.code != transport.FOLLOWERS_FULL:
                 raise
             self._transport.sleep(min(seconds, error.retry_after or POLL_SECONDS))
             return self.status(job_id)

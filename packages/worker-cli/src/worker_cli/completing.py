@@ -7,7 +7,7 @@ from typing import Any
 
 from worker_cli import commands, errors, options, words
 from worker_cli.commands import common
-from worker_cli.options import Action, Flag, Option
+from worker_cli.options import Action, AnyOption, Option
 
 FILES = (":file", "")
 """A line that tells the shell to complete the names of files, as it can best do itself."""
@@ -53,14 +53,14 @@ class _State:
 
     def __init__(self) -> None:
         self.action: Action | None = None
-        self.known: dict[str, Flag | Option[Any]] = {}
+        self.known: dict[str, AnyOption] = {}
         self.operands = 0
         self.options_allowed = True
         self.awaited: Option[Any] | None = None
         self.words: list[str] = []
         self._learn(common.EVERYWHERE)
 
-    def _learn(self, known: Iterable[Flag | Option[Any]]) -> None:
+    def _learn(self, known: Iterable[AnyOption]) -> None:
         self.known |= {name: option for option in known for name in option.names}
 
     def take(self, word: str) -> None:

@@ -26,11 +26,18 @@ class NotLoggedIn(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer that could be used: nothing listens there, or it is not a workerd."""
+    """No answer that could be used: nobody answers there, or it is not a workerd."""
 
 
 class Untrusted(Unreachable):
     """The server could not prove that it is the one that was meant; nothing was sent to it."""
+
+
+class Absent(Unreachable):
+    """Nobody answers at the address: nothing listens there, or nothing can be reached.
+
+    That may change by itself, as when a server is being restarted.
+    """
 
 
 class Dropped(Unreachable):

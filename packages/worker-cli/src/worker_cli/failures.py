@@ -30,7 +30,7 @@ def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
     """Return the error to raise for a request that brought no whole answer."""
     causes = list(_causes(error))
     if isinstance(error, requests.exceptions.ProxyError):
-        return errors.Unreachable(_proxy(causes, peer))
+        return errors.Absent(_proxy(causes, peer))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return trust.explain(cause, peer.server, peer.cacert, direct=peer.proxy is None)
@@ -38,14 +38,21 @@ def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             return _tls(cause, peer)
         if isinstance(cause, gaierror):
-            return errors.Unreachable(
+            return errors.Absent(
                 f"cannot reach {peer.server}: "
                 f"the name {addresses.host(peer.server)} is not known ({cause.strerror}); "
                 "check the spelling of --server"
             )
-        if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
+        if isinstance(cause, BadStatusLine) and not _may_be_http(cause):
             return not_workerd(peer, "something that is not HTTP")
     return _lost(error, causes, peer)
+
+
+def _may_be_http(error: BadStatusLine) -> bool:
+    """Whether what came is the first part of a status line, or nothing at all."""
+    line = str(error)
+    begins = line.startswith("HTTP/") or "HTTP/".startswith(line)
+    return begins or isinstance(error, RemoteDisconnected)
 
 
 def not_workerd(peer: Peer, what: str) -> errors.Unreachable:
@@ -57,23 +64,28 @@ def not_workerd(peer: Peer, what: str) -> errors.Unreachable:
     )
 
 
+def cut_short(peer: Peer) -> errors.Dropped:
+    """Return the error for a connection that was lost before its answer was whole."""
+    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
+
+
 def _lost(
     error: requests.RequestException, causes: list[BaseException], peer: Peer
 ) -> errors.Unreachable:
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return errors.Unreachable(
+        return errors.Absent(
             f"cannot reach {peer.server}: no answer to the attempt to connect; "
             "check the address, the network and the server's firewall"
         )
     if isinstance(error, requests.exceptions.ReadTimeout):
         return errors.Dropped(f"{peer.server} took the connection but did not answer in time")
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return errors.Unreachable(_refused(peer))
+        return errors.Absent(_refused(peer))
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
     if type(error) is requests.ConnectionError and _never_connected(causes):
         why = system[-1].strerror if system else str(error)
-        return errors.Unreachable(f"cannot reach {peer.server}: {why}")
-    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
+        return errors.Absent(f"cannot reach {peer.server}: {why}")
+    return cut_short(peer)
 
 
 def _never_connected(causes: list[BaseException]) -> bool:

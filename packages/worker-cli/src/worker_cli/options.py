@@ -45,18 +45,21 @@ class Option(Generic[Value]):
         self.parse, self.completes = parse, completes
 
 
+AnyOption = Flag | Option[Any]
+
+
 class Args:
     """What was given on a command line."""
 
     def __init__(self, operands: Sequence[str] = ()) -> None:
         self.operands = list(operands)
-        self._given: dict[Flag | Option[Any], list[Any]] = {}
+        self._given: dict[AnyOption, list[Any]] = {}
 
-    def add(self, option: Flag | Option[Any], value: Any) -> None:
+    def add(self, option: AnyOption, value: Any) -> None:
         """Note that an option was given."""
         self._given.setdefault(option, []).append(value)
 
-    def has(self, option: Flag | Option[Any]) -> bool:
+    def has(self, option: AnyOption) -> bool:
         """Whether an option was given."""
         return option in self._given
 
@@ -83,7 +86,7 @@ class Action:
         operands: str = "",
         least: int = 0,
         most: int | None = 0,
-        options: Sequence[Flag | Option[Any]] = (),
+        options: Sequence[AnyOption] = (),
         examples: Sequence[tuple[str, str]] = (),
         completes: Sequence[Completes] = (),
         options_end_at_operand: bool = False,
@@ -109,7 +112,7 @@ class Action:
 
 
 def parse(
-    words: Sequence[str], options: Sequence[Flag | Option[Any]], *, options_end_at_operand: bool
+    words: Sequence[str], options: Sequence[AnyOption], *, options_end_at_operand: bool
 ) -> Args:
     """Take the options and operands from `words`; raise UsageError for what is not known."""
     known = {name: option for option in options for name in option.names}
@@ -130,7 +133,7 @@ def parse(
     return args
 
 
-_Known = dict[str, Flag | Option[Any]]
+_Known = dict[str, AnyOption]
 
 
 def _long(word: str, known: _Known, left: deque[str], args: Args) -> None:
@@ -157,7 +160,7 @@ def _short(word: str, known: _Known, left: deque[str], args: Args) -> None:
         args.add(option, True)
 
 
-def _find(name: str, known: _Known) -> Flag | Option[Any]:
+def _find(name: str, known: _Known) -> AnyOption:
     if name not in known:
         raise _unknown(name, known)
     return known[name]

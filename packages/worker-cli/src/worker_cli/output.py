@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from worker_cli import errors
 from worker_cli.job import FINAL
+from worker_cli.transport import DRAINING, FOLLOWERS_FULL
 
 if TYPE_CHECKING:
     import requests
 
     from worker_cli.transport import Transport
 
-FOLLOWERS_FULL = "too_many_followers"
 POLL_SECONDS = 2.0
 
 
@@ -52,7 +52,7 @@ class Output:
             yield from self._until_the_end()
 
     def _snapshot(self) -> Iterator[bytes]:
-        response = self._transport.patiently(lambda: self._open(follow=False, tail=self._tail))
+        response = self._open_snapshot(self._tail)
         end = self.offset + int(response.headers.get("Content-Length", 0))
         for chunk in self._resumed(response, follow=False):
             # After a lost connection a job that goes on may have more than it had at first.
@@ -75,10 +75,12 @@ class Output:
             yield from self._resumed(response, follow=True)
             if final:
                 return
-            if self.offset > before:
-                pauses = self._transport.pauses()
-            elif pause or (pause := next(pauses, POLL_SECONDS)):
+            if pause:
                 self._transport.sleep(pause)
+            elif self.offset > before:
+                pauses = self._transport.pauses()
+            else:
+                self._transport.sleep(next(pauses, POLL_SECONDS))
 
     def _open_follower(self) -> tuple[requests.Response, float]:
         """Open a response that follows; where followers are full, one that does not and a pause."""
@@ -88,7 +90,13 @@ class Output:
             if error.code != FOLLOWERS_FULL:
                 raise
             pause = error.retry_after or POLL_SECONDS
-        return self._transport.patiently(lambda: self._open(follow=False)), pause
+        return self._open_snapshot(), pause
+
+    def _open_snapshot(self, tail: int | None = None) -> requests.Response:
+        """Open a response of what is there; a long one needs a follower's place, too."""
+        return self._transport.patiently(
+            lambda: self._open(follow=False, tail=tail), (DRAINING, FOLLOWERS_FULL)
+        )
 
     def _resumed(self, response: requests.Response, *, follow: bool) -> Iterator[bytes]:
         """Yield a response's body to its end, with others in its place where it breaks off."""
@@ -106,7 +114,7 @@ class Output:
                 if pause is None:
                     raise
                 self._transport.sleep(pause)
-            response = self._transport.patiently(lambda: self._open(follow=follow))
+            response = self._open_follower()[0] if follow else self._open_snapshot()
 
     def _open(self, *, follow: bool, tail: int | None = None) -> requests.Response:
         params: dict[str, str | int] = {"stream": self._stream}

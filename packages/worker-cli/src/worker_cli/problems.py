@@ -26,8 +26,10 @@ def of(response: requests.Response, peer: failures.Peer) -> errors.ClientError |
 
     Raises what requests raises when the connection breaks while the problem is read.
     """
-    if response.ok and not 300 <= response.status_code < 400:
-        return None if _length_is_told(response) else _cut_short(peer)
+    if not _length_is_told(response):
+        return failures.cut_short(peer)
+    if 200 <= response.status_code < 300:
+        return None
     with response:
         document = _document(response)
     if document is None:
@@ -60,10 +62,6 @@ def _length_is_told(response: requests.Response) -> bool:
         or "Content-Length" in response.headers
         or "chunked" in response.headers.get("Transfer-Encoding", "")
     )
-
-
-def _cut_short(peer: failures.Peer) -> errors.Dropped:
-    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
 
 
 def _document(response: requests.Response) -> dict[str, Any] | None:
@@ -110,6 +108,8 @@ def _foreign(response: requests.Response, peer: failures.Peer) -> errors.ClientE
             f"{peer.server} does not know {asked} ({told}): it is no workerd, or one too old "
             "for this; `worker version` tells which"
         )
+    if status in (502, 503, 504):  # a gateway whose server is being restarted
+        return errors.Absent(f"{peer.server} cannot be reached: what stands before it says {told}")
     return failures.not_workerd(peer, told)
 
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,9 @@ from requests.utils import get_environ_proxies, select_proxy
 from worker_cli import __version__, addresses, errors, failures, problems, trust
 
 Value = TypeVar("Value")
+
+DRAINING = "draining"
+FOLLOWERS_FULL = "too_many_followers"
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -127,15 +130,18 @@ class Transport:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise failures.not_workerd(self.peer, "JSON that describes no job") from error
 
-    def patiently(self, attempt: Callable[[], Value]) -> Value:
-        """Return `attempt()`, trying again with growing pauses while another try may help."""
+    def patiently(self, attempt: Callable[[], Value], codes: Container[str] = (DRAINING,)) -> Value:
+        """Return `attempt()`, trying again with growing pauses while another try may help.
+
+        `codes` are the refusals that pass by themselves.
+        """
         pauses = self.pauses()
         while True:
             try:
                 return attempt()
             except errors.ClientError as error:
                 pause = next(pauses, None)
-                if pause is None or not self.may_try_again(error):
+                if pause is None or not self._may_pass(error, codes):
                     raise
                 self.sleep(pause)
 
@@ -151,17 +157,15 @@ class Transport:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # to spread clients, not to hide
             pause, tries = min(pause * 2, _LONGEST_PAUSE), tries + 1
 
-    def may_try_again(self, error: errors.ClientError) -> bool:
+    def _may_pass(self, error: errors.ClientError, codes: Container[str]) -> bool:
         """Whether the same request may be answered a moment later."""
         match error:
-            case errors.Untrusted():
-                return False
             case errors.Dropped():
                 return True
-            case errors.Unreachable():
+            case errors.Absent():
                 return self._reached
             case errors.Refused():
-                return error.code == "draining"
+                return error.code in codes
             case _:
                 return False
 

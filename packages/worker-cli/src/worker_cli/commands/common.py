@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker_cli import errors, exits, options, values
-from worker_cli.options import Args, Flag, Option
+from worker_cli.options import AnyOption, Args, Flag, Option
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
@@ -36,7 +36,7 @@ PROFILE = Option(
     about="use these settings from config.toml (or WORKER_PROFILE)",
     completes=options.PROFILE,
 )
-EVERYWHERE: tuple[Flag | Option[Any], ...] = (SERVER, CACERT, USER, PROFILE, DEBUG, HELP)
+EVERYWHERE: tuple[AnyOption, ...] = (SERVER, CACERT, USER, PROFILE, DEBUG, HELP)
 
 FORMATS = ("table", "json", "jsonl")
 FORMAT = Option(
