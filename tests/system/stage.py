@@ -100,9 +100,10 @@ def prepare() -> Path:
 
 
 def _set_up(command: list[str | Path], hint: str) -> None:
-    environ = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    if subprocess.run(command, env=environ, check=False).returncode:
-        raise Differs(f"this did not work: {shlex.join(map(str, command))} ({hint})")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = f"{done.stdout}{done.stderr}".strip()
+        raise Differs(f"this did not work: {shlex.join(map(str, command))} ({hint})\n\n{said}")
 
 
 # Who plays
