@@ -117,10 +117,10 @@ def _explain_use(error: _Misused) -> None:
 
 def _prepare_streams() -> None:
     """Let no character of a message or a name be one that cannot be written, nor a stream miss."""
-    for name in ("stdin", "stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # it was closed when this process began
-            mode = os.O_RDONLY if name == "stdin" else os.O_WRONLY
-            setattr(sys, name, os.fdopen(os.open(os.devnull, mode), "r" if mode == 0 else "w"))
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

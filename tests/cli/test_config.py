@@ -1,0 +1,179 @@
+"""Where settings come from, as a table, and what is wrong with a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from worker_cli import config, errors
+from worker_cli.config import Given
+
+FILE = """
+profile = "lab"
+
+[profiles.lab]
+server = "https://lab.example:8443"
+cacert = "/etc/lab.pem"
+user = "lara"
+
+[profiles.home]
+server = "https://home.example"
+"""
+ENVIRON = {
+    "WORKER_SERVER": "https://env.example",
+    "WORKER_CACERT": "/env.pem",
+    "WORKER_USER": "eve",
+    "WORKER_PASSWORD": "secret",
+}
+FLAGS = Given(server="https://flag.example", cacert="/flag.pem", user="flo")
+
+
+def load(directory: Path, text: str, environ: dict[str, str], given: Given) -> config.Settings:
+    (directory / "config.toml").write_text(text)
+    return config.load(given, environ, directory)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "given", "expected"),
+    [
+        ("", {}, Given(), ("default", "https://localhost:8443", None, None, None)),
+        (FILE, {}, Given(), ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None)),
+        (FILE, {}, Given(profile="home"), ("home", "https://home.example", None, None, None)),
+        (
+            FILE,
+            {"WORKER_PROFILE": "home"},
+            Given(),
+            ("home", "https://home.example", None, None, None),
+        ),
+        (
+            FILE,
+            {"WORKER_PROFILE": "home"},
+            Given(profile="lab"),
+            ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None),
+        ),
+        (FILE, ENVIRON, Given(), ("lab", "https://env.example", "/env.pem", "eve", "secret")),
+        (FILE, ENVIRON, FLAGS, ("lab", "https://flag.example", "/flag.pem", "flo", "secret")),
+        (
+            FILE,
+            ENVIRON,
+            Given(user="flo"),
+            ("lab", "https://env.example", "/env.pem", "flo", "secret"),
+        ),
+        (
+            FILE,
+            dict.fromkeys(ENVIRON, ""),
+            Given(),
+            ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None),
+        ),
+    ],
+    ids=[
+        "defaults",
+        "file",
+        "profile by flag",
+        "profile by environment",
+        "profile by flag over environment",
+        "environment over file",
+        "flags over environment",
+        "each setting for itself",
+        "empty variables are not set",
+    ],
+)
+def test_precedence(
+    tmp_path: Path,
+    text: str,
+    environ: dict[str, str],
+    given: Given,
+    expected: tuple[str | None, ...],
+) -> None:
+    """A job would run on another server than the one that was named."""
+    found = load(tmp_path, text, environ, given)
+    cacert = None if found.cacert is None else str(found.cacert)
+    assert (found.profile, found.server, cacert, found.user, found.password) == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "normal"),
+    [
+        ("localhost:8443", "https://localhost:8443"),
+        ("HTTPS://Host.Example/", "https://host.example"),
+        ("https://host/base/", "https://host/base"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+        ("10.0.0.1", "https://10.0.0.1"),
+    ],
+)
+def test_addresses_have_one_form(tmp_path: Path, server: str, normal: str) -> None:
+    """A password stored for one spelling of a server would not be found for another."""
+    assert load(tmp_path, "", {}, Given(server=server)).server == normal
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration could not be the same for two users."""
+    monkeypatch.setenv("HOME", "/home/lara")
+    found = load(tmp_path, '[profiles.default]\ncacert = "~/ca.pem"', {}, Given())
+    assert found.cacert == Path("/home/lara/ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("server =", "config.toml: Invalid value"),
+        ('server = "https://x"', "unknown setting server; settings stand in a table"),
+        ("[profiles.a]\nserver = 1", r"server in \[profiles.a\] must be a text"),
+        ('[profiles.a]\nsever = "x"', "unknown setting sever in .*known are server, cacert, user"),
+        ('[profiles.a]\npassword = "x"', "a password does not belong here; use `worker login`"),
+        ("profiles = 1", "profiles must be tables"),
+        ("[profiles]\na = 1", "profiles must be tables"),
+        ("profile = 1", "profile must be a text"),
+        ('x = 1\n[profiles.a]\ny = "z"', "unknown setting x;.*unknown setting y"),
+        ('profile = "lab"', "there is no profile lab .*there are: none.*worker login --profile"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, text: str, says: str) -> None:
+    """A misspelt setting would be passed over, and the default be used."""
+    with pytest.raises(errors.SettingsError, match=says):
+        load(tmp_path, text, {}, Given())
+
+
+def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """A damaged file would end in a traceback."""
+    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(errors.SettingsError, match=r"config\.toml"):
+        config.load(Given(), {}, tmp_path)
+
+
+def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
+    """A misspelt profile would mean the default server."""
+    with pytest.raises(errors.SettingsError, match="there are: lab, home"):
+        load(tmp_path, FILE, {}, Given(profile="lap"))
+
+
+def test_saving_keeps_what_a_person_wrote(tmp_path: Path) -> None:
+    """`worker login` would throw away comments and the other profiles."""
+    text = '# mine\nprofile = "lab"  # the usual one\n\n[profiles.lab]\nserver = "https://old"\n'
+    settings = load(tmp_path, text, {}, Given(server="https://new", user="lara"))
+    config.save_profile(settings)
+    saved = (tmp_path / "config.toml").read_text()
+    assert saved == text.replace("https://old", "https://new") + 'user = "lara"\n'
+    assert load(tmp_path, saved, {}, Given()) == settings
+
+
+def test_saving_makes_a_new_profile(tmp_path: Path) -> None:
+    """A second server could not be logged in to."""
+    (tmp_path / "config.toml").write_text(FILE)
+    given = Given(profile="new", server="https://new", user="nora", cacert="ca.pem")
+    config.save_profile(config.load(given, {}, tmp_path, new_profile=True))
+    assert config.load(Given(profile="new"), {}, tmp_path).server == "https://new"
+    assert config.load(Given(profile="new"), {}, tmp_path).cacert == Path("ca.pem").absolute()
+    assert config.load(Given(), {}, tmp_path).user == "lara"
+    assert config.profile_names(tmp_path) == ["lab", "home", "new"]
+
+
+def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    """A person's collection of dotfiles would be cut off."""
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.toml").symlink_to(tmp_path / "dotfiles" / "worker.toml")
+    (tmp_path / "dotfiles" / "worker.toml").touch()
+    config.save_profile(config.load(Given(user="lara"), {}, tmp_path / "config"))
+    assert (tmp_path / "config" / "config.toml").is_symlink()
+    assert "lara" in (tmp_path / "dotfiles" / "worker.toml").read_text()

@@ -1,0 +1,225 @@
+"""What the client does when a connection is lost: what is sent again, and what never is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.cli_clock import Clock
+from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, in_order, problem
+from worker_cli import Absent, Client, Dropped, NotLoggedIn, Refused, Unreachable
+
+Serve = Callable[[Script], Stub]
+ClientOf = Callable[[Stub], Client]
+
+ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
+BRIEF = {"id": ID, "status": "running"}
+DRAINING = problem(503, "draining", "the server is ending; ask again soon")
+
+
+def test_run_is_sent_again_with_the_same_key(serve: Serve, client_of: ClientOf) -> None:
+    """A job would run twice when the answer to the first request is lost."""
+    stub = serve(in_order(DROP, DROP, answer(201, BRIEF)))
+    assert client_of(stub).run("make", "-j8").id == ID
+    assert [each.body for each in stub.requests] == [stub.requests[0].body] * 3
+    keys = {each.headers["idempotency-key"] for each in stub.requests}
+    assert len(keys) == 1
+
+
+def test_each_run_has_a_key_of_its_own(serve: Serve, client_of: ClientOf) -> None:
+    """Two equal commands would be one job."""
+    stub = serve(in_order(answer(201, BRIEF)))
+    client = client_of(stub)
+    client.run("date")
+    client.run("date")
+    first, second = (each.headers["idempotency-key"] for each in stub.requests)
+    assert first != second
+
+
+def test_run_uses_the_key_that_it_is_given(serve: Serve, client_of: ClientOf) -> None:
+    """A program that was restarted could not find out that it had started its job already."""
+    stub = serve(in_order(answer(201, BRIEF)))
+    client_of(stub).run("date", idempotency_key="nightly-2026-11-24")
+    assert stub.requests[0].headers["idempotency-key"] == "nightly-2026-11-24"
+
+
+def test_a_cut_answer_to_run_is_asked_for_again(serve: Serve, client_of: ClientOf) -> None:
+    """Half an answer would be taken for a whole one, or for a refusal."""
+    whole = answer(201, BRIEF).data
+    halves = [Answer(whole[:length], cut=True) for length in (10, 60, len(whole) - 5)]
+    stub = serve(in_order(*halves[:2], answer(201, BRIEF)))
+    assert client_of(stub).run("true").id == ID
+    stub = serve(in_order(halves[2], answer(201, BRIEF)))
+    assert client_of(stub).run("true").id == ID
+
+
+def test_status_survives_lost_connections(serve: Serve, client_of: ClientOf) -> None:
+    """Every hiccup of a network would end a script."""
+    stub = serve(in_order(DROP, answer(200, BRIEF)))
+    assert client_of(stub).status(ID).status == "running"
+
+
+def test_a_server_that_never_answered_is_given_up_soon(serve: Serve, client_of: ClientOf) -> None:
+    """A person who typed a wrong port would wait for half a minute to be told."""
+    stub = serve(in_order(DROP))
+    client = client_of(stub)
+    with pytest.raises(Dropped, match="lost before the answer was whole"):
+        client.status(ID)
+    assert len(stub.requests) == 3
+
+
+def test_a_server_that_answered_before_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
+    """A restart of the server would end every program that uses it."""
+    stub = serve(in_order(answer(200, BRIEF), *[DROP] * 8, answer(200, BRIEF)))
+    client = client_of(stub)
+    client.status(ID)
+    assert client.status(ID).status == "running"
+
+
+def test_patience_ends(serve: Serve, client_of: ClientOf) -> None:
+    """A program would hang for ever on a server that is gone for good."""
+    stub = serve(in_order(answer(200, BRIEF), DROP))
+    client = client_of(stub)
+    client.status(ID)
+    with pytest.raises(Dropped):
+        client.status(ID)
+    assert 28 < sum(clock_of(client).slept) < 33
+
+
+def test_pauses_grow(serve: Serve, client_of: ClientOf) -> None:
+    """A thousand clients would keep a server down that is coming up again."""
+    stub = serve(in_order(answer(200, BRIEF), *[DROP] * 8, answer(200, BRIEF)))
+    client = client_of(stub)
+    client.status(ID)
+    client.status(ID)
+    slept = clock_of(client).slept
+    assert slept[0] <= 0.1
+    assert 1.0 <= slept[-1] <= 2.0
+
+
+def test_a_server_that_is_stopped_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
+    """The moment in which a restarted server does not listen would end a program."""
+    stub = serve(in_order(answer(200, BRIEF)))
+    client = client_of(stub)
+    client.status(ID)
+    client.close()
+    stub.__exit__()
+    with pytest.raises(Absent, match="nothing listens there"):
+        client.status(ID)
+    assert sum(clock_of(client).slept) > 28
+
+
+def test_draining_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
+    """A server that says that it is being restarted would be taken at its word for a refusal."""
+    stub = serve(in_order(DRAINING, DRAINING, answer(200, BRIEF)))
+    assert client_of(stub).status(ID).status == "running"
+
+
+def test_other_refusals_are_not_repeated(serve: Serve, client_of: ClientOf) -> None:
+    """A full queue would be hammered, and a person not be told."""
+    stub = serve(
+        in_order(problem(503, "queue_full", "the queue is full", headers={"Retry-After": "10"}))
+    )
+    with pytest.raises(Refused) as caught:
+        client_of(stub).run("true")
+    assert caught.value.code == "queue_full"
+    assert caught.value.retry_after == 10
+    assert len(stub.requests) == 1
+
+
+def test_a_wrong_password_is_sent_once(serve: Serve, client_of: ClientOf) -> None:
+    """Repeating it would lock the user out."""
+    stub = serve(in_order(problem(401, "unauthorized", "wrong user or password")))
+    with pytest.raises(NotLoggedIn, match="wrong user or password"):
+        client_of(stub).status(ID)
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("verb", ["kill", "signal", "remove"])
+def test_what_changes_a_job_is_sent_once(serve: Serve, client_of: ClientOf, verb: str) -> None:
+    """The second kill would say "already killed" of what the first one did."""
+    acts: dict[str, Callable[[Client], object]] = {
+        "kill": lambda client: client.kill(ID),
+        "signal": lambda client: client.signal(ID, "HUP"),
+        "remove": lambda client: client.remove(ID),
+    }
+    stub = serve(in_order(DROP))
+    with pytest.raises(Dropped):
+        acts[verb](client_of(stub))
+    assert len(stub.requests) == 1
+
+
+def test_wait_goes_on_over_a_restart(serve: Serve, client_of: ClientOf) -> None:
+    """`worker wait` in a script would fail because of an upgrade of the server."""
+    done = {"id": ID, "status": "completed", "exit_code": 0}
+    stub = serve(
+        in_order(answer(200, BRIEF), DROP, DRAINING, answer(200, BRIEF), answer(200, done))
+    )
+    assert client_of(stub).wait(ID).exit_code == 0
+
+
+def test_wait_makes_do_without_a_place(serve: Serve, client_of: ClientOf) -> None:
+    """On a server with many followers nobody could wait."""
+    done = {"id": ID, "status": "completed", "exit_code": 0}
+
+    def script(request: Request) -> Answer:
+        if "wait" in request.query:
+            return problem(503, "too_many_followers", "full", headers={"Retry-After": "5"})
+        return answer(200, BRIEF if len(stub.requests) < 5 else done)
+
+    stub = serve(script)
+    client = client_of(stub)
+    assert client.wait(ID).succeeded
+    assert set(clock_of(client).slept) == {5.0}
+
+
+def test_wait_ends_when_its_time_is_up(serve: Serve, client_of: ClientOf) -> None:
+    """A timeout would not be one."""
+
+    def script(request: Request) -> Answer:
+        clock_of(client).now += float(request.query["wait"][0])
+        return answer(200, BRIEF)
+
+    stub = serve(script)
+    client = client_of(stub)
+    assert client.wait(ID, timeout=70).status == "running"
+    assert [float(each.query["wait"][0]) for each in stub.requests] == [30, 30, 10]
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (answer(200, b"<html>", {"Content-Type": "text/html"}), "text/html"),
+        (answer(200, b"[1, 2]", {"Content-Type": "application/json"}), "no JSON object"),
+        (answer(200, b'{"id": "x"', {"Content-Type": "application/json"}), "no JSON object"),
+        (answer(200, {"id": "x"}), "JSON that describes no job"),
+        (answer(200, {"id": "x", "status": "running", "created_at": "soon"}), "describes no job"),
+        (answer(404, b"nothing here"), "is no workerd, or one too old"),
+        (answer(500, b"oops"), "HTTP 500"),
+        (answer(403, b"<html>", {"Content-Type": "text/html"}), "a proxy stands in between"),
+        (Answer(b"SSH-2.0-OpenSSH\r\n\r\n"), "something that is not HTTP"),
+    ],
+)
+def test_answers_of_strangers_are_recognised(
+    serve: Serve, client_of: ClientOf, reply: Answer, says: str
+) -> None:
+    """Another web server at that address would end in a traceback or a riddle."""
+    with pytest.raises(Unreachable) as caught:
+        client_of(serve(in_order(reply))).status(ID)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_gateways_without_their_server_are_waited_for(
+    serve: Serve, client_of: ClientOf, status: int
+) -> None:
+    """Behind a reverse proxy a restart would end every program."""
+    stub = serve(in_order(answer(200, BRIEF), answer(status, b"<html>"), answer(200, BRIEF)))
+    client = client_of(stub)
+    client.status(ID)
+    assert client.status(ID).status == "running"
+
+
+def clock_of(client: Client) -> Clock:
+    clock: Clock = client.clock  # type: ignore[attr-defined]
+    return clock

@@ -1,0 +1,196 @@
+"""The command line itself: what is wrong usage, what is said of it, and where help is."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.cli_run import COMMAND, Worker
+from worker_cli import __version__, commands
+
+
+@pytest.mark.parametrize("words", [(), ("help",), ("--help",), ("-h",)])
+def test_help_is_on_stdout(worker: Worker, words: tuple[str, ...]) -> None:
+    """Who asks for help would have to redirect stderr to read it in a pager."""
+    done = worker.ok(*words)
+    assert done.out.startswith("worker: run commands on a server")
+    assert all(f"\n  {name}" in done.out for name in commands.NAMES)
+    assert "worker run echo hello" in done.out
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_every_action_has_help_with_examples(worker: Worker, name: str) -> None:
+    """A new user would have to guess how an action is used."""
+    done = worker.ok(name, "--help")
+    assert done.out == worker.ok("help", name).out
+    assert f"usage: worker {name}" in done.out
+    assert "Examples\n  " in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("staus",), "unknown action staus; did you mean status?"),
+        (("frobnicate",), "unknown action frobnicate\n"),
+        (("--frob", "run"), "unknown option --frob"),
+        (("help", "klil"), "unknown action klil; did you mean kill?"),
+        (("status",), "status needs ID"),
+        (("status", "a", "b"), "status takes only ID; too much: b"),
+        (("list", "x"), "list takes no operand; too much: x"),
+        (("signal", "a"), "signal needs ID SIGNAL"),
+        (("kill",), "kill needs ID [ID …]"),
+        (("run",), "run needs a COMMAND, or --shell LINE"),
+        (("run", "--wiat", "ls"), "unknown option --wiat; did you mean --wait?"),
+        (("run", "--tail", "ls"), "unknown option --tail"),
+        (("run", "--name"), "--name needs a value: --name NAME"),
+        (("run", "--wait=yes", "ls"), "--wait takes no value"),
+        (("run", "--env", "HOME", "ls"), "--env HOME: must be KEY=VALUE"),
+        (("run", "--timeout", "soon", "ls"), "--timeout soon: must be seconds, or a duration"),
+        (("run", "--timeout", "999999w", "ls"), "must be less than a hundred years"),
+        (("run", "--output-limit", "much", "ls"), "--output-limit much: must be a number of bytes"),
+        (("run", "--shell", "ls", "ls"), "takes the place of a command; too much: ls"),
+        (("run", "--stdin", "/nowhere", "ls"), "--stdin /nowhere: No such file or directory"),
+        (("out", "--tail", "-1", "a"), "--tail -1: must be a whole number"),
+        (("out", "--tail", "1", "--offset", "1", "a"), "say two different places"),
+        (("kill", "--now", "--grace", "1", "a"), "--now leaves no time for --grace"),
+        (("list", "-o", "xml"), "-o xml: must be one of table, json, jsonl"),
+        (("list", "--status", "dead"), "--status dead: must be one of queued, running"),
+        (("list", "-nq"), "-n q: must be a whole number"),
+        (("list", "-qx"), "unknown option -qx"),
+        (("completion", "tcsh"), "there is no script for tcsh; there are: bash, zsh, fish"),
+        (("login", "https://a", "--server", "https://b"), "the server is given twice"),
+        (("status", "--server", "", "a"), "--server : must not be empty"),
+    ],
+)
+def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
+    """A mistake would do something else than was meant, or be met with a riddle."""
+    done = worker.run(*words)
+    assert done.code == 2
+    assert done.stdout == b""
+    first, rest = done.stderr.split("\n", 1)
+    assert first.startswith("Client Error: ")
+    assert says.rstrip("\n") in first
+    assert first.endswith(says.rstrip("\n")) or not says.endswith("\n")
+    assert rest.startswith("\nworker")
+    assert "usage: worker" in rest
+
+
+def test_wrong_usage_shows_the_help_of_its_action(worker: Worker) -> None:
+    """The help text that solves the mistake would be one more command away."""
+    assert "usage: worker kill" in worker.run("kill").stderr
+
+
+@pytest.mark.parametrize("words", [("--version",), ("version", "--client")])
+def test_version_needs_no_server(worker: Worker, words: tuple[str, ...]) -> None:
+    """A report of a fault could not say which version has it."""
+    assert worker.ok(*words).out == f"worker {__version__}\n"
+
+
+def test_version_without_a_server_says_why(worker: Worker) -> None:
+    """The version would be hidden by the very fault that is to be reported."""
+    done = worker.ok("version", "--server", "https://localhost:1")
+    assert done.out == f"worker {__version__}\n"
+    assert "nothing listens there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--server", "https://localhost:1", "whoami"),
+        ("whoami", "--server", "https://localhost:1"),
+        ("whoami", "--server=https://localhost:1"),
+        ("--server", "https://localhost:2", "whoami", "--server", "https://localhost:1"),
+    ],
+)
+def test_common_options_stand_before_or_after_the_action(
+    worker: Worker, words: tuple[str, ...]
+) -> None:
+    """People put them in either place; the later one counts."""
+    assert "https://localhost:1:" in worker.run(*words).stderr
+
+
+def test_failures_are_one_line(worker: Worker) -> None:
+    """What happened and what to do would have to be searched for."""
+    done = worker.run("whoami", "--server", "https://localhost:1")
+    assert done.code == 125
+    assert done.stderr == (
+        "worker: cannot reach https://localhost:1: nothing listens there; "
+        "is workerd running, and is 1 its port (usually 8443)?\n"
+    )
+
+
+def test_debug_shows_the_traceback(worker: Worker) -> None:
+    """A report of a fault would have nothing to go by."""
+    process = worker.start("--debug", "whoami", "--server", "https://localhost:1")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 125
+    assert b"Traceback (most recent call last)" in stderr
+    assert stderr.splitlines()[-1].startswith(b"worker: cannot reach")
+    assert b"Basic" not in stderr
+
+
+def test_unknown_host(worker: Worker) -> None:
+    """A misspelt host would be taken for a network that is down."""
+    done = worker.run("whoami", "--server", "https://no-such-host.invalid:8443")
+    assert done.code == 125
+    assert "the name no-such-host.invalid is not known" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ("https://", "is no address of a server"),
+        ("https://host:port", "is no address of a server"),
+        ("https://host:99999", "is no address of a server"),
+        ("https://host/?x=1", "is no address of a server"),
+        ("https://ann:secret@host", "contains a user or a password"),
+        ("two words", "is no address of a server"),
+    ],
+)
+def test_malformed_addresses(worker: Worker, server: str, says: str) -> None:
+    """A typing mistake would be sent over the network, or end in a riddle."""
+    done = worker.run("whoami", "--server", server)
+    assert done.code == 2
+    assert says in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_reader_that_leaves_is_no_error(worker: Worker) -> None:
+    """`worker help | head -1` would end in a complaint."""
+    process = worker.start("help")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 141
+    process.stderr.close()
+
+
+def test_full_disk_is_reported(worker: Worker) -> None:
+    """Output would be lost while the exit code says that all is well."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, "help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=worker.environ,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
+
+
+def test_closed_streams_do_no_harm(worker: Worker) -> None:
+    """A job started by a daemon with closed streams would end in a traceback."""
+    for redirection in (">&-", "2>&-", "<&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{COMMAND} help {redirection}"],
+            capture_output=True,
+            env=worker.environ,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert done.stderr == b""

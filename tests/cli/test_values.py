@@ -1,0 +1,121 @@
+"""What people type as durations, sizes, counts and pairs, and how they read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_cli import values, words
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (values.duration, "90", 90.0),
+        (values.duration, "1.5", 1.5),
+        (values.duration, "0", 0.0),
+        (values.duration, "10m", 600.0),
+        (values.duration, "1h30m", 5400.0),
+        (values.duration, "2d", 172800.0),
+        (values.duration, "500ms", 0.5),
+        (values.duration, "1.5h", 5400.0),
+        (values.size, "4096", 4096),
+        (values.size, "64k", 65536),
+        (values.size, "1.5G", 1610612736),
+        (values.size, "10MiB", 10485760),
+        (values.size, "0", 0),
+        (values.count, "0", 0),
+        (values.count, "007", 7),
+        (values.pair, "K=V=W", ("K", "V=W")),
+        (values.pair, "K=", ("K", "")),
+    ],
+)
+def test_good_values(parse: Callable[[str], object], text: str, value: object) -> None:
+    """A value would mean something else than what was typed."""
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        *[
+            (values.duration, text)
+            for text in ("", "-1", "1x", "m", "1m2", "1e3", "٣", "nan", " 1")
+        ],
+        *[(values.size, text) for text in ("", "-1", "k", "1kk", "1x", "1 k")],
+        *[(values.count, text) for text in ("", "-1", "1.0", "x", "٣", "9" * 16)],
+        *[(values.pair, text) for text in ("", "K", "=V")],
+    ],
+)
+def test_bad_values(parse: Callable[[str], object], text: str) -> None:
+    """A slip would be taken for a value."""
+    with pytest.raises(ValueError, match="must"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-1, "0.00s"),
+        (0.0004, "0.00s"),
+        (0.123, "0.12s"),
+        (1.25, "1.2s"),
+        (9.99, "10s"),
+        (12.3, "12s"),
+        (59.6, "1m00s"),
+        (200, "3m20s"),
+        (3599.7, "1h00m"),
+        (7500, "2h05m"),
+        (273600, "3d4h"),
+    ],
+)
+def test_durations_are_readable(seconds: float, shown: str) -> None:
+    """A person would have to divide by 3600."""
+    assert words.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-5, "0s"), (59, "59s"), (60, "1m"), (7199, "1h"), (400000, "4d")]
+)
+def test_ages_are_readable(seconds: int, shown: str) -> None:
+    """The same; and a clock that is behind would show a negative age."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    assert words.age(now - timedelta(seconds=seconds), now) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 42, "4.0 TiB")]
+)
+def test_sizes_are_readable(count: int, shown: str) -> None:
+    """The same for bytes."""
+    assert words.size(count) == shown
+
+
+def test_names_cannot_take_over_the_terminal() -> None:
+    """A job's name could clear the screen, or hide what follows it."""
+    assert words.clean("a\x1b[2Jb\n\u202ec\udcff\x07") == r"a\x1b[2Jb\n\u202ec\xff\x07"
+
+
+@given(st.text(alphabet=st.characters()))
+def test_clean_text_is_printable(text: str) -> None:
+    """The same, for whatever else somebody thinks of."""
+    cleaned = words.clean(text)
+    assert cleaned.isprintable()
+    assert cleaned == text or not text.isprintable()
+
+
+@given(st.text(), st.integers(0, 30))
+def test_cut_text_fits(text: str, most: int) -> None:
+    """A table would be wider than the terminal."""
+    text = words.clean(text)
+    cut = words.cut(text, most)
+    assert words.columns(cut) <= max(most, 0)
+    assert cut == text or words.columns(text) > most
+
+
+def test_command_lines_can_be_typed_again() -> None:
+    """What the list shows could not be pasted into a shell."""
+    assert words.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""
