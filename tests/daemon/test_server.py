@@ -8,7 +8,7 @@ import threading
 import pytest
 from support.edge import Edge, reply, serving, settings
 from support.waiting import wait_until
-from worker_daemon import errors, listen, units
+from worker_daemon import channel, errors, listen, units
 
 
 class App:
@@ -398,3 +398,26 @@ def test_a_tls_client_that_closes_properly_sees_a_proper_close(app):
         with connection:
             connection.sendall(request())
             assert reply(connection).endswith(b"0 bytes")
+
+
+def test_an_error_that_nobody_foresaw_closes_its_connection_only(app, monkeypatch, caplog):
+    """One odd client could bring the whole daemon down."""
+    with serving(app) as edge:
+        with edge.connect() as connection, monkeypatch.context() as broken:
+            broken.setattr(channel.TlsChannel, "received", lambda *_: 1 / 0)
+            connection.sendall(request())
+            assert reply(connection) == b""
+        assert ask(edge, request()).endswith(b"0 bytes")
+    assert "internal error on a connection of 127.0.0.1" in caplog.text
+
+
+def test_a_client_that_leaves_during_the_farewell_is_no_error(app, caplog):
+    """Each impatient client would be an error in the log, or bring the daemon down."""
+    with serving(app) as edge:
+        for _ in range(20):
+            connection = edge.connect()
+            connection.sendall(request(b"/break"))
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        assert ask(edge, request()).endswith(b"0 bytes")
+    assert "internal error on a connection" not in caplog.text

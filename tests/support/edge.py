@@ -43,8 +43,10 @@ class Edge:
         assert not self.thread.is_alive(), "the server did not end"
 
     def plain(self) -> socket.socket:
-        """Return a TCP connection, with a deadline on everything."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        """Return a TCP connection that sends at once, with a deadline on everything."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def connect(self, **kwargs: Any) -> ssl.SSLSocket:
         """Return a TLS connection whose certificate is checked."""

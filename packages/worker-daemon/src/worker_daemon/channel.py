@@ -241,6 +241,12 @@ class TlsChannel(channel.HTTPChannel):
         if self._phase is not Phase.OPEN or not self._part():
             self.abandon()
 
+    def handle_error(self) -> None:
+        """Close after an error that nobody foresaw: the loop goes on for all others."""
+        _log.exception("internal error on a connection of %s", self.addr[0])
+        self._phase = Phase.GONE
+        self.abandon()
+
     def handle_expt(self) -> None:
         """Close: urgent data is no part of HTTP, and would keep the loop busy."""
         self.abandon()
@@ -255,10 +261,10 @@ class TlsChannel(channel.HTTPChannel):
             try:
                 if self._phase is Phase.OPEN:
                     self._say_goodbye()
+                self._phase = Phase.PARTING
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 return False
-            self._phase = Phase.PARTING
         self._moved = time.monotonic()
         self._drop_output()
         return True
@@ -284,10 +290,10 @@ class TlsChannel(channel.HTTPChannel):
         """Close now, whatever is unfinished."""
         self._drop_output()
         with self._tls:  # no task thread may be writing to a descriptor that is given away
-            if self._phase is Phase.OPEN:
+            phase, self._phase = self._phase, Phase.GONE
+            if phase is Phase.OPEN:
                 with contextlib.suppress(OSError):
                     self._say_goodbye()
-            self._phase = Phase.GONE
             self.close()
 
     def _drop_output(self) -> None:

@@ -1,0 +1,338 @@
+"""The running daemon: how it starts, what signals do, and what it leaves alone."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import requests
+from support.daemon import Daemon
+from support.waiting import wait_until
+from worker_daemon import authority
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A running daemon of its own for each test."""
+    with Daemon(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def session(daemon):
+    """The demo user's session with it."""
+    with connect(daemon) as made:
+        yield made
+
+
+def connect(daemon):
+    """Return a session as the demo user; not even the environment says whom to trust."""
+    made = requests.Session()
+    made.trust_env = False
+    made.verify = str(daemon.ca)
+    made.auth = (daemon.user, daemon.password)
+    return made
+
+
+def run(session, daemon, *argv):
+    """Start a job and return its id."""
+    answer = session.post(
+        f"{daemon.url}/jobs/run", json={"command": argv[0], "args": argv[1:]}, timeout=20
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+def status(session, daemon, job):
+    """Return a job's status."""
+    answer = session.get(f"{daemon.url}/jobs/{job}/status", timeout=20)
+    return answer.json()["status"]
+
+
+def test_jobs_go_on_over_a_restart(daemon, session):
+    """An upgrade of the daemon would end everybody's jobs."""
+    job = run(session, daemon, "sleep", "1000")
+    assert daemon.stop() == 0
+    daemon.start()
+    assert status(session, daemon, job) == "running"
+    daemon.kill9()
+    daemon.start()
+    assert status(session, daemon, job) == "running"
+
+
+def test_the_line_that_says_where_it_listens_comes_when_it_does(daemon):
+    """Scripts that wait for the line would connect too early."""
+    assert f"listening on https://127.0.0.1:{daemon.port}\n" in daemon.log()
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=5):
+        pass
+
+
+def test_a_second_daemon_on_the_same_jobs_is_refused(daemon):
+    """Two daemons would both believe that they own the jobs."""
+    argv = [sys.executable, "-m", "worker_daemon", f"--config={daemon.config}"]
+    done = subprocess.run(
+        [*argv, "--listen=127.0.0.1:0"], capture_output=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(rb"workerd: [^\n]*has it open[^\n]*\n", done.stderr), done.stderr
+
+
+# SIGTERM
+
+
+def test_followers_are_ended_and_the_daemon_with_them(daemon, session):
+    """A restart would wait for followers, of which some never end."""
+    job = run(session, daemon, "sleep", "1000")
+    answer = session.get(
+        f"{daemon.url}/jobs/{job}/out",
+        params={"follow": "true"},
+        stream=True,
+        timeout=20,
+        headers={"Accept": "application/octet-stream"},
+    )
+    assert answer.status_code == 200
+    begun = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 5
+    with contextlib.suppress(requests.RequestException):
+        assert answer.content == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_daemon_ends_at_once(daemon, session, number):
+    """Each restart would take the whole time that requests are given."""
+    session.get(f"{daemon.url}/healthz", timeout=20)
+    begun = time.monotonic()
+    daemon.signal(number)
+    assert daemon.wait() == 0
+    assert time.monotonic() - begun < 2
+
+
+def test_a_second_signal_ends_it_at_once(daemon):
+    """An administrator in a hurry would have to use SIGKILL."""
+    with _request_on_its_way(daemon):
+        daemon.signal(signal.SIGTERM)
+        wait_until(lambda: "ending: " in daemon.log(), 5, daemon.log)
+        begun = time.monotonic()
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 128 + signal.SIGTERM
+        assert time.monotonic() - begun < 2
+
+
+def test_a_request_that_hangs_does_not_keep_it_from_ending(tmp_path):
+    """The service manager would kill it, and report a failure."""
+    with Daemon(tmp_path, drain_timeout=0.5) as daemon, _request_on_its_way(daemon):
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait(5) == 0
+        assert "ending 1 connections that did not finish in time" in daemon.log()
+
+
+@contextlib.contextmanager
+def _request_on_its_way(daemon):
+    """Send half of a request."""
+    context = ssl.create_default_context(cafile=daemon.ca)
+    plain = socket.create_connection(("127.0.0.1", daemon.port), timeout=20)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(b"POST /jobs/run HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        # Answered only after the half request was read: one thread reads, in order.
+        with connect(daemon) as other:
+            other.get(f"{daemon.url}/healthz", timeout=20)
+        yield
+
+
+# SIGHUP
+
+
+def test_certificates_users_and_log_level_are_reloaded(daemon, session, tmp_path):
+    """Each renewal of a certificate would need a restart, and cut off whoever follows."""
+    job = run(session, daemon, "sleep", "1000")
+    follower = session.get(
+        f"{daemon.url}/jobs/{job}/out",
+        params={"follow": "true"},
+        stream=True,
+        timeout=20,
+        headers={"Accept": "application/octet-stream"},
+    )
+    ca = _new_certificate(tmp_path / "new")
+    daemon.write_settings(
+        cert=str(ca.with_name("server.pem")),
+        key=str(ca.with_name("server.key")),
+        threads=3,
+        log_level="debug",
+    )
+    daemon.write_users({"demo": "another"})
+    _reload(daemon, "reloaded certificate, users and log level")
+    assert "threads has changed; only a restart makes it work" in daemon.log()
+    with connect(daemon) as new:
+        new.verify, new.auth = str(ca), ("demo", "another")
+        assert new.get(f"{daemon.url}/jobs", timeout=20).status_code == 200
+        assert new.put(f"{daemon.url}/jobs/{job}/kill", timeout=20).status_code == 200
+        new.auth = ("demo", daemon.password)
+        assert new.get(f"{daemon.url}/jobs", timeout=20).status_code == 401
+    assert follower.content == b""
+
+
+def _new_certificate(directory):
+    ca = authority.Authority.create("new")
+    cert, key = ca.issue(["localhost", "127.0.0.1"])
+    directory.mkdir()
+    for name, content in (("ca.pem", ca.certificate), ("server.pem", cert), ("server.key", key)):
+        path = directory / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    return directory / "ca.pem"
+
+
+def _reload(daemon, said):
+    before = len(daemon.log())
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: said in daemon.log()[before:], 10, daemon.log)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"threads": 0}, "not reloaded: .*threads must be"),
+        ({"cert": "/none.pem"}, "not reloaded: there is no /none.pem"),
+    ],
+)
+def test_a_reload_of_settings_that_cannot_work_changes_nothing(daemon, session, settings, said):
+    """A typing error would end the service of everybody."""
+    daemon.write_settings(**settings)
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: re.search(said, daemon.log()), 10, daemon.log)
+    assert session.get(f"{daemon.url}/jobs", timeout=20).status_code == 200
+
+
+# systemd
+
+
+class Manager:
+    """A stand-in for systemd: it listens to what a service says."""
+
+    def __init__(self, path):
+        self.path = path
+        self.said = []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def _listen(self):
+        while (message := self.socket.recv(4096)) != b"stop":
+            self.said.append(message.decode())
+
+    def heard(self, *wanted):
+        """Wait until the lines have been said in this order."""
+
+        def all_said():
+            lines = iter([line for message in self.said for line in message.splitlines()])
+            return all(any(line.startswith(w) for line in lines) for w in wanted)
+
+        wait_until(all_said, 10, lambda: f"{wanted} in {self.said}")
+
+    def close(self):
+        """Stop listening."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"stop", str(self.path))
+        self.thread.join(5)
+        self.socket.close()
+
+
+def test_systemd_is_told_of_readiness_reload_life_and_end(tmp_path):
+    """systemd would take the service for not started, hung, or failed."""
+    manager = Manager(tmp_path / "notify")
+    daemon = Daemon(tmp_path / "d", start=False)
+    daemon.environment = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"}
+    with daemon, contextlib.closing(manager):
+        daemon.start()
+        manager.heard("READY=1", "WATCHDOG=1", "WATCHDOG=1")
+        daemon.signal(signal.SIGHUP)
+        manager.heard("RELOADING=1", "MONOTONIC_USEC=", "READY=1")
+        daemon.stop()
+        manager.heard("READY=1", "RELOADING=1", "READY=1", "STOPPING=1")
+
+
+def test_a_socket_from_systemd_is_served(tmp_path):
+    """Connections during a restart would be refused instead of waiting."""
+    with Daemon(tmp_path, start=False) as daemon, socket.create_server(("127.0.0.1", 0)) as sock:
+        # As systemd does: descriptor 3, and the pid of the process that is to have it.
+        script = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update("
+            "LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+            "os.execv(sys.executable, [sys.executable, '-m', 'worker_daemon', *sys.argv[2:]])"
+        )
+        port = sock.getsockname()[1]
+        argv = [sys.executable, "-c", script, str(sock.fileno()), f"--config={daemon.config}"]
+        process = subprocess.Popen(argv, pass_fds=[sock.fileno()], stderr=subprocess.PIPE)
+        with process:
+            try:
+                daemon.port = port
+                with connect(daemon) as session:  # waits in the socket's queue until it is served
+                    assert session.get(f"{daemon.url}/healthz", timeout=20).status_code == 200
+                    job = run(session, daemon, "sh", "-c", "env; ls /proc/self/fd")
+                    session.get(f"{daemon.url}/jobs/{job}/status", params={"wait": 10}, timeout=20)
+                    output = session.get(f"{daemon.url}/jobs/{job}/out", timeout=20).json()[
+                        "output"
+                    ]
+                    assert "LISTEN_FDS" not in output
+            finally:
+                process.terminate()
+                said = process.communicate(timeout=20)[1].decode()
+        assert f"listening on https://127.0.0.1:{port}\n" in said
+
+
+def test_a_socket_from_systemd_does_not_serve_the_published_key_to_the_network(tmp_path):
+    """The refusal would be gone as soon as systemd opens the socket."""
+    from worker_daemon import check, config
+
+    with Daemon(tmp_path, start=False) as daemon:
+        loaded = config.load(daemon.config)
+    assert check.exposure(loaded, ["127.0.0.1", "0.0.0.0"])
+
+
+# The log
+
+
+def test_the_log_can_be_json(tmp_path):
+    """A log collector could not read what is meant for people."""
+    with Daemon(tmp_path, log_format="json") as daemon, connect(daemon) as session:
+        run(session, daemon, "true")
+        daemon.stop()
+        lines = [line for line in daemon.log().splitlines() if line.startswith("{")]
+    entries = [json.loads(line) for line in lines]
+    access = next(entry for entry in entries if entry["logger"] == "worker_daemon.access")
+    assert access["user"] == "demo"
+    assert access["status"] == 201
+    assert entries[-1]["message"].startswith("ending: ")
+
+
+def test_passwords_are_never_in_the_log(daemon, session):
+    """Whoever reads the log could log in."""
+    session.get(f"{daemon.url}/jobs", timeout=20)
+    session.auth = ("demo", "wrong secret")
+    session.get(f"{daemon.url}/jobs", timeout=20)
+    daemon.stop()
+    assert "secret" not in daemon.log()
+    assert daemon.password not in daemon.log()
+
+
+def test_the_process_inherits_nothing_that_jobs_could_use(daemon):
+    """Jobs would find the daemon's listening socket among their files."""
+    for supervisor in daemon.supervisors():
+        targets = [
+            os.readlink(f"/proc/{supervisor}/fd/{n}") for n in os.listdir(f"/proc/{supervisor}/fd")
+        ]
+        daemon_targets = {
+            os.readlink(f"/proc/{daemon.pid}/fd/{n}") for n in os.listdir(f"/proc/{daemon.pid}/fd")
+        }
+        assert not {t for t in targets if t.startswith("socket:")} & daemon_targets
