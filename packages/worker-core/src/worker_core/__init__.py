@@ -8,6 +8,7 @@ with Engine() as engine:
     print(engine.read_output(job.id))
 """
 
+from worker_core.bounds import Isolation, Limits
 from worker_core.engine import Engine, Page
 from worker_core.errors import (
     EngineClosed,
@@ -42,11 +43,13 @@ __all__ = [
     "IdempotencyKeyReused",
     "InvalidRequest",
     "InvalidSpec",
+    "Isolation",
     "Job",
     "JobNotFinished",
     "JobNotFound",
     "JobNotRunning",
     "JobSpec",
+    "Limits",
     "OutputInfo",
     "Page",
     "QueueFull",

@@ -22,6 +22,7 @@ from worker_core.errors import (
     EngineClosed,
     IdempotencyKeyReused,
     InvalidRequest,
+    InvalidSpec,
     JobNotFinished,
     JobNotRunning,
     StoreUnavailable,
@@ -87,7 +88,11 @@ class Engine:
             undo.callback(self._store.close)
             self._outputs = Outputs(self.state_dir, self.get)
             undo.callback(self._outputs.close)
-            self._executor = executor or LocalExecutor(self.state_dir, ephemeral=self._ephemeral)
+            self._executor = executor or LocalExecutor(
+                self.state_dir,
+                ephemeral=self._ephemeral,
+                no_new_privileges=self.settings.no_new_privileges,
+            )
             self._jobs = Lifecycle(
                 self.state_dir,
                 self._store,
@@ -123,21 +128,41 @@ class Engine:
 
     # -- jobs --------------------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, owner: str, *, idempotency_key: str | None = None) -> Job:
+    def submit(
+        self,
+        spec: JobSpec,
+        owner: str,
+        *,
+        idempotency_key: str | None = None,
+        run_as: str | None = None,
+    ) -> Job:
         """Accept a job; on return its record is on the disk, but its process may not run yet.
+
+        `run_as` names the Unix account that it runs as; only the supervisor of root can start a job
+        as another one than its own.
 
         The same key with an equal spec from the same owner returns the job of the first time and
         starts nothing.
 
-        Raises InvalidRequest, QueueFull, IdempotencyKeyReused or StoreUnavailable; then no job is.
+        Raises InvalidRequest, InvalidSpec (a limit that cannot be enforced here), QueueFull,
+        IdempotencyKeyReused or StoreUnavailable; then there is no job.
         """
         self._check_open()
         _check_text("owner", owner)
         if idempotency_key is not None:
             _check_text("idempotency key", idempotency_key)
+        if missing := list(self._executor.unenforceable(spec)):
+            raise InvalidSpec(missing)
         job_id = str(uuid.uuid4())
         state = self._jobs.admit(job_id, owner)
-        job = Job(job_id, owner, _bounded(spec, self.settings), state, self._clock.now())
+        job = Job(
+            job_id,
+            owner,
+            _bounded(spec, self.settings),
+            state,
+            self._clock.now(),
+            run_as=run_as,
+        )
         try:
             self._make_dir(job)
             insertion = self._insertion(job, _hash(spec), idempotency_key)

@@ -7,18 +7,20 @@ Other distributions add executors as entry points in the group `worker_core.exec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any, Protocol
 
+from worker_core.errors import FieldError
 from worker_core.jobdir import Exit
+from worker_core.spec import JobSpec
 
 
 class Listener(Protocol):
     """Who hears what becomes of jobs."""
 
-    def started(self, job_id: str, pid: int, at: float) -> None:
-        """The job's process runs since `at` (Unix seconds)."""
+    def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
+        """The job's process runs since `at` (Unix seconds); `enforced` is as in Job."""
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended; its end is recorded in its directory."""
@@ -55,6 +57,9 @@ class Executor(Protocol):
 
     def query(self, job_ids: Iterable[str]) -> None:
         """Ask what became of jobs; `known` follows, in order with everything else."""
+
+    def unenforceable(self, spec: JobSpec) -> Iterable[FieldError]:
+        """Return what of a spec cannot be enforced here, each with its cure."""
 
     def fault(self) -> str | None:
         """Return why it cannot be reached, None if it can."""

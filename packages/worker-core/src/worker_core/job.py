@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a job used, as wait4(2) tells it of the leader and of the children it waited for."""
+    """What a job used: its whole tree where a cgroup counts it.
+
+    Elsewhere what wait4(2) tells: of the leader, and of the children that it waited for.
+    """
 
     wall_seconds: float
     user_seconds: float
@@ -23,6 +27,10 @@ class Usage:
     max_rss_bytes: int | None
     """None where it is not known: the kernel counts the memory of the supervisor, of which a job is
     a child, as a floor, so that a peak below that floor cannot be told."""
+    read_bytes: int | None = None
+    """Of disks, by the whole tree; this and what follows only where a cgroup counts it."""
+    written_bytes: int | None = None
+    max_processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Change:
     reason: str | None = None
     by: str | None = None
     usage: Usage | None = None
+    enforced: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,10 @@ class Job:
     usage: Usage | None = None
     kill_by: str | None = None
     kill_reason: str | None = None
+    run_as: str | None = None
+    """The Unix account; None is that of the supervisor."""
+    enforced: Mapping[str, str | None] = field(default_factory=dict)
+    """For each limit what enforces it: "cgroup", "rlimit" or None for nothing."""
     version: int = 0
     """Grows with every change of any job in the store; what `Engine.events` resumes from."""
 
@@ -73,7 +86,8 @@ class Job:
             case Event.DISPATCH:
                 return replace(self, state=new)
             case Event.STARTED:
-                return replace(self, state=new, pid=change.pid, started_at=change.at)
+                known = replace(self, pid=change.pid, enforced=change.enforced)
+                return replace(known, state=new, started_at=change.at)
             case Event.KILL:
                 asked = self._asked(change)
                 return asked._ended(new, change) if new.final else replace(asked, state=new)
@@ -130,7 +144,8 @@ class Job:
     def record_view(self) -> dict[str, Any]:
         """Return the whole record, spec included, ready for JSON."""
         spec = self.spec.to_dict()
-        return self.status_view() | {"owner": self.owner, "pid": self.pid, "spec": spec}
+        more = {"owner": self.owner, "run_as": self.run_as, "pid": self.pid, "spec": spec}
+        return self.status_view() | more | {"enforced": dict(self.enforced)}
 
 
 def stamp(at: float | None) -> str | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from worker_core import atomic
@@ -41,6 +41,7 @@ class Pid:
     start_time: int  # clock ticks after boot, field 22 of /proc/PID/stat
     boot_id: str
     started_at: float  # Unix seconds
+    enforced: dict[str, str | None] = field(default_factory=dict)  # limit -> what enforces it
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class Exit:
     user_seconds: float | None = None
     system_seconds: float | None = None
     max_rss_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    max_processes: int | None = None
 
 
 class JobDir:

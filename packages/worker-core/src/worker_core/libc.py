@@ -10,8 +10,25 @@ from collections.abc import Iterator
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_NO_NEW_PRIVS = 38
 _FALLOC_FL_KEEP_SIZE = 0x01  # linux/falloc.h
 _FALLOC_FL_PUNCH_HOLE = 0x02
+
+CLONE_NEWNS = 0x00020000  # linux/sched.h
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID = 2  # linux/mount.h
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_BIND = 4096
+MS_REC = 16384
+_MS_PRIVATE = 1 << 18
+_MOUNT_ATTR_RDONLY = 1
+_AT_FDCWD = -100  # linux/fcntl.h
+_AT_RECURSIVE = 0x8000
+_SYS_MOUNT_SETATTR = 442  # the same number on every architecture, as all calls since 5.1
 
 IN_MODIFY = 0x002  # linux/inotify.h
 _INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
@@ -26,6 +43,36 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     """Give a range of a file back to the file system; its bytes read as zero from then on."""
     mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
     _call(_libc.fallocate(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for new ones (unshare(2)); os.unshare is there from Python 3.12 on."""
+    _call(_libc.unshare(flags))
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    """Mount (mount(2))."""
+    kind_bytes = None if kind is None else kind.encode()
+    encoded = (os.fsencode(source), os.fsencode(target), kind_bytes)
+    _call(_libc.mount(*encoded, ctypes.c_ulong(flags), data.encode()))
+
+
+def make_mounts_private() -> None:
+    """Let no mount of this namespace reach another one, and none of another this one."""
+    mount("none", "/", None, MS_REC | _MS_PRIVATE)
+
+
+def set_mount_read_only(path: str, *, read_only: bool) -> None:
+    """Set or clear read-only on a mount and all below it (mount_setattr(2), Linux 5.12)."""
+    set_flags, clear_flags = (_MOUNT_ATTR_RDONLY, 0) if read_only else (0, _MOUNT_ATTR_RDONLY)
+    attributes = struct.pack("QQQQ", set_flags, clear_flags, 0, 0)
+    arguments = (_AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+    _call(_libc.syscall(_SYS_MOUNT_SETATTR, *arguments))
+
+
+def forbid_new_privileges() -> None:
+    """Let no exec in this process or below it gain privileges (prctl(2), PR_SET_NO_NEW_PRIVS)."""
+    _call(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def inotify() -> int:

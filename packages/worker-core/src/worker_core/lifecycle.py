@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -141,9 +141,9 @@ class Lifecycle:
 
     # -- the executor's thread ---------------------------------------------------------------------
 
-    def started(self, job_id: str, pid: int, at: float) -> None:
+    def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
         """The job's process runs."""
-        self._observe(job_id, Change(Event.STARTED, at, pid=pid))
+        self._observe(job_id, Change(Event.STARTED, at, pid=pid, enforced=enforced))
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""
@@ -197,7 +197,7 @@ class Lifecycle:
 
     def _follow(self, job: Job, pid: dict[str, Any] | None) -> None:
         if pid is not None and job.started_at is None:
-            self._observe(job.id, Change(Event.STARTED, pid["started_at"], pid=pid["pid"]))
+            self.started(job.id, pid["pid"], pid["started_at"], pid.get("enforced", {}))
 
     # -- construction ------------------------------------------------------------------------------
 
@@ -226,7 +226,13 @@ def _ending(end: Exit) -> Change:
     usage = None
     if end.wall_seconds is not None:
         usage = Usage(
-            end.wall_seconds, end.user_seconds or 0.0, end.system_seconds or 0.0, end.max_rss_bytes
+            end.wall_seconds,
+            end.user_seconds or 0.0,
+            end.system_seconds or 0.0,
+            end.max_rss_bytes,
+            end.read_bytes,
+            end.written_bytes,
+            end.max_processes,
         )
     own = Event.END_SUCCESS if end.exit_code == 0 else Event.END_FAILURE
     return Change(
@@ -247,4 +253,5 @@ def _start_message(state_dir: str, job: Job) -> dict[str, Any]:
             spec["stdin"] = JobDir(state_dir, job.id).file("stdin")
         case {"file": path}:
             spec["stdin"] = path
+    spec["run_as"] = job.run_as
     return {name: value for name, value in spec.items() if name not in ("name", "labels")}

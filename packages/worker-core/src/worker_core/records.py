@@ -62,6 +62,7 @@ def insert(
         "idempotency_key": idempotency_key,
         "spec_hash": spec_hash,
         "created_at": job.created_at,
+        "run_as": job.run_as,
     }
     db.execute(QUERIES["insert"], values)
     return job
@@ -102,6 +103,10 @@ def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -
         "user_seconds": None if usage is None else usage.user_seconds,
         "system_seconds": None if usage is None else usage.system_seconds,
         "max_rss_bytes": None if usage is None else usage.max_rss_bytes,
+        "read_bytes": None if usage is None else usage.read_bytes,
+        "written_bytes": None if usage is None else usage.written_bytes,
+        "max_processes": None if usage is None else usage.max_processes,
+        "enforced": json.dumps(dict(job.enforced)) if job.enforced else None,
     }
     db.execute(QUERIES["update"], values)
     return replace(job, version=version)
@@ -203,7 +208,13 @@ def _job(row: sqlite3.Row) -> Job:
     usage = None
     if row["wall_seconds"] is not None:
         usage = Usage(
-            row["wall_seconds"], row["user_seconds"], row["system_seconds"], row["max_rss_bytes"]
+            row["wall_seconds"],
+            row["user_seconds"],
+            row["system_seconds"],
+            row["max_rss_bytes"],
+            row["read_bytes"],
+            row["written_bytes"],
+            row["max_processes"],
         )
     return Job(
         id=row["id"],
@@ -221,5 +232,7 @@ def _job(row: sqlite3.Row) -> Job:
         usage=usage,
         kill_by=row["kill_by"],
         kill_reason=row["kill_reason"],
+        run_as=row["run_as"],
+        enforced=json.loads(row["enforced"]) if row["enforced"] else {},
         version=row["version"],
     )

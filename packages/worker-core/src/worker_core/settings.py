@@ -13,6 +13,9 @@ class EngineSettings:
     """Jobs that run at a time; further ones wait. 0: no bound."""
     max_queued: int = 100_000
     """Jobs that wait; further ones are refused."""
+    no_new_privileges: bool = True
+    """No job gains privileges by executing a file, as sudo does. Takes effect with the next start
+    of a supervisor."""
     output_limit: int = 1 << 30
     """Bytes of each stream to keep for a job that does not say; 0: no bound."""
     keep_age: float | None = 7 * 86400.0

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from worker_core import signals
+from worker_core import bounds, signals
+from worker_core.bounds import Isolation, Limits
 from worker_core.errors import FieldError, InvalidRequest, InvalidSpec
 
 MAX_NAME = 255  # characters in a name, a label's key or its value
@@ -52,6 +53,8 @@ class JobSpec:
     stop_grace: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
     separate_stderr: bool = False
+    limits: Limits = field(default_factory=Limits)
+    isolation: Isolation = field(default_factory=Isolation)
     output_limit: int | None = None
     """Bytes of each stream to keep, the newest; 0 is no limit, None the engine's default."""
 
@@ -81,12 +84,13 @@ class JobSpec:
         given = {name: each for name, each in value.items() if name in known}
         if given.get("command") is None:
             found.append(FieldError("command", "required"))
-        try:
-            if given.get("stdin") is not None:
-                given["stdin"] = _stdin_from_json(given["stdin"])
-        except ValueError as error:
-            found.append(FieldError("stdin", str(error)))
-            del given["stdin"]
+        for name, parse in _PARSERS.items():
+            try:
+                if given.get(name) is not None:
+                    given[name] = parse(given[name])
+            except (ValueError, KeyError) as error:
+                found.append(FieldError(name, str(error.args[0])))
+                del given[name]
         # Null means the same as leaving the field out.
         given = {name: each for name, each in given.items() if each is not None}
         try:
@@ -101,6 +105,8 @@ class JobSpec:
         """Return the JSON form. Of stdin only its size or its file is told, never its content."""
         shown = {each.name: getattr(self, each.name) for each in fields(self)}
         shown["args"] = list(self.args)
+        shown["limits"] = self.limits.to_dict()
+        shown["isolation"] = self.isolation.to_dict()
         match self.stdin:
             case bytes():
                 shown["stdin"] = {"size": len(self.stdin)}
@@ -113,6 +119,10 @@ class JobSpec:
     @classmethod
     def from_stored(cls, value: dict[str, Any]) -> JobSpec:
         """Make a spec again from what `to_dict` gave."""
+        value = value | {
+            "limits": bounds.from_dict(Limits, value.get("limits", {})),
+            "isolation": bounds.from_dict(Isolation, value.get("isolation", {})),
+        }
         stdin = value.get("stdin")
         if stdin is not None:
             stored = StoredStdin(stdin["size"]) if "size" in stdin else Path(stdin["file"])
@@ -146,6 +156,13 @@ def _encoded(text: str) -> bytes:
         raise ValueError(
             "contains a lone surrogate that stands for no byte (only U+DC80 to U+DCFF do)"
         ) from None
+
+
+_PARSERS: dict[str, Callable[[object], object]] = {
+    "stdin": _stdin_from_json,
+    "limits": lambda value: bounds.from_dict(Limits, value),
+    "isolation": lambda value: bounds.from_dict(Isolation, value),
+}
 
 
 def _check(spec: JobSpec, name: str, found: list[FieldError]) -> None:
@@ -227,6 +244,12 @@ def _seconds(value: object, *, zero: bool) -> Problems:
     return [] if fits else [("", "must be a number of seconds " + (">= 0" if zero else "> 0"))]
 
 
+def _bounds(value: object, kind: type[Limits] | type[Isolation]) -> Problems:
+    if not isinstance(value, kind):
+        return [("", f"must be {kind.__name__}, not {_kind(value)}")]
+    return list(value.problems())
+
+
 def _timeout(value: object) -> Problems:
     return [] if value is None else _seconds(value, zero=False)
 
@@ -261,6 +284,8 @@ _CHECKS: dict[str, Callable[[Any], Problems]] = {
     "stop_grace": lambda value: _seconds(value, zero=True),
     "separate_stderr": _flag,
     "output_limit": _size,
+    "limits": lambda value: _bounds(value, Limits),
+    "isolation": lambda value: _bounds(value, Isolation),
 }
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}

@@ -1,7 +1,8 @@
 """Messages between an engine and its supervisor: framed, versioned, opened by a hello.
 
 A frame is four bytes of length (big-endian) and that many bytes of JSON, an object. Each side
-sends `{"hello": "worker", "protocol": N, …}` first. Then the engine sends
+sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
+can enforce: `{"controllers": […], "cure": "…"}`. Then the engine sends
 
     {"op": "start", "id", "spec", "stdin"}     started or exited follows
     {"op": "kill", "id", "cause", "reason", "signal", "grace", "now"}      exited follows
@@ -12,7 +13,7 @@ sends `{"hello": "worker", "protocol": N, …}` first. Then the engine sends
 
 and the supervisor sends
 
-    {"event": "started", "id", "pid", "at"}
+    {"event": "started", "id", "pid", "at", "enforced"}
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
     {"event": "known", "token", "jobs"}        id -> {"running": as pid.json}, {"exit": …} or {}
 """

@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from worker_core import jobdir, wire
-from worker_core.errors import ExecutorUnavailable
+from worker_core import jobdir, limits, wire
+from worker_core.errors import ExecutorUnavailable, FieldError
 from worker_core.executor import Listener
 from worker_core.jobdir import Exit
+from worker_core.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,21 @@ _CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
 class LocalExecutor:
     """Runs jobs through the supervisor of `state_dir`."""
 
-    def __init__(self, state_dir: str, *, ephemeral: bool = False) -> None:
-        """With `ephemeral`, a new supervisor ends its jobs when this connection ends."""
+    def __init__(
+        self, state_dir: str, *, ephemeral: bool = False, no_new_privileges: bool = True
+    ) -> None:
+        """Say how a supervisor is started, if there is none.
+
+        With `ephemeral` it ends its jobs when this connection ends; without `no_new_privileges`
+        its jobs may use sudo and the like.
+        """
         self._state_dir = state_dir
         self._ephemeral = ephemeral
+        self._no_new_privileges = no_new_privileges
         self._lock = threading.Lock()  # one frame at a time goes out
         self._peer: socket.socket | None = None
         self._fault: str | None = "not connected yet"
+        self._able: dict[str, Any] = {"controllers": (), "cure": ""}
         self._closing = threading.Event()
         self._tokens = itertools.count()
         self._reader: threading.Thread | None = None
@@ -80,6 +89,11 @@ class LocalExecutor:
     def query(self, job_ids: Iterable[str]) -> None:
         """Ask what became of jobs."""
         self._send({"op": "query", "ids": list(job_ids), "token": next(self._tokens)})
+
+    def unenforceable(self, spec: JobSpec) -> list[FieldError]:
+        """Return each limit that the supervisor said it cannot enforce."""
+        missing = limits.unenforceable(spec.limits.to_dict(), **self._able)
+        return [FieldError(f"limits.{name}", why) for name, why in missing.items()]
 
     def fault(self) -> str | None:
         """Return why the supervisor cannot be reached, None if it can."""
@@ -179,6 +193,7 @@ class LocalExecutor:
                     raise ConnectionResetError("it closed the connection")
                 first = decoder.feed(data)
             self._agree(first[0], peer)
+            self._able = first[0]["able"]
             peer.settimeout(None)
         except BaseException:
             peer.close()
@@ -204,6 +219,7 @@ class LocalExecutor:
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self._state_dir]
         argv += ["--open-files", str(self._open_files)]
         argv += ["--ephemeral"] if self._ephemeral else []
+        argv += [] if self._no_new_privileges else ["--allow-new-privileges"]
         with open(os.path.join(self._state_dir, jobdir.LOG), "ab", opener=_private) as output:
             subprocess.run(
                 argv,
@@ -232,7 +248,7 @@ def _pass_on(listener: Listener, message: wire.Message) -> None:
     try:
         match message:
             case {"event": "started", "id": job_id, "pid": pid, "at": at}:
-                listener.started(job_id, pid, at)
+                listener.started(job_id, pid, at, message.get("enforced", {}))
             case {"event": "exited", "id": job_id, "exit": end}:
                 listener.exited(job_id, Exit(**end))
             case {"event": "known", "jobs": jobs}:

@@ -1,6 +1,9 @@
 -- name: insert
-INSERT INTO jobs (id, version, owner, state, name, spec, idempotency_key, spec_hash, created_at)
-VALUES (:id, :version, :owner, :state, :name, :spec, :idempotency_key, :spec_hash, :created_at);
+INSERT INTO jobs (
+    id, version, owner, state, name, spec, idempotency_key, spec_hash, created_at, run_as
+) VALUES (
+    :id, :version, :owner, :state, :name, :spec, :idempotency_key, :spec_hash, :created_at, :run_as
+);
 
 -- name: update
 UPDATE jobs
@@ -8,7 +11,8 @@ SET version = :version, state = :state, started_at = :started_at, ended_at = :en
     exit_code = :exit_code, signal = :signal, reason = :reason, killed_by = :killed_by,
     kill_by = :kill_by, kill_reason = :kill_reason, wall_seconds = :wall_seconds,
     user_seconds = :user_seconds, system_seconds = :system_seconds,
-    max_rss_bytes = :max_rss_bytes
+    max_rss_bytes = :max_rss_bytes, read_bytes = :read_bytes, written_bytes = :written_bytes,
+    max_processes = :max_processes, enforced = :enforced
 WHERE id = :id;
 
 -- name: set_output_bytes

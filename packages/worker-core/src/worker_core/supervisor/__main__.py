@@ -22,7 +22,7 @@ from typing import Any
 from worker_core import atomic, jobdir, libc, wire
 from worker_core.clock import SystemClock
 from worker_core.supervisor import recover
-from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.cgroup import NO_MOUNT, Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.server import Connection, Server
@@ -46,7 +46,7 @@ class Supervisor:
         self.loop = Loop(SystemClock())
         self._listener = listener
         self._groups = Cgroups.probe(state_dir)
-        self._server = Server(listener, self.loop, self._handle, self._alone)
+        self._server = Server(listener, self.loop, self._handle, self._alone, _able(self._groups))
         self._processes = Processes(
             state_dir,
             self.loop,
@@ -144,12 +144,19 @@ class Supervisor:
         os.execv(sys.executable, argv)  # noqa: S606  # ourselves
 
 
+def _able(groups: Cgroups | None) -> wire.Message:
+    if groups is None:
+        return {"controllers": [], "cure": NO_MOUNT}
+    return {"controllers": sorted(groups.controllers), "cure": groups.cure}
+
+
 def main() -> int:
     """Start, detach, serve."""
     parser = argparse.ArgumentParser(prog="python -m worker_core.supervisor")
     parser.add_argument("state_dir")
     parser.add_argument("--ephemeral", action="store_true")
     parser.add_argument("--open-files", type=int, help="soft limit that jobs inherit")
+    parser.add_argument("--allow-new-privileges", action="store_true")
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.lock is not None:
@@ -166,6 +173,8 @@ def main() -> int:
         return 0 if os.read(ready, 1) == b"1" else 1
     os.close(ready)
     os.setsid()
+    if not options.allow_new_privileges:
+        libc.forbid_new_privileges()  # for this process and everything below it, for good
     _detach(options.state_dir)
     supervisor = Supervisor(options.state_dir, _listen(options.state_dir), lock, options.ephemeral)
     os.write(done, b"1")

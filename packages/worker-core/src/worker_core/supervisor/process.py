@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -43,17 +44,21 @@ class Process:
         return self.pid.pid if self.pid is not None and self.end is None else None
 
 
-def outcome(status: int, kill: Kill | None) -> Exit:
+def outcome(status: int, kill: Kill | None, memory_limit: int | None) -> Exit:
     """Say why a leader ended, from its wait status and from what we had sent to it.
 
     A signal that we had sent and that ended it is ours. An exit code is ours only if the leader
     could survive what we sent (it catches, ignores or blocks it) and was alive when we sent it;
-    otherwise the signal would have ended it, so it ended by itself before.
+    otherwise the signal would have ended it, so it ended by itself before. `memory_limit` is given
+    if the kernel says that it ended a process of the job for going over it.
     """
     code = os.waitstatus_to_exitcode(status)
     exit_code, signum = (code, None) if code >= 0 else (None, -code)
     if kill is not None and (kill.counts if signum is None else signum in kill.signalled):
         return Exit(kill.cause, exit_code, signum, kill.reason, 0.0)
+    if memory_limit is not None and signum == signal.SIGKILL:
+        reason = f"out of memory: it needed more than its limit of {memory_limit} bytes"
+        return Exit("memory", None, signum, reason, 0.0)
     return Exit("own", exit_code, signum, failure_reason(exit_code, signum), 0.0)
 
 
@@ -65,7 +70,8 @@ def lost(why: str, at: float) -> Exit:
 def started(process: Process) -> Message:
     """Return the message that a job runs."""
     pid = cast("Pid", process.pid)
-    return {"event": "started", "id": process.id, "pid": pid.pid, "at": pid.started_at}
+    told = {"pid": pid.pid, "at": pid.started_at, "enforced": pid.enforced}
+    return {"event": "started", "id": process.id, **told}
 
 
 def exited(job_id: str, end: Exit) -> Message:

@@ -20,6 +20,7 @@ from worker_core import crash, signals
 from worker_core.jobdir import Cause, Exit, JobDir, Kill, Pid, boot_id
 from worker_core.supervisor import launch, procfs, tree
 from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.diagnosis import NotStartedError
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process, exited, logged, lost, outcome, started
 from worker_core.wire import Message
@@ -81,8 +82,8 @@ class Processes:
         if process.end is not None:  # killed while it waited for another try
             return
         try:
-            pid = launch.launch(process.dir, process.spec, self._groups)
-        except launch.NotStartedError as error:
+            launched = launch.launch(process.dir, process.spec, self._groups)
+        except NotStartedError as error:
             self._not_started(process, str(error), error.exit_code)
         except launch.ShortageError as error:
             if self._loop.clock.monotonic() > process.give_up:
@@ -90,13 +91,14 @@ class Processes:
             else:
                 self._loop.call_later(_RETRY, lambda: self._launch(process))
         else:
-            self._started(process, pid)
+            self._started(process, launched)
 
-    def _started(self, process: Process, pid: int) -> None:
+    def _started(self, process: Process, launched: launch.Launched) -> None:
+        pid = launched.pid
         self._by_pid[pid] = process
         stat = procfs.stat(pid)
         start_time = stat.start_time if stat is not None else 0
-        process.pid = Pid(pid, start_time, self.boot, self._loop.clock.now())
+        process.pid = Pid(pid, start_time, self.boot, self.now(), launched.enforced)
         with logged(process, "cannot record its pid"):
             process.dir.write_pid(process.pid)
         crash.point("supervisor.pid_written")
@@ -176,12 +178,12 @@ class Processes:
         self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
     ) -> bool:
         """Record the intent before the first signal; False if the leader is already ending."""
-        leader = cast("int", process.leader)
-        stat = procfs.stat(leader)
+        target = self._who_ends(process)
+        stat = None if target is None else procfs.stat(target)
         if stat is None or stat.ended:
             return False
         kill_at = self._loop.clock.now() + grace
-        counts = procfs.survives(leader, signum)
+        counts = procfs.survives(stat.pid, signum)
         before = process.kill
         if before is None:
             process.kill = Kill(cause, reason, [signum], counts, kill_at)
@@ -197,6 +199,12 @@ class Processes:
         crash.point("supervisor.kill_written")
         return True
 
+    def _who_ends(self, process: Process) -> int | None:
+        """Return the process whose end is the job's: the leader, or the program in its box."""
+        leader = cast("int", process.leader)
+        boxed = process.spec.get("isolation", {}).get("pid_namespace")
+        return tree.program(leader) if boxed else leader
+
     def arm_kill(self, process: Process) -> None:
         """Have SIGKILL sent when the grace is over."""
         if process.kill is None:
@@ -211,8 +219,9 @@ class Processes:
         if process.leader is None or process.kill is None:
             return
         if signal.SIGKILL not in process.kill.signalled:
-            stat = procfs.stat(process.leader)
-            if stat is not None and stat.ended:
+            target = self._who_ends(process)
+            stat = None if target is None else procfs.stat(target)
+            if stat is None or stat.ended:
                 return
             sent = [*process.kill.signalled, int(signal.SIGKILL)]
             process.kill = replace(process.kill, signalled=sent)
@@ -251,16 +260,28 @@ class Processes:
                 now = self._loop.clock.now()
                 started_at = process.pid.started_at if process.pid is not None else now
                 end = replace(
-                    outcome(status, process.kill),
+                    outcome(status, process.kill, self._over_memory(process)),
                     ended_at=now,
                     wall_seconds=max(now - started_at, 0.0),
                     user_seconds=usage.ru_utime,
                     system_seconds=usage.ru_stime,
                     max_rss_bytes=_peak(usage),
                 )
-                self._end(process, end)
+                self._end(process, self._counted(process, end))
         for process in list(self._sweeping.values()):
             self._sweep(process)
+
+    def _over_memory(self, process: Process) -> int | None:
+        """Return the job's memory limit if the kernel ended something for going over it."""
+        limit = process.spec.get("limits", {}).get("memory")
+        if limit is None or self._groups is None:
+            return None
+        return limit if self._groups.read(process.id, "memory.events").get("oom_kill") else None
+
+    def _counted(self, process: Process, end: Exit) -> Exit:
+        """Replace what is known of the leader alone by what the job's group counted of all."""
+        counted = self._groups.usage(process.id) if self._groups is not None else {}
+        return replace(end, **counted)
 
     def adopt(self, process: Process) -> None:
         """Watch a job that another supervisor started, or this one before it executed itself."""

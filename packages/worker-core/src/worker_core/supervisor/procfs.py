@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
 _RTTIME = b"Max realtime timeout"
+_NSPID = re.compile(rb"^NSpid:.*\t(\d+)$", re.MULTILINE)
 _MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
 
@@ -75,15 +76,22 @@ def pids() -> Iterator[int]:
             yield int(name)
 
 
-def children() -> list[int]:
-    """Return the ids of the direct children of this (single-threaded) process."""
-    me = os.getpid()
+def children(parent: int) -> list[int]:
+    """Return the ids of the direct children of a process with one thread."""
     try:
-        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
+        with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
             return [int(pid) for pid in file.read().split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+    except ProcessLookupError:
+        return []
+    except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
         found = (stat(pid) for pid in pids())
-        return [each.pid for each in found if each is not None and each.ppid == me]
+        return [each.pid for each in found if each is not None and each.ppid == parent]
+
+
+def inner_pid(pid: int) -> int | None:
+    """Return the id of a process in its own, innermost pid namespace."""
+    found = _NSPID.search(_read(pid, "status") or b"")
+    return None if found is None else int(found[1])
 
 
 def _read(pid: int, name: str) -> bytes | None:

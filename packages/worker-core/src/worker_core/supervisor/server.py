@@ -104,12 +104,15 @@ class Server:
         loop: Loop,
         handle: Callable[[Message, Connection], None],
         on_alone: Callable[[], None],
+        able: Message,
     ) -> None:
-        """`handle` gets each request; `on_alone` is called when the last engine has gone."""
+        """`handle` gets each request; `on_alone` is called when the last engine has gone; `able`
+        is what the hello says of this machine."""
         self.handle = handle
         self._listener = listener
         self._loop = loop
         self._on_alone = on_alone
+        self._able = able
         self._connections: set[Connection] = set()
         listener.setblocking(False)
         loop.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
@@ -144,4 +147,4 @@ class Server:
             return
         connection = Connection(peer, self._loop, self)
         self._connections.add(connection)
-        connection.send(wire.hello(pid=os.getpid()))
+        connection.send(wire.hello(pid=os.getpid(), able=self._able))

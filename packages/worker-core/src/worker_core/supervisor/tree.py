@@ -27,6 +27,8 @@ from worker_core.supervisor.procfs import Stat
 _MARK_BIT = 1 << 60
 _MARK_BITS = 56
 
+_PROGRAM = 2  # its id in the box, where init is 1
+
 
 def mark(job_id: str) -> int:
     """Return the mark of a job: a limit in microseconds that no person would set."""
@@ -79,9 +81,19 @@ def _with_descendants(found: list[Stat], inside: set[int]) -> list[Stat]:
 def orphans(known: Iterable[int]) -> Iterator[tuple[int, int | None]]:
     """Yield pid and mark of each child that is no leader: what a job left behind, given to us."""
     leaders = set(known)
-    for pid in procfs.children():
+    for pid in procfs.children(os.getpid()):
         if pid not in leaders:
             yield pid, procfs.realtime_limit(pid)
+
+
+def program(leader: int) -> int | None:
+    """Return the pid of the program in a box with a pid namespace: the child of its init (box.py),
+    which was forked right after it; None once it is gone."""
+    for init in procfs.children(leader):
+        for pid in procfs.children(init):
+            if procfs.inner_pid(pid) == _PROGRAM:
+                return pid
+    return None
 
 
 def find_leader(job_id: str) -> Stat | None:

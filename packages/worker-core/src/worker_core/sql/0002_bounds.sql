@@ -1,0 +1,6 @@
+-- What a job was allowed, what enforced it, who it ran as, and more of what it used.
+ALTER TABLE jobs ADD COLUMN run_as TEXT;
+ALTER TABLE jobs ADD COLUMN enforced TEXT;
+ALTER TABLE jobs ADD COLUMN read_bytes INTEGER;
+ALTER TABLE jobs ADD COLUMN written_bytes INTEGER;
+ALTER TABLE jobs ADD COLUMN max_processes INTEGER;

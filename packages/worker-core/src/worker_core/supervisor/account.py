@@ -1,0 +1,60 @@
+"""The Unix account that a job runs as."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+from dataclasses import dataclass
+
+
+class AccountError(Exception):
+    """A job cannot run as the account that is asked for."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One entry of the user database, with all its groups."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+    def become(self) -> None:
+        """Be this account for good. Runs between fork and exec, as root."""
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+
+@functools.cache
+def own() -> Account:
+    """Return the account of this process."""
+    uid = os.geteuid()
+    try:
+        return _account(pwd.getpwuid(uid))
+    except KeyError:  # a uid without an entry, as in some containers
+        return Account(str(uid), uid, os.getegid(), tuple(os.getgroups()), "/", "/bin/sh")
+
+
+def find(name: str) -> Account:
+    """Return the account with a name; raise AccountError if a job cannot run as it."""
+    try:
+        found = _account(pwd.getpwnam(name))
+    except KeyError:
+        raise AccountError(f"there is no account {name} on this machine") from None
+    if found.uid != os.geteuid() and os.geteuid() != 0:
+        raise AccountError(
+            f"cannot run as {name}: the supervisor runs as {own().name}, and only root's can "
+            "run jobs as somebody else"
+        )
+    return found
+
+
+def _account(entry: pwd.struct_passwd) -> Account:
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    shell = entry.pw_shell or "/bin/sh"
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir, shell)

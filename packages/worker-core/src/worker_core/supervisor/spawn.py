@@ -1,0 +1,129 @@
+"""Start a process whose way from fork to exec needs more than `subprocess` offers.
+
+For jobs with rlimits, another account or a box; all others take the faster way in launch.py. The
+supervisor has one thread, so Python may run in the child. What is set between fork and exec, in
+this order:
+
+    session      the leader leads a session of its own
+    descriptors  stdin, stdout, stderr, and nothing else
+    signals      default dispositions
+    box          namespaces and mounts (box.py)
+    rlimits
+    account      groups, gid, uid
+    directory    the working directory
+    exec
+
+The first step that fails is told to the supervisor through a pipe, and ends the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from worker_core.supervisor import box
+from worker_core.supervisor.account import Account
+
+
+class StepError(Exception):
+    """A step between fork and exec failed: which, and with which error number."""
+
+    def __init__(self, step: str, number: int, detail: str | None) -> None:
+        self.step, self.errno, self.detail = step, number, detail
+        super().__init__(f"{step}: {os.strerror(number)}{f': {detail}' if detail else ''}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a child does between fork and exec."""
+
+    argv: list[bytes]
+    env: dict[bytes, bytes]
+    cwd: bytes
+    stdio: tuple[int, int, int]
+    rlimits: list[tuple[int, int, int]] = field(default_factory=list)
+    box: box.Box | None = None
+    account: Account | None = None
+
+
+def spawn(way: Way) -> int:
+    """Start a process; return its pid once it has executed its program. Raises StepError."""
+    report, error = os.pipe()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _child(way, error)
+    finally:
+        os.close(error)
+    with open(report, "rb") as pipe:
+        failed = pipe.read()
+    if failed:
+        os.waitpid(pid, 0)
+        raise StepError(*json.loads(failed))
+    return pid
+
+
+def _child(way: Way, error: int) -> NoReturn:
+    step = "start"
+
+    def run(name: str, action: Callable[[], object]) -> None:
+        nonlocal step
+        step = name
+        action()
+
+    try:
+        run("session", os.setsid)
+        error = _take_descriptors(way.stdio, error)
+        run("signals", _reset_signals)
+        run("umask", lambda: os.umask(0o022))
+        inside = way.box
+        if inside is not None:
+            run("isolation", lambda: box.enter(inside, os.fsdecode(way.cwd), error))
+            _reset_signals()
+        run("limits", lambda: _set_rlimits(way.rlimits))
+        if way.account is not None:
+            run("account", way.account.become)
+        run("working directory", lambda: os.chdir(way.cwd))
+        run("exec", lambda: os.execvpe(way.argv[0], way.argv, way.env))  # noqa: S606
+    except BaseException as failure:  # noqa: BLE001  # nothing may run on in this child
+        number = getattr(failure, "errno", None) or errno.EIO
+        told = [step, number, None if isinstance(failure, OSError) else repr(failure)]
+        with contextlib.suppress(OSError):
+            os.write(error, json.dumps(told).encode())
+    os._exit(127)
+
+
+def _take_descriptors(stdio: tuple[int, int, int], error: int) -> int:
+    """Leave 0, 1, 2 and the pipe for errors, which becomes 3 and closes at exec."""
+    # Out of the way first: none of what is copied may be overwritten before it is copied.
+    copies = [os.dup(fd) for fd in (*stdio, error)]
+    high = [_above(fd) for fd in copies]
+    for target, fd in enumerate(high):
+        os.dup2(fd, target, inheritable=target < 3)
+    os.closerange(4, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
+    return 3
+
+
+def _above(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
+def _set_rlimits(rlimits: list[tuple[int, int, int]]) -> None:
+    for kind, soft, hard in rlimits:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(signum) is not signal.SIG_DFL:
+            signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
