@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from worker_cli import errors, failures
 
 if TYPE_CHECKING:
     import requests
 
+_NOT_FOUND = "job_not_found"
 _KINDS = {
-    "job_not_found": errors.JobNotFound,
+    _NOT_FOUND: errors.JobNotFound,
     "job_not_running": errors.JobNotRunning,
     "job_not_finished": errors.JobNotFinished,
 }
@@ -34,18 +37,14 @@ def of(response: requests.Response, peer: failures.Peer) -> errors.ClientError |
         document = _document(response)
     if document is None:
         return _foreign(response, peer)
-    message = _message(document)
     if response.status_code == 401:
-        return errors.NotLoggedIn(f"{peer.server} did not accept the login: {message}")
+        return errors.NotLoggedIn(f"{peer.server} did not accept the login: {_message(document)}")
     code = str(document.get("code", ""))
-    fields = document.get("errors")
     return _KINDS.get(code, errors.Refused)(
-        message,
+        (code == _NOT_FOUND and _not_found(response.request.path_url)) or _message(document),
         status=response.status_code,
         code=code,
-        errors=[each for each in fields if isinstance(each, Mapping)]
-        if isinstance(fields, list)
-        else (),
+        errors=_wrong_fields(document),
         request_id=document.get("request_id") or response.headers.get("X-Request-Id"),
         retry_after=_seconds(response.headers.get("Retry-After")),
     )
@@ -81,16 +80,27 @@ def _document(response: requests.Response) -> dict[str, Any] | None:
 
 def _message(document: Mapping[str, Any]) -> str:
     message = str(document.get("detail") or document.get("title") or "the server gave no reason")
-    found = document.get("errors")
-    if not isinstance(found, list) or not found:
-        return message
     told = [
         ": ".join(str(part) for part in (each.get("field"), each.get("message")) if part)
-        for each in found
-        if isinstance(each, Mapping)
+        for each in _wrong_fields(document)
     ]
     missing = [each for each in told if each not in message]
     return message.rstrip(".") + ": " + "; ".join(missing) if missing else message
+
+
+def _wrong_fields(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = document.get("errors")
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _not_found(path: str) -> str | None:
+    """Return a sentence that names the job; the server's own points at the HTTP API."""
+    found = re.search("/jobs/([^/?]+)", path)
+    return (
+        f"you have no job {unquote(found[1])}: it is unknown, removed or not yours"
+        if found
+        else None
+    )
 
 
 def _foreign(response: requests.Response, peer: failures.Peer) -> errors.ClientError:

@@ -1,0 +1,189 @@
+"""The main job: run a command over there and read its output here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from support.cli_run import COMMAND, Worker
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+def test_run_prints_the_id_and_does_not_wait(user: Worker) -> None:
+    """A script could not use the id, or would wait for a job that takes hours."""
+    done = user.ok("run", "sleep", "60")
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n", done.out)
+    assert done.stderr == ""
+    assert user.ok("status", "-q", done.line).line in ("queued", "running")
+    user.ok("kill", "--now", done.line)
+
+
+def test_run_status_out(user: Worker) -> None:
+    """The tour of the README would not work."""
+    job = user.ok("run", "echo", "hello").line
+    assert user.ok("wait", job).line == f"{job} completed (exit code 0)"
+    assert user.ok("status", job).out == "completed (exit code 0)\n"
+    assert user.ok("status", "-q", job).out == "completed\n"
+    assert user.ok("out", job).out == "hello\n"
+
+
+def test_a_command_that_does_not_exist_is_a_failed_job(user: Worker) -> None:
+    """A misspelt command would leave no trace that says why."""
+    job = user.ok("run", "echi", "hello").line
+    assert user.run("wait", job).code == 127
+    assert user.ok("status", job).out == "failed (echi: command not found)\n"
+    assert "echi: command not found" in user.ok("out", job).out
+
+
+def test_shell_line_without_a_shell_gets_a_hint(user: Worker) -> None:
+    """The commonest mistake would have to be understood from "command not found"."""
+    done = user.run("run", "--wait", "ls | wc -l")
+    assert done.code == 127
+    assert done.stderr == "worker: for a shell line: worker run --shell 'ls | wc -l'\n"
+
+
+@pytest.mark.parametrize("words", [("run", "--wait"), ("run", "--wait", "--stdin", "-")])
+def test_bytes_pass_unchanged(user: Worker, words: tuple[str, ...]) -> None:
+    """A tar file would arrive damaged, or end in a newline of our own."""
+    data = bytes(range(256)) * 10
+    done = user.run(*words, "sh", "-c", "cat /dev/stdin", stdin=data)
+    assert done.code == 0
+    assert done.stdout == (data if "--stdin" in words else b"")
+
+
+def test_any_argument_arrives(user: Worker) -> None:
+    """A file name that is no UTF-8 could not be handed to a job."""
+    odd = [b"\xff\xfe", "ü€😀".encode(), b"", b"a b", b"-x", b"--", b"\n", b"\xed\xb2\x80"]
+    script = 'for each; do printf "<%s>" "$each"; done'
+    done = user.run("run", "--wait", "sh", "-c", script, "sh", *odd)
+    assert done.stdout == b"".join(b"<%s>" % each for each in odd)
+
+
+def test_big_output_needs_little_memory(user: Worker) -> None:
+    """Reading a long log would end the client, or the machine that it runs on."""
+    size = 300 << 20
+    job = user.ok("run", "--shell", f"yes 0123456789abcde | head -c {size}").line
+    user.ok("wait", "-q", job)
+    process = subprocess.Popen(
+        [COMMAND, "out", job], stdout=subprocess.PIPE, env=user.environ, cwd=user.home
+    )
+    assert process.stdout is not None
+    digest, count = hashlib.sha256(), 0
+    while chunk := process.stdout.read(1 << 20):
+        digest.update(chunk)
+        count += len(chunk)
+    process.stdout.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert count == size
+    assert digest.digest() == hashlib.sha256(b"0123456789abcde\n" * (size // 16)).digest()
+    assert usage.ru_maxrss < 80_000
+
+
+def test_options_reach_the_job(user: Worker) -> None:
+    """A job would run elsewhere, or without what it needs."""
+    script = 'pwd; echo "$GREETING/$EMPTY/"; kill -TERM $$'
+    options = ["--env", "GREETING=hi=ho", "--env", "EMPTY=", "--cwd", "/usr", "--name", "n"]
+    options += ["--label", "a=b", "--label", "c=", "--timeout", "10m", "--grace", "3"]
+    options += ["--stop-signal", "INT", "--output-limit", "1M", "--separate-stderr"]
+    job = user.ok("run", *options, "sh", "-c", script).line
+    assert user.run("wait", "-q", job).code == 128 + 15
+    assert user.ok("out", job).out == "/usr\nhi=ho//\n"
+    spec = json.loads(user.ok("status", "-o", "json", job).stdout)["spec"]
+    expected = {
+        "command": "sh",
+        "args": ["-c", script],
+        "cwd": "/usr",
+        "name": "n",
+        "labels": {"a": "b", "c": ""},
+        "timeout": 600,
+        "stop_grace": 3,
+        "stop_signal": "SIGINT",
+        "output_limit": 1 << 20,
+        "separate_stderr": True,
+    }
+    assert {key: spec[key] for key in expected} == expected
+
+
+def test_separate_streams(user: Worker) -> None:
+    """Errors would be mixed into data, although it was asked to keep them apart."""
+    script = "echo data; echo trouble >&2; exit 4"
+    done = user.run("run", "--wait", "--separate-stderr", "sh", "-c", script)
+    assert (done.code, done.out, done.stderr) == (4, "data\n", "trouble\n")
+    assert user.ok("out", "@last").out == "data\n"
+    assert user.ok("out", "--stderr", "@last").out == "trouble\n"
+
+
+def test_parts_of_the_output(user: Worker) -> None:
+    """A person would have to read all of a long log to see its end."""
+    job = user.ok("run", "seq", "10").line
+    user.ok("wait", "-q", job)
+    assert user.ok("out", "--tail", "2", job).out == "9\n10\n"
+    assert user.ok("out", "--tail", "0", job).out == ""
+    assert user.ok("out", "--offset", "4", job).out == "3\n4\n5\n6\n7\n8\n9\n10\n"
+    done = user.run("out", "--offset", "100", job)
+    assert (done.code, done.stdout) == (1, b"")
+    assert "past the end" in done.stderr
+
+
+def test_output_into_a_file(user: Worker) -> None:
+    """A job that is not there would empty the file."""
+    file = user.home / "out.txt"
+    file.write_text("precious")
+    assert user.run("out", "-o", "out.txt", UNKNOWN).code == 1
+    assert file.read_text() == "precious"
+    job = user.ok("run", "echo", "new").line
+    user.ok("wait", "-q", job)
+    user.ok("out", "-o", "out.txt", job)
+    assert file.read_text() == "new\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("out",), ("out", "-f"), ("kill",), ("wait",), ("remove",)],
+)
+def test_unknown_job(user: Worker, words: tuple[str, ...]) -> None:
+    """A slip in an id would be met with a riddle, or be waited on for ever."""
+    done = user.run(*words, UNKNOWN)
+    assert (done.code, done.stdout) == (1, b"")
+    assert done.stderr == (
+        f"worker: you have no job {UNKNOWN}: it is unknown, removed or not yours\n"
+    )
+
+
+def test_somebody_elses_job_is_unknown(user: Worker, daemon: object) -> None:
+    """Ids of others could be told from ids that do not exist."""
+    job = user.ok("run", "true").line
+    other = {"WORKER_USER": daemon.user, "WORKER_PASSWORD": daemon.password}  # type: ignore[attr-defined]
+    done = user.run("status", job, env=other)
+    assert done.code == 1
+    assert done.stderr == f"worker: you have no job {job}: it is unknown, removed or not yours\n"
+
+
+def test_refused_jobs_say_why(user: Worker) -> None:
+    """A person would have to guess which option is wrong."""
+    done = user.run("run", "--cwd", "here", "--stop-signal", "FOO", "ls")
+    assert done.code == 1
+    assert "cwd: must be an absolute path" in done.stderr
+    assert "'FOO' is no signal" in done.stderr
+
+
+def test_wrong_password(user: Worker) -> None:
+    """A wrong password would look like a fault of the server."""
+    done = user.run("status", UNKNOWN, env={"WORKER_PASSWORD": "wrong"})
+    assert done.code == 125
+    assert "did not accept the login: the user name or the password is wrong" in done.stderr
+
+
+def test_body_that_is_too_big_is_refused_in_words(user: Worker) -> None:
+    """A broken pipe would be all that is said of a file that is too big."""
+    (user.home / "big").write_bytes(os.urandom(13 << 20))
+    done = user.run("run", "--stdin", "big", "cat")
+    assert done.code == 1
+    assert "longer than" in done.stderr
