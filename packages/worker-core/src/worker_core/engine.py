@@ -182,7 +182,7 @@ class Engine:
         self._check_open()
         with self._store.reading() as db:
             job = records.get(db, records.printable(job_id))
-        return self._jobs.explained(job)
+        return self._jobs.measured(self._jobs.explained(job))
 
     def list(
         self,
@@ -363,9 +363,10 @@ class Engine:
 
     def _expire(self) -> None:
         """Remove what the settings do not keep."""
+        now = self._clock.now()
         with self._store.reading() as db:
-            finished = [retention.Finished(*each) for each in records.finished(db)]
-        for job_id in retention.expired(finished, self.settings, self._clock.now()):
+            gone = retention.expired(records.finished(db), records.kept(db), self.settings, now)
+        for job_id in gone:
             self.remove(job_id)
 
     def _make_dir(self, job: Job) -> None:

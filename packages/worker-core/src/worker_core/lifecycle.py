@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from worker_core import crash, jobdir, records, recover
+from worker_core import crash, jobdir, records, recover, usage
 from worker_core.clock import Clock
 from worker_core.errors import JobNotFound, QueueFull
 from worker_core.executor import Executor
@@ -63,7 +63,7 @@ class Lifecycle:
         self._clock = clock
         self._touch = touch
         self._lock = threading.Lock()  # guards the scheduler
-        self._scheduler = Scheduler(settings.max_running)
+        self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
         self._same_boot = self._remember_boot()
         self._load()
 
@@ -72,9 +72,13 @@ class Lifecycle:
     def admit(self, job_id: str, owner: str) -> State:
         """Return the state that a new job begins in; raise QueueFull."""
         with self._lock:
-            if self._scheduler.queued >= self._settings.max_queued:
+            waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
+            most = self._settings.max_queued_of_owner
+            if waiting >= self._settings.max_queued or (most and own >= most):
+                whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
+                number = own if whose else waiting
                 raise QueueFull(
-                    f"{self._scheduler.queued} jobs wait already; try again when some have ended"
+                    f"{number} jobs{whose} wait already; try again when some have ended"
                 )
             return State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
 
@@ -84,6 +88,13 @@ class Lifecycle:
             ready = self._scheduler.withdraw(job_id)
         for each in ready:
             self._dispatch(each)
+
+    def measured(self, job: Job) -> Job:
+        """Return the record of a running job with what it has used up to now."""
+        if job.state not in (State.RUNNING, State.STOPPING):
+            return job
+        directory = JobDir(self._state_dir, job.id)
+        return replace(job, usage=usage.live(job, directory, self._clock.now()))
 
     def explained(self, job: Job) -> Job:
         """Return the record, saying why it waits if it does."""
@@ -223,9 +234,9 @@ class Lifecycle:
 
 
 def _ending(end: Exit) -> Change:
-    usage = None
+    used = None
     if end.wall_seconds is not None:
-        usage = Usage(
+        used = Usage(
             end.wall_seconds,
             end.user_seconds or 0.0,
             end.system_seconds or 0.0,
@@ -241,7 +252,7 @@ def _ending(end: Exit) -> Change:
         exit_code=end.exit_code,
         signal=end.signal,
         reason=end.reason,
-        usage=usage,
+        usage=used,
     )
 
 

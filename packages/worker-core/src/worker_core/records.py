@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
 from worker_core.errors import InvalidRequest, JobNotFound
 from worker_core.job import Change, Job, Usage
+from worker_core.retention import Finished, Kept
 from worker_core.spec import JobSpec
 from worker_core.state import State
 
@@ -122,10 +123,14 @@ def delete(db: sqlite3.Connection, job_id: str) -> None:
     db.execute(QUERIES["delete"], {"id": job_id})
 
 
-def finished(db: sqlite3.Connection) -> list[tuple[str, float, int]]:
-    """Return id, end and bytes on the disk of each finished job, the oldest end first."""
-    rows = db.execute(QUERIES["finished_oldest_first"])
-    return [(row["id"], row["ended_at"], row["output_bytes"]) for row in rows]
+def finished(db: sqlite3.Connection) -> Iterator[Finished]:
+    """Yield the finished jobs, the oldest end first."""
+    return (Finished(*row) for row in db.execute(QUERIES["finished_oldest_first"]))
+
+
+def kept(db: sqlite3.Connection) -> dict[str, Kept]:
+    """Return what the finished jobs of each owner amount to."""
+    return {owner: Kept(jobs, size) for owner, jobs, size in db.execute(QUERIES["kept"])}
 
 
 def get_meta(db: sqlite3.Connection, key: str) -> str | None:

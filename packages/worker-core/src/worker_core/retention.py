@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,8 @@ class Limits(Protocol):
     def keep_count(self) -> int | None: ...
     @property
     def keep_bytes(self) -> int | None: ...
+    @property
+    def keep_bytes_of_owner(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,47 @@ class Finished:
     """A finished job as retention sees it; `ended_at` is Unix seconds."""
 
     id: str
+    owner: str
     ended_at: float
     output_bytes: int
 
 
-def expired(oldest_first: Sequence[Finished], limits: Limits, now: float) -> list[str]:
-    """Return the ids to remove: the oldest, until what is left is within every limit."""
-    count, size = len(oldest_first), sum(each.output_bytes for each in oldest_first)
+@dataclass(frozen=True)
+class Kept:
+    """What one owner's finished jobs amount to."""
+
+    jobs: int
+    output_bytes: int
+
+
+def expired(
+    oldest_first: Iterable[Finished], kept: Mapping[str, Kept], limits: Limits, now: float
+) -> list[str]:
+    """Return the ids to remove: the oldest, until what is left is within every limit.
+
+    Reads no further than it must. `kept` has an entry for every owner.
+    """
+    count = sum(each.jobs for each in kept.values())
+    sizes = {owner: each.output_bytes for owner, each in kept.items()}
+    size = sum(sizes.values())
+    too_large = {owner for owner in sizes if _over(sizes[owner], limits.keep_bytes_of_owner)}
     gone = []
     for each in oldest_first:
-        too_old = limits.keep_age is not None and each.ended_at < now - limits.keep_age
-        too_many = limits.keep_count is not None and count > limits.keep_count
-        too_large = limits.keep_bytes is not None and size > limits.keep_bytes
-        if not (too_old or too_many or too_large):
+        old = limits.keep_age is not None and each.ended_at < now - limits.keep_age
+        over = _over(count, limits.keep_count) or _over(size, limits.keep_bytes)
+        if not (old or over or too_large):
             break
-        gone.append(each.id)
-        count, size = count - 1, size - each.output_bytes
+        if old or over or each.owner in too_large:
+            gone.append(each.id)
+            count, size = count - 1, size - each.output_bytes
+            sizes[each.owner] -= each.output_bytes
+            if not _over(sizes[each.owner], limits.keep_bytes_of_owner):
+                too_large.discard(each.owner)
     return gone
+
+
+def _over(value: int, most: int | None) -> bool:
+    return most is not None and value > most
 
 
 class Retention:

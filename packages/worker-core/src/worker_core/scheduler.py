@@ -14,9 +14,10 @@ from collections import Counter
 class Scheduler:
     """The jobs that run or wait, by id and owner."""
 
-    def __init__(self, max_running: int) -> None:
-        """Have at most `max_running` jobs run at a time, 0 for no bound."""
+    def __init__(self, max_running: int, max_running_of_owner: int = 0) -> None:
+        """Have at most so many jobs run at a time, and so many of one user; 0 is no bound."""
         self.max_running = max_running
+        self.max_running_of_owner = max_running_of_owner
         self._running: dict[str, str] = {}
         self._running_of: Counter[str] = Counter()
         # Owners with waiting jobs, the one whose turn is longest ago first; ids in their order.
@@ -43,7 +44,8 @@ class Scheduler:
 
     def admit(self, job_id: str, owner: str) -> bool:
         """Take a new job: True if it has a slot and runs, False if it waits."""
-        if self._free() and not self._waiting:
+        # Whoever could start has started, so that a free slot is passed by nobody in a queue.
+        if self._free() and self._may_run(owner) and owner not in self._waiting:
             self._take(job_id, owner)
             return True
         self.enqueue(job_id, owner)
@@ -70,8 +72,7 @@ class Scheduler:
     def ready(self) -> list[str]:
         """Give every free slot to a waiting job; return their ids, in order."""
         started = []
-        while self._waiting and self._free():
-            owner = self._next_owner()
+        while self._free() and (owner := self._next_owner()) is not None:
             job_id = next(iter(self._waiting[owner]))
             self._unqueue(job_id)
             if owner in self._waiting:  # its turn is over: to the end of the line
@@ -86,14 +87,21 @@ class Scheduler:
         if owner is None:
             return None
         ahead = list(self._waiting[owner]).index(job_id)
+        if self._free():
+            taken, most = self._running_of[owner], self.max_running_of_owner
+            return f"waiting for a free slot of {owner}: {taken} of {most} running"
         own = f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
         return f"waiting for a free slot: {self.running} of {self.max_running} running{own}"
 
     def _free(self) -> bool:
         return not self.max_running or len(self._running) < self.max_running
 
-    def _next_owner(self) -> str:
-        return min(self._waiting, key=self._running_of.__getitem__)  # the first of equals
+    def _may_run(self, owner: str) -> bool:
+        return not self.max_running_of_owner or self._running_of[owner] < self.max_running_of_owner
+
+    def _next_owner(self) -> str | None:
+        ready = filter(self._may_run, self._waiting)
+        return min(ready, key=self._running_of.__getitem__, default=None)  # the first of equals
 
     def _take(self, job_id: str, owner: str) -> None:
         self._running[job_id] = owner

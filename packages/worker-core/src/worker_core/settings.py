@@ -11,6 +11,10 @@ class EngineSettings:
 
     max_running: int = 256
     """Jobs that run at a time; further ones wait. 0: no bound."""
+    max_running_of_owner: int = 0
+    """Jobs of one owner that run at a time; further ones wait. 0: no bound of its own."""
+    max_queued_of_owner: int = 0
+    """Jobs of one owner that wait; further ones are refused. 0: no bound of its own."""
     max_queued: int = 100_000
     """Jobs that wait; further ones are refused."""
     no_new_privileges: bool = True
@@ -24,3 +28,5 @@ class EngineSettings:
     """How many finished jobs are kept. None: all."""
     keep_bytes: int | None = None
     """Bytes of output of finished jobs that are kept, as the disk counts them. None: all."""
+    keep_bytes_of_owner: int | None = None
+    """The same for the jobs of one owner. None: no bound of its own."""

@@ -4,3 +4,5 @@ ALTER TABLE jobs ADD COLUMN enforced TEXT;
 ALTER TABLE jobs ADD COLUMN read_bytes INTEGER;
 ALTER TABLE jobs ADD COLUMN written_bytes INTEGER;
 ALTER TABLE jobs ADD COLUMN max_processes INTEGER;
+
+CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;

@@ -37,8 +37,10 @@ SELECT coalesce(max(version), 0) FROM jobs;
 DELETE FROM jobs WHERE id = :id;
 
 -- name: finished_oldest_first
-SELECT id, ended_at, output_bytes FROM jobs
-WHERE state NOT IN ('queued', 'running', 'stopping') ORDER BY ended_at, seq;
+SELECT id, owner, ended_at, output_bytes FROM jobs WHERE ended_at IS NOT NULL ORDER BY ended_at;
+
+-- name: kept
+SELECT owner, count(*), sum(output_bytes) FROM jobs WHERE ended_at IS NOT NULL GROUP BY owner;
 
 -- name: get_meta
 SELECT value FROM meta WHERE key = :key;

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from worker_core import procfs, usage
+
 log = logging.getLogger(__name__)
 
 _WANTED = ("cpu", "memory", "pids", "io")
@@ -28,8 +30,6 @@ _DELEGATION = (
     "user.delegate",
     "trusted.delegate",
 )  # the marks of systemd, systemd.resource-control(5)
-
-_CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
 
 NO_MOUNT = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1)"
 NO_CONTROLLERS = (
@@ -53,11 +53,10 @@ class Cgroups:
     @classmethod
     def probe(cls, state_dir: str) -> Cgroups | None:
         """Return the groups for a state directory, None where they cannot be used."""
-        own = None if os.environ.get("WORKER_CGROUPS") == "off" else _own_group()
-        if own is None:
+        mount, home = procfs.cgroup2_mount(), procfs.cgroup(os.getpid())
+        if mount is None or home is None or os.environ.get("WORKER_CGROUPS") == "off":
             log.info("no cgroup2 mount is used: jobs are ended by mark and /proc walks")
             return None
-        mount, home = own
         top = os.path.dirname(home) if os.path.basename(home) == _LEAF else home
         base = f"{top}/worker-{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]}"
         groups = cls(base, home)
@@ -117,9 +116,7 @@ class Cgroups:
 
     def usage(self, job_id: str) -> dict[str, Any]:
         """Return what the controllers counted of the job's whole tree, by the names of Exit."""
-        if not self.controllers:
-            return {}
-        return usage(self.path(job_id))
+        return usage.counted(self.path(job_id), self.controllers)
 
     def kill(self, job_id: str) -> None:
         """Send SIGKILL to every process in the job's group."""
@@ -183,30 +180,6 @@ class Cgroups:
         self._home = leaf
 
 
-def usage(path: str) -> dict[str, Any]:
-    """Return what a group counted; what its controllers do not count is left out."""
-    found: dict[str, Any] = {}
-    for line in _words_by_line(f"{path}/cpu.stat"):
-        if line[0] in _CPU:
-            found[_CPU[line[0]]] = int(line[1]) / 1e6
-    for name, file in (("max_rss_bytes", "memory.peak"), ("max_processes", "pids.peak")):
-        for words in _words_by_line(f"{path}/{file}"):
-            found[name] = int(words[0])
-    if os.path.exists(f"{path}/io.stat"):
-        pairs = [word.split("=") for words in _words_by_line(f"{path}/io.stat") for word in words]
-        for name, key in (("read_bytes", "rbytes"), ("written_bytes", "wbytes")):
-            found[name] = sum(int(pair[1]) for pair in pairs if pair[0] == key)
-    return found
-
-
-def _words_by_line(path: str) -> list[list[str]]:
-    try:
-        with open(path) as file:
-            return [line.split() for line in file if line.strip()]
-    except OSError:
-        return []
-
-
 def _delegated(group: str) -> bool:
     for name in _DELEGATION:
         with contextlib.suppress(OSError):
@@ -246,16 +219,3 @@ def _words(path: str) -> list[str]:
             return file.read().split()
     except OSError:
         return []
-
-
-def _own_group() -> tuple[str, str] | None:
-    """Return the cgroup2 mount and the directory of this process's group in it (cgroups(7))."""
-    with open("/proc/self/cgroup") as file:
-        inside = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
-    with open("/proc/self/mountinfo") as file:
-        mounts = [line.split() for line in file]
-    for fields in mounts:
-        root, where, kind = fields[3], fields[4], fields[fields.index("-") + 1]
-        if inside is not None and kind == "cgroup2" and root == "/":
-            return where, f"{where}{inside}".rstrip("/")
-    return None

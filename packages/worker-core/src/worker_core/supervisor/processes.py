@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from worker_core import crash, signals
+from worker_core import crash, procfs, signals
 from worker_core.jobdir import Cause, Exit, JobDir, Kill, Pid, boot_id
-from worker_core.supervisor import launch, procfs, tree
+from worker_core.supervisor import launch, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NotStartedError
 from worker_core.supervisor.loop import Loop
@@ -179,7 +179,10 @@ class Processes:
     ) -> bool:
         """Record the intent before the first signal; False if the leader is already ending."""
         target = self._who_ends(process)
-        stat = None if target is None else procfs.stat(target)
+        if target is None:  # its leader has only to say so, which it cannot while it is stopped
+            os.kill(cast("int", process.leader), signal.SIGCONT)
+            return False
+        stat = procfs.stat(target)
         if stat is None or stat.ended:
             return False
         kill_at = self._loop.clock.now() + grace

@@ -21,11 +21,12 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from worker_core import procfs
 from worker_core.jobdir import JobDir, Pid
-from worker_core.supervisor import procfs, tree
+from worker_core.procfs import Stat
+from worker_core.supervisor import tree
 from worker_core.supervisor.process import Process, logged, lost
 from worker_core.supervisor.processes import Processes
-from worker_core.supervisor.procfs import Stat
 
 
 def known(processes: Processes, job_id: str) -> dict[str, Any]:

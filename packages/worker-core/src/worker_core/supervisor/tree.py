@@ -21,8 +21,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from worker_core.supervisor import procfs
-from worker_core.supervisor.procfs import Stat
+from worker_core import procfs
+from worker_core.procfs import Stat
 
 _MARK_BIT = 1 << 60
 _MARK_BITS = 56

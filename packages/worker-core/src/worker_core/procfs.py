@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
 _RTTIME = b"Max realtime timeout"
+_VMHWM = re.compile(rb"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 _NSPID = re.compile(rb"^NSpid:.*\t(\d+)$", re.MULTILINE)
 _MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
@@ -23,6 +24,8 @@ class Stat:
     session: int
     exiting: bool
     start_time: int
+    user_ticks: int  # of it and of the children that it waited for
+    system_ticks: int
 
     @property
     def ended(self) -> bool:
@@ -49,6 +52,8 @@ def stat(pid: int) -> Stat | None:
         session=int(fields[3]),
         exiting=bool(int(fields[6]) & _PF_EXITING),
         start_time=int(fields[19]),
+        user_ticks=int(fields[11]) + int(fields[13]),
+        system_ticks=int(fields[12]) + int(fields[14]),
     )
 
 
@@ -67,6 +72,30 @@ def survives(pid: int, signum: int) -> bool:
     masks = dict(_MASKS.findall(_read(pid, "status") or b""))
     bit = 1 << (signum - 1)
     return any(int(mask, 16) & bit for mask in masks.values())
+
+
+def peak_memory(pid: int) -> int | None:
+    """Return the peak resident memory of a process in bytes (VmHWM)."""
+    found = _VMHWM.search(_read(pid, "status") or b"")
+    return None if found is None else int(found[1]) * 1024
+
+
+def cgroup2_mount() -> str | None:
+    """Return where the whole cgroup2 hierarchy is mounted (cgroups(7))."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            fields = line.split()
+            if fields[fields.index("-") + 1] == "cgroup2" and fields[3] == "/":
+                return fields[4]
+    return None
+
+
+def cgroup(pid: int) -> str | None:
+    """Return the directory of the cgroup2 group of a process."""
+    lines = (_read(pid, "cgroup") or b"").decode().splitlines()
+    inside = next((line[3:] for line in lines if line.startswith("0::")), None)
+    mount = cgroup2_mount()
+    return None if inside is None or mount is None else f"{mount}{inside}".rstrip("/")
 
 
 def pids() -> Iterator[int]:

@@ -1,0 +1,63 @@
+"""What a job uses: counted by its cgroup where it has one, else by /proc for the leader alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from worker_core import procfs
+from worker_core.job import Job, Usage
+from worker_core.jobdir import JobDir
+
+_CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def counted(group: str, controllers: Iterable[str]) -> dict[str, Any]:
+    """Return what a group's controllers counted, by the names of Usage.
+
+    CPU is counted in every group of cgroup v2, with and without its controller.
+    """
+    found: dict[str, Any] = {}
+    for line in _lines(f"{group}/cpu.stat"):
+        if line[0] in _CPU:
+            found[_CPU[line[0]]] = int(line[1]) / 1e6
+    for controller, name in (("memory", "max_rss_bytes"), ("pids", "max_processes")):
+        peak = _words(f"{group}/{controller}.peak") if controller in controllers else []
+        if peak:
+            found[name] = int(peak[0])
+    if "io" in controllers:
+        pairs = [word.split("=") for line in _lines(f"{group}/io.stat") for word in line]
+        for name, key in (("read_bytes", "rbytes"), ("written_bytes", "wbytes")):
+            found[name] = sum(int(pair[1]) for pair in pairs if pair[0] == key)
+    return found
+
+
+def live(job: Job, directory: JobDir, now: float) -> Usage | None:
+    """Return what a running job has used up to now; None if its leader is not there to be asked."""
+    leader = directory.pid()
+    stat = None if leader is None else procfs.stat(leader.pid)
+    if leader is None or stat is None or stat.start_time != leader.start_time:
+        return None
+    used: dict[str, Any] = {
+        "user_seconds": stat.user_ticks / _TICK,
+        "system_seconds": stat.system_ticks / _TICK,
+        "max_rss_bytes": procfs.peak_memory(leader.pid),
+    }
+    group = procfs.cgroup(leader.pid)
+    if group is not None and os.path.basename(group) == job.id:
+        used |= counted(group, _words(f"{group}/cgroup.controllers"))
+    return Usage(wall_seconds=max(now - leader.started_at, 0.0), **used)
+
+
+def _lines(path: str) -> list[list[str]]:
+    try:
+        with open(path) as file:
+            return [line.split() for line in file if line.strip()]
+    except OSError:
+        return []
+
+
+def _words(path: str) -> list[str]:
+    return [word for line in _lines(path) for word in line]
