@@ -8,31 +8,63 @@ with Engine() as engine:
     print(engine.read_output(job.id))
 """
 
-from worker_core.bounds import Isolation, Limits
-from worker_core.engine import Engine, Page
-from worker_core.errors import (
-    EngineClosed,
-    ExecutorUnavailable,
-    FieldError,
-    IdempotencyKeyReused,
-    InvalidRequest,
-    InvalidSpec,
-    JobNotFinished,
-    JobNotFound,
-    JobNotRunning,
-    QueueFull,
-    StateDirInUse,
-    StoreUnavailable,
-    StreamNotSeparate,
-    WorkerError,
-)
-from worker_core.job import Job, Usage
-from worker_core.settings import EngineSettings
-from worker_core.spec import JobSpec
-from worker_core.spool import OutputInfo
-from worker_core.state import State
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker_core.bounds import Isolation, Limits
+    from worker_core.engine import Engine, Page
+    from worker_core.errors import (
+        EngineClosed,
+        ExecutorUnavailable,
+        FieldError,
+        IdempotencyKeyReused,
+        InvalidRequest,
+        InvalidSpec,
+        JobNotFinished,
+        JobNotFound,
+        JobNotRunning,
+        QueueFull,
+        StateDirInUse,
+        StoreUnavailable,
+        StreamNotSeparate,
+        WorkerError,
+    )
+    from worker_core.job import Job, Usage
+    from worker_core.settings import EngineSettings
+    from worker_core.spec import JobSpec
+    from worker_core.spool import OutputInfo
+    from worker_core.state import State
 
 __version__ = "0.1.0"
+
+# Name -> the module that has it. Imported when first used: the supervisor is a process of this
+# package too, and stays small without the engine and SQLite.
+_ROOMS = {
+    "Engine": "engine",
+    "EngineClosed": "errors",
+    "EngineSettings": "settings",
+    "ExecutorUnavailable": "errors",
+    "FieldError": "errors",
+    "IdempotencyKeyReused": "errors",
+    "InvalidRequest": "errors",
+    "InvalidSpec": "errors",
+    "Isolation": "bounds",
+    "Job": "job",
+    "JobNotFinished": "errors",
+    "JobNotFound": "errors",
+    "JobNotRunning": "errors",
+    "JobSpec": "spec",
+    "Limits": "bounds",
+    "OutputInfo": "spool",
+    "Page": "engine",
+    "QueueFull": "errors",
+    "State": "state",
+    "StateDirInUse": "errors",
+    "StoreUnavailable": "errors",
+    "StreamNotSeparate": "errors",
+    "Usage": "job",
+    "WorkerError": "errors",
+}
 
 __all__ = [
     "Engine",
@@ -60,3 +92,13 @@ __all__ = [
     "Usage",
     "WorkerError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = found
+    return found

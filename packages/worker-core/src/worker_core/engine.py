@@ -86,7 +86,7 @@ class Engine:
             path = os.path.join(self.state_dir, statedir.DATABASE)
             self._store = Store(path, durable=not self._ephemeral)
             undo.callback(self._store.close)
-            self._outputs = Outputs(self.state_dir, self.get)
+            self._outputs = Outputs(self.state_dir, self._record)
             undo.callback(self._outputs.close)
             self._executor = executor or LocalExecutor(
                 self.state_dir,
@@ -178,11 +178,11 @@ class Engine:
         return self._jobs.explained(accepted)
 
     def get(self, job_id: str) -> Job:
-        """Return a job's record; raise JobNotFound, also for what is no id."""
-        self._check_open()
-        with self._store.reading() as db:
-            job = records.get(db, records.printable(job_id))
-        return self._jobs.measured(self._jobs.explained(job))
+        """Return a job's record, of a running one with what it has used up to now.
+
+        Raises JobNotFound, also for what is no id.
+        """
+        return self._jobs.measured(self._record(job_id))
 
     def list(
         self,
@@ -245,7 +245,7 @@ class Engine:
         try:
             self._store.write(self._jobs.transition(job_id, change), then=request).result()
         except IllegalTransition:
-            raise JobNotRunning(self.get(job_id)) from None
+            raise JobNotRunning(self._record(job_id)) from None
         job = self.wait(job_id, wait)
         if job.state in (State.COMPLETED, State.FAILED):
             raise JobNotRunning(job)
@@ -257,7 +257,7 @@ class Engine:
         On return it is on its way. Raises JobNotFound, JobNotRunning or InvalidRequest.
         """
         signum = signals.number(signal)
-        job = self.get(job_id)
+        job = self._record(job_id)
         if job.state not in (State.RUNNING, State.STOPPING):
             raise JobNotRunning(job)
         self._executor.signal(job_id, signum)
@@ -267,18 +267,18 @@ class Engine:
         """Wait for a job's end, at most `timeout` seconds; return it in whatever state it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._jobs.hub.listening(job_id) as news:
-            job = self.get(job_id)
+            job = self._record(job_id)
             while not job.state.final:
                 left = None if deadline is None else deadline - time.monotonic()
                 if not news.wait(left):
                     break
-                job = self.get(job_id)
+                job = self._record(job_id)
         return job
 
     def remove(self, job_id: str) -> None:
         """Remove a finished job: its record, then its output. Raises JobNotFinished."""
         self._check_open()
-        job = self.get(job_id)
+        job = self._record(job_id)
         if not job.state.final:
             raise JobNotFinished(job)
         self._store.write(lambda db: records.delete(db, job_id)).result()
@@ -356,6 +356,12 @@ class Engine:
         return self._jobs.counts()
 
     # -- steps of the above ------------------------------------------------------------------------
+
+    def _record(self, job_id: str) -> Job:
+        self._check_open()
+        with self._store.reading() as db:
+            job = records.get(db, records.printable(job_id))
+        return self._jobs.explained(job)
 
     def _check_open(self) -> None:
         if self._closed.is_set():

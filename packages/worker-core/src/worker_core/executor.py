@@ -8,7 +8,6 @@ Other distributions add executors as entry points in the group `worker_core.exec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib import metadata
 from typing import Any, Protocol
 
 from worker_core.errors import FieldError
@@ -70,6 +69,8 @@ class Executor(Protocol):
 
 def find(name: str) -> Callable[..., Executor]:
     """Return the factory of the executor with this name; raise LookupError naming the known."""
+    from importlib import metadata  # slow to import, and rarely needed
+
     known = metadata.entry_points(group="worker_core.executors")
     try:
         factory: Callable[..., Executor] = known[name].load()

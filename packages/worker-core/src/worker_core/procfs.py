@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def peak_memory(pid: int) -> int | None:
     return None if found is None else int(found[1]) * 1024
 
 
+@functools.cache
 def cgroup2_mount() -> str | None:
     """Return where the whole cgroup2 hierarchy is mounted (cgroups(7))."""
     with open("/proc/self/mountinfo") as file:

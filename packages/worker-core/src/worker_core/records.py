@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from worker_core.errors import InvalidRequest, JobNotFound
@@ -19,7 +19,7 @@ from worker_core.retention import Finished, Kept
 from worker_core.spec import JobSpec
 from worker_core.state import State
 
-_SQL = resources.files("worker_core") / "sql"
+_SQL = Path(__file__).parent / "sql"
 
 
 def _queries() -> dict[str, str]:
