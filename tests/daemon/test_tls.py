@@ -9,13 +9,15 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 
 import pytest
 from support.edge import CERTS, reply, serving
 from support.waiting import wait_until
-from worker_daemon import authority, certificate, check, errors, tls, units
+from worker_daemon import authority, certificate, channel, check, errors, tls, units
 
 BIG = bytes(range(256)) * (40 << 12)  # 40 MiB
+DROPS = 20_000
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -31,6 +33,9 @@ def app(environ, start_response):
     if path == "/stream":
         start_response("200 OK", [])
         return (BIG[at : at + 70_001] for at in range(0, len(BIG), 70_001))
+    if path == "/drops":
+        start_response("200 OK", [("Content-Length", str(100 * DROPS))])
+        return (b"x" * 100 for _ in range(DROPS))
     body = environ["wsgi.input"].read()
     text = f"{environ['wsgi.url_scheme']} {environ['REMOTE_ADDR']} ".encode() + body
     start_response("200 OK", [("Content-Length", str(len(text)))])
@@ -177,6 +182,23 @@ def test_a_client_that_vanishes_costs_only_its_own_answer(path):
         wait_until(lambda: not edge.server._channels(), 5, "channels stay open")
 
 
+def test_a_fast_reader_takes_turns_with_the_others(monkeypatch):
+    """One quick download would stop the main loop, and everybody, until it is done."""
+    turns = []
+    real = channel.TlsChannel.handle_write
+
+    def handle_write(self):
+        before = self.total_outbufs_len
+        real(self)
+        turns.append(before - self.total_outbufs_len)
+
+    monkeypatch.setattr(channel.TlsChannel, "handle_write", handle_write)
+    with serving(app) as edge:
+        assert body_of(get(edge, b"/file")) == BIG
+    assert sum(turns) > len(BIG) / 2
+    assert max(turns) <= 2 << 20
+
+
 def test_readers_of_a_file_hold_no_thread():
     """A few slow downloads of finished output would leave no thread for requests."""
     with serving(app, threads=1, max_followers=1) as edge:
@@ -189,18 +211,65 @@ def test_readers_of_a_file_hold_no_thread():
             reset(reader)
 
 
-def test_reading_and_writing_at_once_mix_nothing_up():
+def test_reading_and_writing_at_once_mix_nothing_up(monkeypatch):
     """Task threads write while the main loop reads: without a lock the connection breaks."""
-    bodies = [hashlib.sha256(b"%d" % n).digest() * 3000 for n in range(60)]
-    requests = b"".join(
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        for body in bodies
-    )
+    overlaps = _watch_for_overlaps(monkeypatch)
+    body = bytes(range(256)) * (40 << 10)  # sent while the answer to /drops is being written
+    upload = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    requests = b"GET /drops HTTP/1.1\r\nHost: x\r\n\r\n" + upload % len(body) + body
+    with serving(app) as edge:
+        for _ in range(3):
+            with edge.connect() as connection:
+                answers = io.BytesIO(_exchange(connection, requests))
+            _length(answers)
+            assert answers.read(100 * DROPS) == b"x" * 100 * DROPS
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            assert answers.read(_length(answers)) == b"https 127.0.0.1 " + body
+    assert not overlaps
+
+
+def _watch_for_overlaps(monkeypatch):
+    """Return a list of the uses of a server's SSL object while another thread was using it."""
+    using, overlaps = {}, []
+
+    def watched(real):
+        def use(self, *args):
+            other = using.setdefault(self, threading.get_ident())
+            if other != threading.get_ident():
+                overlaps.append(real.__name__)
+            try:
+                return real(self, *args)
+            finally:
+                using.pop(self, None)
+
+        return use
+
+    for name in ("send", "recv"):
+        monkeypatch.setattr(ssl.SSLSocket, name, watched(getattr(ssl.SSLSocket, name)))
+    return overlaps
+
+
+def test_what_the_tls_layer_refused_comes_again_as_it_was(monkeypatch):
+    """OpenSSL wants the same bytes again; with others the connection may break."""
+    refused, wrong = {}, []
+    real = ssl.SSLSocket.send
+
+    def send(self, data, *flags):
+        if refused.pop(self, data) != data:
+            wrong.append(self)
+        try:
+            return real(self, data, *flags)
+        except ssl.SSLWantWriteError:
+            refused[self] = data
+            raise
+
     with serving(app) as edge, edge.connect() as connection:
-        answers = io.BytesIO(_exchange(connection, requests + GET % b"/"))
-    for body in bodies:
-        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
-        assert answers.read(_length(answers)) == b"https 127.0.0.1 " + body
+        connection.sendall(GET % b"/stream")
+        monkeypatch.setattr(ssl.SSLSocket, "send", send)
+        first = connection.recv(1)
+        assert get(edge).endswith(b"https 127.0.0.1 ")  # time for the answer to grow
+        assert body_of(first + reply(connection)) == BIG
+    assert not wrong
 
 
 def _exchange(connection, data):

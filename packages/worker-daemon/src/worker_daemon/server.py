@@ -138,6 +138,7 @@ class Server:
         self._on_tick = on_tick
         self._clock = clock
         self._asked_to_drain = self._ended = False
+        self._ending = threading.RLock()
         self._calls: list[Callable[[], None]] = []
         sockets = list(sockets)
         adj = _adjustments(settings, sockets)
@@ -159,10 +160,11 @@ class Server:
         self._wake()
 
     def _wake(self) -> None:
-        # Without a thunk this takes no lock: a signal handler must not wait for one that the
-        # code under it may hold.
-        if not self._ended:
-            self._listeners[0].pull_trigger()
+        # Without a thunk this takes no lock of waitress's: a signal handler must not wait for one
+        # that the code under it may hold. The one here may be taken twice by the same thread.
+        with self._ending:
+            if not self._ended:
+                self._listeners[0].pull_trigger()
 
     def run(self) -> None:
         """Serve until `drain` was asked for and all requests have finished, or their time is up."""
@@ -205,9 +207,10 @@ class Server:
         for connection in late:
             connection.abandon()
         self.threads.shutdown(timeout=1)
-        self._ended = True
-        for listener in self._listeners:
-            listener.close()
+        with self._ending:
+            self._ended = True
+            for listener in self._listeners:
+                listener.close()
 
 
 def _adjustments(settings: config.Config, sockets: list[socket.socket]) -> Any:
