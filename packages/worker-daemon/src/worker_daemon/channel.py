@@ -199,8 +199,12 @@ class TlsChannel(channel.HTTPChannel):
 
     def service(self) -> None:
         """Run the next request through the application. Runs in a task thread."""
-        super().service()
-        self._moved = self._begun = time.monotonic()
+        self.server.serving.channel = self
+        try:
+            super().service()
+        finally:
+            self.server.serving.channel = None
+            self._moved = self._begun = time.monotonic()
 
     # The end.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from waitress import adjustments, server, task, wasyncore
 
-from worker_daemon import channel, config, tls
+from worker_daemon import channel, config, loop, tls
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Listener(server.TcpWSGIServer):
     def __init__(self, sock: socket.socket, owner: Server, adj: Any) -> None:
         self.settings = owner.settings
         self.draining = owner.draining
+        self.serving = threading.local()  # its `channel` is what a task thread serves
         self._tls = owner.tls
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
@@ -74,6 +75,13 @@ class Listener(server.TcpWSGIServer):
             sockinfo=sockinfo,
             bind_socket=False,
         )
+
+    def pull_trigger(self) -> None:
+        """Have the main loop look at the connection that the calling thread serves."""
+        serving = getattr(self.serving, "channel", None)
+        if serving is not None:
+            self._map.changed(serving)
+        super().pull_trigger()
 
     def context(self) -> Any:
         """Return the TLS context of the next connection."""
@@ -133,7 +141,7 @@ class Server:
         self.settings = settings
         self.tls = tls_state
         self.draining = draining or threading.Event()
-        self.map: dict[int, Any] = {}
+        self.map = loop.Loop()
         self.threads = Threads(settings.threads + settings.max_followers)
         self._on_tick = on_tick
         self._clock = clock
@@ -170,7 +178,9 @@ class Server:
         """Serve until `drain` was asked for and all requests have finished, or their time is up."""
         tick = end = 0.0
         while not (self.draining.is_set() and (not self._channels() or self._clock() > end)):
-            wasyncore.poll2(_HURRY if self.draining.is_set() else _TICK, self.map)
+            self.map.turn(_HURRY if self.draining.is_set() else _TICK)
+            for listener in self._listeners:
+                self.map.changed(listener)  # whether it accepts depends on all the others
             while self._calls:
                 self._calls.pop(0)()
             now = self._clock()
@@ -180,6 +190,7 @@ class Server:
             if now >= tick or self.draining.is_set():
                 tick = now + _TICK
                 self._look_at_the_clock(now)
+                self.map.ask_all()
                 if self._on_tick is not None:
                     self._on_tick(now)
         self._close()
@@ -211,6 +222,7 @@ class Server:
             self._ended = True
             for listener in self._listeners:
                 listener.close()
+            self.map.close()
 
 
 def _adjustments(settings: config.Config, sockets: list[socket.socket]) -> Any:

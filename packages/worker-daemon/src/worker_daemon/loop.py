@@ -1,0 +1,77 @@
+"""The main loop's view of all connections: who waits for what.
+
+waitress asks every connection before every wait what it waits for. With five hundred followers
+that is most of what the daemon does. Here the answers are remembered, in an epoll object, and
+asked for again only after something has happened to a connection.
+"""
+
+from __future__ import annotations
+
+import collections
+import select
+from typing import Any
+
+from waitress import wasyncore
+
+
+class Loop(dict[int, Any]):
+    """waitress's map of descriptors to what uses them, and the wait for all of them.
+
+    All methods but `changed` belong to the thread of the main loop.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoll = select.epoll()
+        self._waits: dict[int, int] = {}  # what epoll was told, by descriptor
+        self._changed: collections.deque[Any] = collections.deque()
+
+    def __setitem__(self, descriptor: int, user: Any) -> None:
+        """Add a user. It is asked at the next turn, not now: it is still being constructed."""
+        super().__setitem__(descriptor, user)
+        self.changed(user)
+
+    def __delitem__(self, descriptor: int) -> None:
+        """Remove a user whose descriptor is about to be closed."""
+        super().__delitem__(descriptor)
+        if self._waits.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def changed(self, user: Any) -> None:
+        """Have `user` asked again at the next turn. Any thread may call this."""
+        self._changed.append(user)
+
+    def turn(self, timeout: float) -> None:
+        """Wait until something has happened, or for `timeout` seconds, and let it be handled."""
+        while self._changed:
+            self._ask(self._changed.popleft())
+        for descriptor, happened in self._epoll.poll(timeout):
+            user = self.get(descriptor)
+            if user is not None:  # else closed by what was handled before it
+                wasyncore.readwrite(user, happened)
+                self._ask(user)
+
+    def ask_all(self) -> None:
+        """Ask everybody, should a change ever have gone unnoticed."""
+        for user in list(self.values()):
+            self._ask(user)
+
+    def close(self) -> None:
+        """Let go of the epoll object."""
+        self._epoll.close()
+
+    def _ask(self, user: Any) -> None:
+        descriptor: int | None = user._fileno
+        if descriptor is None or descriptor not in self or self[descriptor] is not user:
+            return  # closed meanwhile, and perhaps its descriptor has another user
+        wanted = 0  # a hang-up is told in any case
+        if user.readable():
+            wanted |= select.EPOLLIN | select.EPOLLPRI
+        if user.writable() and not user.accepting:
+            wanted |= select.EPOLLOUT
+        before = self._waits.get(descriptor)
+        if before is None:
+            self._epoll.register(descriptor, wanted)
+        elif before != wanted:
+            self._epoll.modify(descriptor, wanted)
+        self._waits[descriptor] = wanted

@@ -1,0 +1,133 @@
+"""The main loop's waits: nobody is forgotten, and nobody waits for what a stranger's socket did."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+
+from worker_daemon import loop
+
+
+class User:
+    """One end of a pair of sockets, wanting what it is told to want."""
+
+    accepting = False
+    connected = True
+
+    def __init__(self, waits):
+        self.own, self.other = socket.socketpair()
+        self.waits = waits
+        self.wants_read = self.wants_write = False
+        self.events = []
+        self._fileno = self.own.fileno()
+        waits[self._fileno] = self
+
+    def readable(self):
+        return self.wants_read
+
+    def writable(self):
+        return self.wants_write
+
+    def handle_read_event(self):
+        self.events.append("read")
+        self.own.recv(100)
+
+    def handle_write_event(self):
+        self.events.append("write")
+        self.wants_write = False
+
+    def handle_close(self):
+        self.events.append("close")
+        self.close()
+
+    def close(self):
+        """Leave, as waitress's dispatchers do."""
+        if self._fileno is not None:
+            del self.waits[self._fileno]
+            self._fileno = None
+        self.own.close()
+        self.other.close()
+
+
+@pytest.fixture
+def waits():
+    """A loop without anybody."""
+    made = loop.Loop()
+    with contextlib.closing(made):
+        yield made
+        for user in list(made.values()):
+            user.close()
+
+
+def test_what_a_user_wants_is_asked_before_the_first_wait(waits):
+    """A connection that was just accepted would not be read."""
+    user = User(waits)
+    user.wants_read = True  # as in a constructor, after it was added
+    user.other.send(b"x")
+    waits.turn(5)
+    assert user.events == ["read"]
+
+
+def test_a_change_counts_from_the_next_turn_on(waits):
+    """An answer that a task thread has written would stay where it is."""
+    user = User(waits)
+    waits.turn(0)
+    user.wants_write = True
+    waits.changed(user)
+    waits.turn(5)
+    waits.turn(0)
+    assert user.events == ["write"]
+
+
+def test_a_change_that_nobody_told_of_is_found(waits):
+    """One forgotten word would hang a connection for good."""
+    user = User(waits)
+    waits.turn(0)
+    user.wants_write = True
+    waits.ask_all()
+    waits.turn(5)
+    assert user.events == ["write"]
+
+
+def test_a_hang_up_is_told_even_to_who_wants_nothing(waits):
+    """A follower who has left would keep its place."""
+    user = User(waits)
+    user.other.close()
+    waits.turn(5)
+    assert user.events == ["close"]
+
+
+def test_a_descriptor_that_is_used_again_belongs_to_its_new_user(waits):
+    """The next client would get the last one's bytes, or wait for ever."""
+    first = User(waits)
+    first.wants_read = True
+    waits.turn(0)
+    waits.changed(first)
+    descriptor = first._fileno
+    first.close()
+    second = User(waits)
+    assert second._fileno == descriptor
+    second.wants_read = True
+    second.other.send(b"x")
+    waits.turn(5)
+    assert (first.events, second.events) == ([], ["read"])
+
+
+def test_who_is_closed_in_a_turn_is_not_called_in_it(waits):
+    """An event would be handled on a closed socket, as an error in the log."""
+    users = [User(waits) for _ in range(2)]
+    for user in users:
+        user.wants_read = True
+        user.other.send(b"x")
+        user.handle_read_event = lambda: [u.close() for u in users]
+    waits.turn(5)
+    assert not waits
+
+
+def test_a_closed_loop_holds_no_descriptor():
+    """A program that serves again and again would run out of files."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        loop.Loop().close()
+    assert len(os.listdir("/proc/self/fd")) == before
