@@ -5,7 +5,6 @@ import os
 import socket
 
 import pytest
-
 from worker_daemon import loop
 
 
