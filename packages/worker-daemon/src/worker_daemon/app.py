@@ -9,9 +9,9 @@ from typing import Any
 import falcon
 import worker_core
 
-from worker_daemon import access, config, followers, problems
-from worker_daemon.middleware import authentication, log, methods
-from worker_daemon.resources import base, jobs, kill, output, run, signal, status, system
+from worker_daemon import access, config, followers, metrics, problems
+from worker_daemon.middleware import authentication, log, measure, methods
+from worker_daemon.resources import base, events, jobs, kill, output, run, signal, status, system
 
 ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/jobs": jobs.Jobs,
@@ -21,10 +21,12 @@ ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/jobs/{job_id}/out": output.Output,
     "/jobs/{job_id}/kill": kill.Kill,
     "/jobs/{job_id}/signal": signal.Signal,
+    "/events": events.Events,
     "/whoami": system.Whoami,
     "/version": system.Version,
     "/healthz": system.Healthz,
     "/readyz": system.Readyz,
+    "/metrics": system.Metrics,
 }
 
 
@@ -52,17 +54,44 @@ def create_app(
     draining: threading.Event | None = None,
 ) -> App:
     """Return the WSGI application. Once `draining` is set, followers end and no new ones begin."""
+    staying = followers.Followers(settings.max_followers, draining or threading.Event())
+    measured = measure.Measure()
     room = base.Room(
         engine=engine,
         access=access.Access(engine, settings.admins),
-        followers=followers.Followers(settings.max_followers, draining or threading.Event()),
+        followers=staying,
+        metrics=[*measured.all, *_gauges(engine, staying)],
         max_body=settings.max_body,
     )
     app = App(
-        middleware=[log.AccessLog(), authentication.Authentication(verifier), methods.Methods()]
+        middleware=[
+            log.AccessLog(),
+            measured,
+            authentication.Authentication(verifier),
+            methods.Methods(),
+        ]
     )
     app.add_error_handler(Exception, problems.answer)
     app.add_error_handler(falcon.HTTPError, problems.answer)
-    for path, resource in ROUTES.items():
-        app.add_route(path, resource(room))
+    for path, resource in _resources(room).items():
+        app.add_route(path, resource)
     return app
+
+
+def _resources(room: base.Room) -> dict[str, base.Resource]:
+    made = {path: resource(room) for path, resource in ROUTES.items()}
+    made["/openapi.json"] = system.OpenApi(room, made)
+    return made
+
+
+def _gauges(
+    engine: worker_core.Engine, staying: followers.Followers
+) -> tuple[metrics.Gauge, metrics.Gauge]:
+    return (
+        metrics.Gauge("workerd_jobs", "Jobs that have not ended.", engine.counts, "state"),
+        metrics.Gauge(
+            "workerd_followers",
+            "Requests that follow output, read events or wait for an end.",
+            lambda: {"": staying.count},
+        ),
+    )

@@ -223,6 +223,22 @@ def from_object(of: type[T], given: Mapping[str, object]) -> T:
     return _read(of, present, lambda field, value: field.rule.from_json(value), "field")
 
 
+def from_headers(of: type[T], header: Callable[[str], str | None]) -> T:
+    """Read request headers; a field `last_event_id` is the header Last-Event-Id."""
+    given = {name: header(header_name(name)) for name in declared(of)}
+    present = {name: text for name, text in given.items() if text is not None}
+    try:
+        return _read(of, present, lambda field, text: field.rule.from_text(text), "header")
+    except problems.Problem as problem:
+        detail = problem.detail.replace("_", "-")
+        raise problems.Problem("malformed_request", f"the header {detail}") from None
+
+
+def header_name(name: str) -> str:
+    """Return the name of the header that a field stands for."""
+    return "-".join(map(str.title, name.split("_")))
+
+
 def _from_texts(field: Field, texts: list[str]) -> Any:
     if field.many:
         return tuple(field.rule.from_text(text) for text in texts)

@@ -1,21 +1,21 @@
 """What all resources share: who they work with, and how a request becomes a call.
 
 `operation` makes a responder of a method. It does, always in this order: decide whether the
-caller may touch the job, read the query, read the body; only then the method runs. The same
-declaration is what the OpenAPI document is made from.
+caller may touch the job, read the query, the headers and the body; only then the method runs. The
+OpenAPI document is made from the same declaration.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import falcon
 import worker_core
 
-from worker_daemon import access, fields, followers, payload, strict_json
+from worker_daemon import access, fields, followers, metrics, payload, strict_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Room:
     engine: worker_core.Engine
     access: access.Access
     followers: followers.Followers
+    metrics: Sequence[metrics.Metric]
     max_body: int
 
 
@@ -46,26 +47,26 @@ class Operation:
     """What a responder does, for the reader of the OpenAPI document."""
 
     summary: str
-    answers: Mapping[int, str]  # status: the name of what is answered
+    answers: Mapping[int, tuple[str, ...]]  # status: the names of what is answered
     problems: tuple[str, ...]
     query: type | None
     body: type | None
     body_required: bool
-    headers: Mapping[str, str]
+    headers: type | None
 
 
 def operation(
     summary: str,
-    answers: Mapping[int, str],
+    answers: Mapping[int, tuple[str, ...]],
     *,
     problems: tuple[str, ...] = (),
     query: type | None = None,
     body: type | None = None,
     body_required: bool = False,
-    headers: Mapping[str, str] | None = None,
+    headers: type | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a responder of `method(self, req, resp, [job,] [query,] [body])`."""
-    described = Operation(summary, answers, problems, query, body, body_required, headers or {})
+    """Make a responder of `method(self, req, resp, [job,] [query,] [headers,] [body])`."""
+    described = Operation(summary, answers, problems, query, body, body_required, headers)
 
     def make(method: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(method)
@@ -79,6 +80,8 @@ def operation(
             given: object = fields.from_query(query or implied_query(path), access.query(req))
             if query is not None:
                 values.append(given)
+            if headers is not None:
+                values.append(fields.from_headers(headers, req.get_header))
             if body is not None:
                 values.append(payload.read(req, body, self.room.max_body, required=body_required))
             method(self, req, resp, *values)

@@ -55,7 +55,7 @@ class JobsQuery(access.OwnerQuery):
 class Jobs(base.Resource):
     """The caller's jobs."""
 
-    @base.operation("List jobs, newest first", {200: "Jobs"}, query=JobsQuery)
+    @base.operation("List jobs, newest first", {200: ("Jobs",)}, query=JobsQuery)
     def on_get(self, req: falcon.Request, resp: falcon.Response, query: JobsQuery) -> None:
         """Answer with one page."""
         owner = self.room.access.owner(req)
@@ -78,7 +78,7 @@ class Jobs(base.Resource):
 class Job(base.Resource):
     """The whole record of a job."""
 
-    @base.operation("Tell everything about a job", {200: "Job"})
+    @base.operation("Tell everything about a job", {200: ("Job",)})
     def on_get(
         self,
         _req: falcon.Request,
@@ -92,7 +92,7 @@ class Job(base.Resource):
 
     @base.operation(
         "Remove the record and the output of a finished job",
-        {204: ""},
+        {204: ()},
         problems=("job_not_finished",),
     )
     def on_delete(

@@ -50,7 +50,7 @@ class Kill(base.Resource):
 
     @base.operation(
         "End a job and everything that it started",
-        {200: "Brief", 202: "Brief"},
+        {200: ("Brief",), 202: ("Brief",)},
         query=KillQuery,
         body=KillBody,
         problems=("job_not_running", "supervisor_unavailable"),
@@ -69,6 +69,6 @@ class Kill(base.Resource):
         # A kill is never refused for want of a place to wait in.
         with contextlib.suppress(problems.Problem):
             job = self.room.followers.wait(self.engine, job, req, query.wait)
-        if job.state.final and job.state is not worker_core.State.KILLED:
+        if job.state in (worker_core.State.COMPLETED, worker_core.State.FAILED):
             raise worker_core.JobNotRunning(job)
         base.answer(resp, base.brief(job), 200 if job.state.final else 202)

@@ -52,7 +52,7 @@ class Output(base.Resource):
 
     @base.operation(
         "Give the output of a job",
-        {200: "Output", 206: "Bytes", 304: ""},
+        {200: ("Output", "Bytes"), 206: ("Bytes",), 304: ()},
         query=OutputQuery,
         problems=("range_not_satisfiable", "stream_not_separate", "too_many_followers", "draining"),
     )

@@ -24,7 +24,7 @@ class Signal(base.Resource):
 
     @base.operation(
         "Send a signal to a job, without the wish to end it",
-        {200: "Brief"},
+        {200: ("Brief",)},
         body=SignalBody,
         body_required=True,
         problems=("job_not_running", "supervisor_unavailable"),

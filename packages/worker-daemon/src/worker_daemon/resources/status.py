@@ -32,7 +32,7 @@ class Status(base.Resource):
 
     @base.operation(
         "Tell the state and the outcome of a job",
-        {200: "Status"},
+        {200: ("Status",)},
         query=StatusQuery,
         problems=("too_many_followers", "draining"),
     )

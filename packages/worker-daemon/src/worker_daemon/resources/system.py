@@ -1,19 +1,23 @@
-"""What the daemon says of itself: /healthz, /readyz, /version, /whoami."""
+"""What the daemon says of itself: /healthz, /readyz, /metrics, /version, /whoami, /openapi.json."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
 
 import falcon
 import worker_core
 
 import worker_daemon
-from worker_daemon import problems
+from worker_daemon import metrics, openapi, problems
 from worker_daemon.resources import base
 
 
 class Healthz(base.Resource):
     """Liveness, for everybody."""
 
-    @base.operation("Tell that the server answers", {200: "Health"})
+    @base.operation("Tell that the server answers", {200: ("Health",)})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer, whatever else is wrong."""
         base.answer(resp, {"status": "ok"})
@@ -24,7 +28,7 @@ class Healthz(base.Resource):
 class Readyz(base.Resource):
     """Readiness: whether jobs can be run."""
 
-    @base.operation("Tell whether jobs can be run", {200: "Readiness"}, problems=("not_ready",))
+    @base.operation("Tell whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready",))
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when the store, the supervisor and the disk are in order."""
         checks = self.engine.health()
@@ -40,7 +44,7 @@ class Readyz(base.Resource):
 class Version(base.Resource):
     """Which release this is."""
 
-    @base.operation("Tell the server's version", {200: "Version"})
+    @base.operation("Tell the server's version", {200: ("Version",)})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the versions of the daemon and of the engine."""
         versions = {"version": worker_daemon.__version__, "core": worker_core.__version__}
@@ -52,10 +56,41 @@ class Version(base.Resource):
 class Whoami(base.Resource):
     """Who the caller is."""
 
-    @base.operation("Tell who is asking", {200: "Whoami"})
+    @base.operation("Tell who is asking", {200: ("Whoami",)})
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the user's name, and whether it is an administrator's."""
         user = req.context.user
         base.answer(resp, {"user": user, "admin": self.room.access.is_admin(user)})
 
     on_head = on_get
+
+
+class Metrics(base.Resource):
+    """Numbers for Prometheus."""
+
+    @base.operation("Tell numbers of the server, in Prometheus' text format", {200: ("Metrics",)})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with everything that is counted; nothing of it names a user."""
+        resp.content_type = metrics.CONTENT_TYPE
+        resp.text = metrics.text(self.room.metrics)
+
+    on_head = on_get
+
+
+class OpenApi(base.Resource):
+    """This API, for programs."""
+
+    def __init__(self, room: base.Room, resources: Mapping[str, base.Resource]) -> None:
+        super().__init__(room)
+        self._resources = resources
+
+    @base.operation("Describe this API (OpenAPI 3.1)", {200: ("Document",)})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the document."""
+        base.answer(resp, self._document)
+
+    on_head = on_get
+
+    @functools.cached_property
+    def _document(self) -> dict[str, Any]:
+        return openapi.document(self._resources)

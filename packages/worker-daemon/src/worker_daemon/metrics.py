@@ -1,0 +1,116 @@
+"""Counting, and telling the counts in Prometheus' text format (version 0.0.4).
+
+A small library of its own: a counter, a gauge that is asked, and a histogram are all that the
+daemon needs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = Mapping[str, str]
+Sample = tuple[str, Labels, float]  # suffix of the name, labels, value
+
+
+class Counter:
+    """Numbers that only grow, one for each set of values of its labels."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, doc: str, labels: Sequence[str] = ()) -> None:
+        self.name, self.doc = name, doc
+        self._labels = tuple(labels)
+        self._lock = threading.Lock()
+        self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
+
+    def add(self, *values: str, amount: float = 1) -> None:
+        """Add to the number of these values of the labels."""
+        with self._lock:
+            self._values[values] = self._values.get(values, 0) + amount
+
+    def samples(self) -> Iterable[Sample]:
+        """Return what there is to tell."""
+        with self._lock:
+            counted = sorted(self._values.items())
+        return [("", dict(zip(self._labels, key, strict=True)), value) for key, value in counted]
+
+
+class Gauge:
+    """Numbers that somebody is asked for: `read` returns them by the value of a label."""
+
+    kind = "gauge"
+
+    def __init__(
+        self, name: str, doc: str, read: Callable[[], Mapping[str, float]], label: str | None = None
+    ) -> None:
+        self.name, self.doc = name, doc
+        self._read, self._label = read, label
+
+    def samples(self) -> Iterable[Sample]:
+        """Ask, and return what there is to tell."""
+        label = self._label
+        return [("", {label: key} if label else {}, value) for key, value in self._read().items()]
+
+
+class Histogram:
+    """How values are spread over buckets, which are given by their upper ends."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, doc: str, label: str, buckets: Sequence[float]) -> None:
+        self.name, self.doc = name, doc
+        self._label, self._ends = label, tuple(buckets)
+        self._lock = threading.Lock()
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+
+    def observe(self, key: str, value: float) -> None:
+        """Take in a value."""
+        with self._lock:
+            counts = self._counts.setdefault(key, [0] * (len(self._ends) + 1))
+            counts[bisect.bisect_left(self._ends, value)] += 1
+            self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def samples(self) -> Iterable[Sample]:
+        """Return what there is to tell: each bucket counts what is in the ones before it, too."""
+        with self._lock:
+            counted = {key: (list(counts), self._sums[key]) for key, counts in self._counts.items()}
+        ends = [*map(_number, self._ends), "+Inf"]
+        for key, (counts, total) in sorted(counted.items()):
+            seen = 0
+            for end, count in zip(ends, counts, strict=True):
+                seen += count
+                yield "_bucket", {self._label: key, "le": end}, seen
+            yield "_sum", {self._label: key}, total
+            yield "_count", {self._label: key}, seen
+
+
+Metric = Counter | Gauge | Histogram
+
+
+def text(metrics: Iterable[Metric]) -> str:
+    """Return everything in Prometheus' text format."""
+    lines: list[str] = []
+    for each in metrics:
+        lines += [f"# HELP {each.name} {each.doc}", f"# TYPE {each.name} {each.kind}"]
+        lines += [
+            _line(each.name + suffix, labels, value) for suffix, labels, value in each.samples()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, labels: Labels, value: float) -> str:
+    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{told}}} {_number(value)}" if told else f"{name} {_number(value)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

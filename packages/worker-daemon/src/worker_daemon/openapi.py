@@ -1,0 +1,137 @@
+"""The OpenAPI 3.1 document, made from the routes and from the types that read their requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+
+import worker_daemon
+from worker_daemon import fields, problems, schemas
+from worker_daemon.middleware import authentication
+from worker_daemon.resources import base
+
+_METHODS = ("get", "head", "post", "put", "delete")
+_BYTES = ("application/octet-stream", "text/plain")
+
+_JOB_ID = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "description": "The whole id of a job, as POST /jobs/run answers it.",
+    "schema": {"type": "string"},
+}
+# What comes back as something else than JSON: the media types, and what they hold.
+_OTHER_CONTENT: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "Bytes": (_BYTES, {}),
+    "Events": (("text/event-stream",), {"type": "string"}),
+    "Metrics": (("text/plain",), {"type": "string"}),
+    "Document": ((falcon.MEDIA_JSON,), {"type": "object"}),
+}
+
+
+def document(resources: Mapping[str, base.Resource]) -> dict[str, Any]:
+    """Return the document for resources by their path."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "workerd",
+            "version": worker_daemon.__version__,
+            "description": "Run commands on this server, and read their output.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "security": [{"basic": []}],
+        "paths": {path: _path(path, resource) for path, resource in resources.items()},
+        "components": {
+            "schemas": schemas.answers(),
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+        },
+    }
+
+
+def _path(path: str, resource: base.Resource) -> dict[str, Any]:
+    described = {
+        method: _operation(path, method, getattr(resource, f"on_{method}").operation)
+        for method in _METHODS
+        if hasattr(resource, f"on_{method}")
+    }
+    return described | ({"parameters": [_JOB_ID]} if "{job_id}" in path else {})
+
+
+def _operation(path: str, method: str, operation: base.Operation) -> dict[str, Any]:
+    public = path in authentication.PUBLIC
+    told: dict[str, Any] = {
+        "operationId": "_".join([method, *re.findall(r"\w+", path)]),
+        "summary": operation.summary,
+        "responses": _responses(path, operation, public=public, bare=method == "head"),
+    }
+    if parameters := _parameters(path, operation):
+        told["parameters"] = parameters
+    if operation.body is not None:
+        content = {falcon.MEDIA_JSON: {"schema": schemas.of_request(operation.body)}}
+        told["requestBody"] = {"required": operation.body_required, "content": content}
+    return told | ({"security": []} if public else {})
+
+
+def _parameters(path: str, operation: base.Operation) -> list[dict[str, Any]]:
+    query = operation.query or base.implied_query(re.findall(r"{(\w+)}", path))
+    found = [
+        _parameter(name, "query", field, query) for name, field in fields.declared(query).items()
+    ]
+    if operation.headers is not None:
+        found += [
+            _parameter(name, "header", field, operation.headers)
+            for name, field in fields.declared(operation.headers).items()
+        ]
+    return found
+
+
+def _parameter(name: str, place: str, field: fields.Field, of: type) -> dict[str, Any]:
+    schema = field.rule.schema()
+    if field.many:
+        schema = {"type": "array", "items": schema}
+    elif (default := getattr(of, name, None)) is not None:
+        schema["default"] = default
+    return {
+        "name": fields.header_name(name) if place == "header" else name,
+        "in": place,
+        "required": name in fields.required(of),
+        "description": field.doc,
+        "schema": schema,
+    }
+
+
+def _responses(path: str, operation: base.Operation, *, public: bool, bare: bool) -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        str(status): {"description": operation.summary, **_content(names)}
+        for status, names in operation.answers.items()
+    }
+    codes = {*operation.problems, "malformed_request", "invalid_request"}
+    if not public:
+        codes |= {"unauthorized", "too_many_logins"}
+    if "{job_id}" in path:
+        codes.add("job_not_found")
+    if operation.body is not None:
+        codes |= {"body_too_large", "unsupported_media_type"}
+    for code in sorted(codes):
+        kind = problems.KINDS[code]
+        content = {"application/problem+json": {"schema": _ref("Problem")}}
+        answer = responses.setdefault(str(kind.status), {"description": "", "content": content})
+        answer["description"] = ", ".join(filter(None, (answer["description"], f"`{code}`")))
+    for answer in responses.values() if bare else ():
+        answer.pop("content", None)
+    return dict(sorted(responses.items()))
+
+
+def _content(names: tuple[str, ...]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name in names:
+        media, schema = _OTHER_CONTENT.get(name, ((falcon.MEDIA_JSON,), _ref(name)))
+        content |= {each: {"schema": schema} if schema else {} for each in media}
+    return {"content": content} if content else {}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
