@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated
 
 import falcon
 import worker_core
 
-from worker_daemon import access, audit, fields
+from worker_daemon import access, audit, fields, problems
 from worker_daemon.resources import base
 
 _MOST = 500
@@ -17,6 +18,14 @@ _MOST = 500
 def _label(text: str) -> tuple[str, str]:
     key, _, value = text.partition("=")
     return key, value
+
+
+def _labels(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    labels = dict(pairs)
+    if len(labels) != len(set(pairs)):
+        message = "no job has two values of one label"
+        raise problems.invalid([worker_core.FieldError("label", message)])
+    return labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ class Jobs(base.Resource):
         page = self.engine.list(
             owner=None if owner == access.EVERYBODY else owner,
             states=query.status,
-            labels=dict(query.label),
+            labels=_labels(query.label),
             name=query.name,
             id_prefix=query.id_prefix,
             since=query.since,

@@ -1,0 +1,170 @@
+"""Who is let in, and what a stranger learns: nothing but that the server is alive."""
+
+import base64
+import http.client
+import ssl
+
+import pytest
+import requests
+from support import edge
+from support.api import PASSWORD, Api, User, refused
+
+CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
+
+
+def basic(pair: bytes) -> str:
+    """Return an Authorization header."""
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+PATHS = [
+    ("GET", "/"),
+    ("GET", "/jobs"),
+    ("POST", "/jobs/run"),
+    ("GET", "/jobs/x"),
+    ("DELETE", "/jobs/x"),
+    ("GET", "/jobs/x/status"),
+    ("GET", "/jobs/x/out"),
+    ("PUT", "/jobs/x/kill"),
+    ("PUT", "/jobs/x/signal"),
+    ("GET", "/events"),
+    ("GET", "/whoami"),
+    ("GET", "/version"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/no/such/path"),
+    ("PATCH", "/jobs"),
+    ("OPTIONS", "/jobs"),
+    ("BREW", "/jobs"),
+    ("WEBSOCKET", "/jobs"),
+    ("POST", "/healthz/"),
+    ("GET", "/HEALTHZ"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_a_stranger_learns_nothing(api: Api, method: str, path: str) -> None:
+    """Anybody on the network could find out what there is, or use it."""
+    answer = api.stranger().request(method, path, data=b"{", params={"wait": "x"})
+    document = refused(answer, 401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == CHALLENGE
+    reference = refused(api.stranger().get("/jobs"), 401, "unauthorized")
+    assert {**document, "request_id": ""} == {**reference, "request_id": ""}
+    assert "Allow" not in answer.headers
+
+
+def test_liveness_is_public(api: Api) -> None:
+    """A load balancer would need somebody's password."""
+    answer = api.stranger().get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert api.stranger().head("/healthz").status_code == 200
+    assert api.user("eve", "nonsense").get("/healthz").status_code == 200
+
+
+def test_a_user_is_let_in(api: Api) -> None:
+    """Nobody could use the server."""
+    assert api.user("alice").get("/whoami").json() == {"user": "alice", "admin": False}
+    assert api.user("root").get("/whoami").json() == {"user": "root", "admin": True}
+
+
+def test_a_wrong_password_and_an_unknown_user_are_answered_alike(api: Api) -> None:
+    """A stranger could find out who has an account."""
+    answers = [
+        api.user("alice", "wrong").get("/whoami"),
+        api.user("mallory", "wrong").get("/whoami"),
+        api.user("", "wrong").get("/whoami"),
+    ]
+    documents = [{**refused(each, 401, "unauthorized"), "request_id": ""} for each in answers]
+    assert documents[0] == documents[1] == documents[2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!",
+        "Basic YWxpY2U",  # the padding is missing
+        basic(b"alice"),
+        basic(b"\xff\xfe:x"),
+        f"Bearer {base64.b64encode(b'alice:' + PASSWORD.encode()).decode()}",
+        f"Basic  {base64.b64encode(b'alice').decode()} x",
+        base64.b64encode(b"alice:x").decode(),
+        "Negotiate abc",
+        "Basic \xe4\xf6\xfc",
+        "Basic \x80\xff",
+    ],
+)
+def test_malformed_headers_are_refused(api: Api, value: str) -> None:
+    """A broken client would get a server error, or be let in."""
+    answer = raw(api, value.encode("latin-1"))
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == CHALLENGE
+    assert b'"unauthorized"' in answer.read()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        b"alice:" + b"p" * 73,
+        b"alice:" + b"p" * 5000,
+        b"alice:",
+        b":",
+        b":x",
+        b"alice:\x00",
+        b"al\x00ice:x",
+        b"alice:\xff\xff",
+        b"a" * 5000 + b":x",
+        "ålïcé:x".encode(),
+        b"alice\n:x",
+        b"*:x",
+    ],
+)
+def test_odd_names_and_passwords_are_wrong(api: Api, pair: bytes) -> None:
+    """They would be a server error; bcrypt refuses more than 72 bytes and NUL."""
+    assert raw(api, basic(pair).encode()).status in (401, 429)
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+def test_the_scheme_in_any_case(api: Api, scheme: str) -> None:
+    """The standard lets clients write it as they like."""
+    pair = base64.b64encode(f"alice:{PASSWORD}".encode())
+    assert raw(api, scheme.encode() + b" " + pair).status == 200
+
+
+def test_whoever_keeps_failing_waits(api: Api) -> None:
+    """Passwords could be guessed as fast as the machine can hash."""
+    answer: requests.Response | None = None
+    for guess in range(100):
+        answer = api.user("bob", f"guess {guess}").get("/whoami")
+        if answer.status_code != 401:
+            break
+    assert answer is not None
+    refused(answer, 429, "too_many_logins")
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_others_do_not_wait_for_it(api: Api, alice: User) -> None:
+    """One who guesses could keep everybody out."""
+    assert alice.get("/whoami").status_code == 200
+    for guess in range(20):
+        api.user("mallory", f"guess {guess}").get("/whoami")
+    assert alice.get("/whoami").status_code == 200
+
+
+def raw(api: Api, authorization: bytes) -> http.client.HTTPResponse:
+    """Send a header as it is; `requests` would refuse or repair it."""
+    context = ssl.create_default_context(cafile=edge.CERTS / "ca.pem")
+    connection = http.client.HTTPSConnection(
+        "localhost", api.edge.port, timeout=10, context=context
+    )
+    connection.putrequest("GET", "/whoami")
+    connection.putheader("Authorization", authorization)
+    connection.endheaders()
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    answer.read = lambda *_: body  # type: ignore[method-assign]
+    return answer
