@@ -33,11 +33,6 @@ class Stat:
         """Whether it is dead or dying: nothing that is sent to it has an effect any more."""
         return self.exiting or self.state in "ZX"
 
-    @property
-    def stopped(self) -> bool:
-        """Whether it is stopped by a signal and needs SIGCONT to act on another."""
-        return self.state == "T"
-
 
 def stat(pid: int) -> Stat | None:
     """Read the state of a process."""

@@ -10,7 +10,7 @@ this order:
     box          namespaces and mounts (box.py)
     rlimits
     account      groups, gid, uid
-    directory    the working directory
+    directory    the working directory, with the rights and through the mounts of the job
     exec
 
 The first step that fails is told to the supervisor through a pipe, and ends the child.
@@ -86,6 +86,7 @@ def _child(way: Way, error: int) -> NoReturn:
         run("umask", lambda: os.umask(0o022))
         inside = way.box
         if inside is not None:
+            run("working directory", lambda: os.chdir(way.cwd))  # the box needs it to be there
             run("isolation", lambda: box.enter(inside, os.fsdecode(way.cwd), error))
             _reset_signals()
         run("limits", lambda: _set_rlimits(way.rlimits))

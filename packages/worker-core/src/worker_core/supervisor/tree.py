@@ -122,7 +122,10 @@ def send(target: Stat, signum: int) -> bool:
 
 
 def send_all(targets: Iterable[Stat], signum: int) -> None:
-    """Signal each; one that is stopped is continued too, so that the signal can act."""
+    """Signal each, and continue it, so that the signal acts on one that is stopped too.
+
+    Whether it is stopped is not asked: a SIGSTOP may still be on its way. systemd does the same.
+    """
     for each in targets:
-        if send(each, signum) and each.stopped and signum not in (signal.SIGSTOP, signal.SIGTSTP):
+        if send(each, signum) and signum != signal.SIGKILL:
             send(each, signal.SIGCONT)

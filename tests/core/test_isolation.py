@@ -1,0 +1,274 @@
+"""Boxes and identities: what a job cannot see or touch, and that its end is exact all the same."""
+
+import os
+import socket
+
+import pytest
+from support.waiting import wait_until
+from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State
+
+EVERYTHING = Isolation(private_network=True, private_tmp=True, read_only=True, pid_namespace=True)
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine() as engine:
+        yield engine
+
+
+def run(engine, script, isolation=EVERYTHING, **spec):
+    job = engine.submit(JobSpec("sh", ["-c", script], isolation=isolation, **spec), owner="me")
+    return engine.wait(job.id, 30), engine.read_output(job.id)
+
+
+def begin(engine, script, **spec):
+    """Start a boxed job that says when it is ready."""
+    job = engine.submit(JobSpec("sh", ["-c", script], isolation=EVERYTHING, **spec), owner="me")
+    wait_until(lambda: b"ready" in engine.read_output(job.id), message=f"{script} to be ready")
+    return job
+
+
+def test_a_private_network_has_no_way_out(engine):
+    """A job could reach the server's network, or services on its loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = f"cat /proc/net/route | wc -l; exec 3<>/dev/tcp/127.0.0.1/{port}"
+        spec = JobSpec("bash", ["-c", script], isolation=Isolation(private_network=True))
+        job = engine.wait(engine.submit(spec, owner="me").id, 30)
+        open_job = engine.wait(engine.submit(JobSpec("bash", ["-c", script]), "me").id, 30)
+    assert job.state is State.FAILED
+    assert engine.read_output(job.id).startswith(b"1\n")  # the heading, and no route
+    assert b"Connection refused" in engine.read_output(job.id)
+    assert open_job.state is State.COMPLETED
+
+
+def test_the_private_loopback_works(engine):
+    """A job that talks to itself would fail in a box."""
+    _, output = run(engine, "grep -c lo: /proc/net/dev; cat /sys/class/net/lo/flags")
+    assert output.startswith(b"1\n")
+
+
+def test_a_private_tmp_is_empty_and_leaves_nothing(engine, tmp_path):
+    """A job could read other jobs' temporary files, or leave its own."""
+    (tmp_path / "secret").write_text("x")
+    script = f"ls -A /tmp /var/tmp; touch /tmp/box-left-this; cat {tmp_path}/secret"
+    job, output = run(engine, script, Isolation(private_tmp=True))
+    assert output.startswith(b"/tmp:\n\n/var/tmp:\n")
+    assert not os.path.exists("/tmp/box-left-this")
+    if str(tmp_path).startswith("/tmp/"):
+        assert job.state is State.FAILED
+
+
+def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):
+    """A job could change the host's files, or could not even write its own results."""
+    work, more = tmp_path / "work", tmp_path / "more"
+    work.mkdir()
+    more.mkdir()
+    script = f"touch here {more}/there; touch {tmp_path}/no; echo x > /dev/null && echo dev"
+    isolation = Isolation(read_only=True, writable=[str(more)])
+    _, output = run(engine, script, isolation, cwd=str(work))
+    assert (work / "here").exists()
+    assert (more / "there").exists()
+    assert not (tmp_path / "no").exists()
+    assert b"Read-only file system" in output
+    assert output.endswith(b"dev\n")
+
+
+def test_a_pid_namespace_shows_nobody_else(engine):
+    """A job could see other users' command lines."""
+    _, output = run(engine, "ls /proc | grep -c '^[0-9]'", Isolation(pid_namespace=True))
+    assert int(output) <= 5  # init, sh, ls, grep and a fork on its way
+    job, _ = run(engine, f"kill -0 {os.getpid()}", Isolation(pid_namespace=True))
+    assert job.state is State.FAILED
+
+
+@pytest.mark.parametrize("isolation", [Isolation(pid_namespace=True), EVERYTHING])
+@pytest.mark.parametrize(
+    ("script", "exit_code", "signal"),
+    [("exit 0", 0, None), ("exit 255", 255, None), ("kill -KILL $$", None, 9),
+     ("kill -SEGV $$", None, 11), ("kill -TERM $$", None, 15), ("kill -HUP $$", None, 1)],
+)  # fmt: skip
+def test_the_end_is_exact_inside_a_box(engine, isolation, script, exit_code, signal):
+    """A crash would look like an exit code of 139."""
+    job, _ = run(engine, script, isolation)
+    assert (job.exit_code, job.signal) == (exit_code, signal)
+
+
+def test_the_output_is_exact_inside_a_box(engine):
+    """Bytes would be lost, or those of our own processes mixed in."""
+    everything = bytes(range(256)) * 300
+    spec = JobSpec("cat", stdin=everything, isolation=EVERYTHING, separate_stderr=True)
+    job = engine.wait(engine.submit(spec, owner="me").id, 30)
+    assert job.state is State.COMPLETED
+    assert engine.read_output(job.id) == everything
+    assert engine.read_output(job.id, "stderr") == b""
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "exit_code"),
+    [
+        ({"command": "echi"}, "echi: command not found", 127),
+        ({"command": "/etc/passwd"}, "/etc/passwd: permission denied (not executable)", 126),
+        ({"command": "ls", "cwd": "/nope"}, "cannot change to working directory /nope", 126),
+        ({"command": "echo", "args": ["x" * 3_000_000]}, "echo: argument list too long", 126),
+    ],
+)
+def test_what_cannot_start_says_why_inside_a_box(engine, spec, reason, exit_code):
+    """The reason would be lost on the way out of the box."""
+    job = engine.submit(JobSpec(**spec, isolation=EVERYTHING), owner="me")
+    job = engine.wait(job.id, 30)
+    assert job.state is State.FAILED
+    assert job.reason.startswith(reason)
+    assert job.exit_code == exit_code
+    assert job.started_at is None
+
+
+def test_a_kill_ends_everything_in_the_box(engine):
+    """Children in the box would go on, or the job would not be called killed."""
+    job = begin(engine, "setsid sleep 301 & (setsid env -i sleep 302 &) ; echo ready; sleep 303")
+    job = engine.kill(job.id, by="me")
+    assert (job.state, job.signal, job.killed_by) == (State.KILLED, 15, "me")
+    assert not sleepers("301", "302", "303")
+
+
+def test_a_box_that_ignores_the_signal_is_killed_hard(engine):
+    """A job in a box could refuse to end."""
+    job = begin(engine, "trap '' TERM; echo ready; while :; do sleep 304; done")
+    job = engine.kill(job.id, by="me", grace=0.1)
+    assert (job.state, job.signal) == (State.KILLED, 9)
+    assert not sleepers("304")
+
+
+def test_a_job_that_handles_the_signal_in_a_box_keeps_its_code(engine):
+    """The exit code of a clean end would be lost."""
+    job = begin(engine, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+    job = engine.kill(job.id, by="me")
+    assert (job.state, job.exit_code) == (State.KILLED, 5)
+
+
+def test_the_time_of_a_box_runs_out(engine):
+    """A timeout would not reach into the box."""
+    job, _ = run(engine, "sleep 305", timeout=0.2)
+    assert (job.state, job.signal) == (State.TIMED_OUT, 15)
+    assert not sleepers("305")
+
+
+def test_what_a_box_leaves_behind_is_ended(engine):
+    """A background process would outlive its job."""
+    job, _ = run(engine, "(setsid sleep 306 &); exit 3")
+    assert job.exit_code == 3
+    assert not sleepers("306")
+
+
+def test_a_stopped_box_still_ends(engine):
+    """SIGSTOP to a box would leave its job `stopping` for ever."""
+    job = begin(engine, "echo ready; sleep 307")
+    engine.signal(job.id, "STOP")
+    job = engine.kill(job.id, by="me")
+    assert job.state is State.KILLED
+    assert not sleepers("307")
+
+
+def test_killing_a_box_that_has_ended_says_so(engine):
+    """A finished job would be called killed."""
+    job, _ = run(engine, "exit 0")
+    with pytest.raises(JobNotRunning, match="already completed with exit code 0"):
+        engine.kill(job.id, by="me")
+
+
+def test_a_shell_in_the_root_directory_writes_nothing(engine):
+    """With the root as working directory, read_only would mean nothing."""
+    _, output = run(engine, "touch /box-left-this", Isolation(read_only=True), cwd="/")
+    assert b"Read-only file system" in output
+
+
+def test_no_privileges_are_gained_by_exec(engine):
+    """A job could become root through a setuid program."""
+    _, output = run(engine, "grep NoNewPrivs /proc/self/status", Isolation())
+    assert output.split() == [b"NoNewPrivs:", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("isolation", "field"),
+    [
+        ({"private_tmp": "yes"}, "isolation.private_tmp"),
+        ({"writable": "/x", "read_only": True}, "isolation.writable"),
+        ({"writable": ["x"], "read_only": True}, "isolation.writable[0]"),
+        ({"writable": ["/x"]}, "isolation.writable"),
+        ({"network": True}, "isolation"),
+        ("all", "isolation"),
+    ],
+)
+def test_bad_isolation_is_refused_by_field(isolation, field):
+    """A misspelt switch would leave a job open."""
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.from_dict({"command": "true", "isolation": isolation})
+    assert [each.field for each in caught.value.errors] == [field]
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: runs jobs as another account"
+)
+
+
+@needs_root
+def test_a_job_runs_as_the_account_it_is_given(engine):
+    """A user's job would have the server's rights."""
+    script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME; umask; pwd"
+    job = engine.submit(JobSpec("sh", ["-c", script]), owner="me", run_as="nobody")
+    assert engine.wait(job.id, 30).state is State.COMPLETED
+    uid, gid, groups, names, umask, cwd = engine.read_output(job.id).decode().splitlines()
+    assert (uid, gid, groups) == (str(NOBODY), str(NOBODY), str(NOBODY))
+    assert names == "/nonexistent nobody nobody"
+    assert umask == "0022"
+    assert cwd == "/"
+    assert engine.get(job.id).run_as == "nobody"
+
+
+@needs_root
+def test_another_account_cannot_read_spool_files_or_become_root_again(engine):
+    """A job could read the output of others, or take the server's rights back."""
+    secret = engine.submit(JobSpec("echo", ["secret"]), owner="other")
+    engine.wait(secret.id, 30)
+    path = engine.output_info(secret.id).path
+    script = f"cat {path}; python3 -c 'import os; os.setuid(0)'"
+    job = engine.submit(JobSpec("sh", ["-c", script]), owner="me", run_as="nobody")
+    engine.wait(job.id, 30)
+    output = engine.read_output(job.id)
+    assert b"Permission denied" in output
+    assert b"secret" not in output.replace(str(path).encode(), b"")
+    assert b"PermissionError" in output
+
+
+@needs_root
+def test_an_account_in_a_box_is_still_that_account(engine):
+    """Isolation would give a job the rights that its account has not."""
+    spec = JobSpec("id", ["-u"], isolation=EVERYTHING)
+    job = engine.submit(spec, owner="me", run_as="nobody")
+    assert engine.wait(job.id, 30).state is State.COMPLETED
+    assert engine.read_output(job.id) == b"65534\n"
+
+
+@needs_root
+def test_an_account_that_does_not_exist_is_a_clear_failure(engine):
+    """A job would run as somebody else."""
+    job = engine.submit(JobSpec("id"), owner="me", run_as="no-such-account")
+    job = engine.wait(job.id, 30)
+    assert job.state is State.FAILED
+    assert job.reason == "there is no account no-such-account on this machine"
+
+
+def sleepers(*seconds):
+    """Return the command lines of sleeping processes with these arguments."""
+    wanted = {f"sleep\0{each}\0".encode() for each in seconds}
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read()
+        except OSError:
+            continue
+        if line in wanted:
+            found.append(line)
+    return found

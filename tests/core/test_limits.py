@@ -1,0 +1,153 @@
+"""What bounds a job: each limit planned, set, reported, and refused where nothing can enforce it.
+
+The cgroup limits bite in the virtual machine of tests/vm, where controllers are delegated.
+"""
+
+import resource
+
+import pytest
+from worker_core import Engine, InvalidSpec, JobSpec, Limits, State, limits
+
+GIB = 1 << 30
+CONTROLLERS = ("cpu", "io", "memory", "pids")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine() as engine:
+        yield engine
+
+
+def run(engine, script, **bounds):
+    job = engine.submit(JobSpec("sh", ["-c", script], limits=Limits(**bounds)), owner="me")
+    return engine.wait(job.id, 30), engine.read_output(job.id)
+
+
+def test_open_files_are_bounded_softly_and_hard(engine):
+    """A job could raise its own bound."""
+    job, output = run(engine, "ulimit -Sn; ulimit -Hn; ulimit -n 60", open_files=50)
+    assert output.splitlines()[:2] == [b"50", b"50"]
+    assert job.state is State.FAILED
+    assert job.enforced == {"open_files": "rlimit"}
+
+
+def test_cpu_time_ends_a_busy_loop(engine):
+    """A runaway job would burn a processor for ever."""
+    job, _ = run(engine, "while :; do :; done", cpu_time=0.5)
+    assert (job.state, job.signal) == (State.FAILED, 24)
+    assert "SIGXCPU" in job.reason
+    assert job.enforced == {"cpu_time": "rlimit"}
+
+
+def test_file_size_is_bounded(engine, tmp_path):
+    """A job could fill the disk with one file."""
+    target = tmp_path / "big"
+    job, _ = run(engine, f"head -c 3000000 /dev/zero > {target}", file_size=1 << 20)
+    assert job.state is State.FAILED
+    assert target.stat().st_size == 1 << 20
+
+
+def test_limits_of_a_child_hold_for_its_children(engine):
+    """A job could escape its bounds by a fork."""
+    _, output = run(engine, "sh -c 'sh -c \"ulimit -n\"'", open_files=77)
+    assert output == b"77\n"
+
+
+def test_a_job_without_limits_has_none_of_ours(engine):
+    """A server's own bounds would leak into every job."""
+    job, output = run(engine, "ulimit -n; ulimit -t; ulimit -f")
+    assert output.splitlines()[1:] == [b"unlimited", b"unlimited"]
+    assert job.enforced == {}
+
+
+def test_what_cannot_be_enforced_is_refused_with_the_cure(monkeypatch):
+    """A user would believe in a bound that nobody holds."""
+    monkeypatch.setenv("WORKER_CGROUPS", "off")
+    with Engine() as engine:
+        with pytest.raises(InvalidSpec) as caught:
+            engine.submit(JobSpec("true", limits=Limits(memory=GIB, cpus=1)), owner="me")
+        assert [each.field for each in caught.value.errors] == ["limits.memory", "limits.cpus"]
+        assert "cgroup v2 controller memory; mount cgroup2" in str(caught.value)
+        assert engine.list().jobs == ()
+
+
+def test_best_effort_runs_and_says_what_nothing_enforces(monkeypatch):
+    """A record would claim a bound that was not there."""
+    monkeypatch.setenv("WORKER_CGROUPS", "off")
+    bounds = Limits(memory=GIB, open_files=64, best_effort=True)
+    with Engine() as engine:
+        job = engine.submit(JobSpec("true", limits=bounds), owner="me")
+        assert engine.wait(job.id, 30).enforced == {"memory": None, "open_files": "rlimit"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "files"),
+    [
+        ("memory", 5, [("memory.max", "5"), ("memory.swap.max", "0"), ("memory.oom.group", "1")]),
+        ("cpus", 1.5, [("cpu.max", "150000 100000")]),
+        ("cpus", 0.01, [("cpu.max", "1000 100000")]),
+        ("pids", 7, [("pids.max", "7")]),
+    ],
+)
+def test_what_is_written_to_the_group(name, value, files):
+    """The kernel would be told something else than what was asked for."""
+    plan = limits.plan({name: value}, CONTROLLERS, "", "/")
+    assert plan.group_files == files
+    assert plan.enforced == {name: "cgroup"}
+
+
+def test_io_needs_a_disk_and_says_so(tmp_path):
+    """On a memory file system io.max cannot hold, and must not be claimed."""
+    with pytest.raises(limits.UnenforceableError, match="is on no disk of its own"):
+        limits.plan({"io": {"read": 1}}, CONTROLLERS, "", "/proc")
+    plan = limits.plan({"io": {"read": 1}, "best_effort": True}, CONTROLLERS, "", "/proc")
+    assert plan.enforced == {"io": None}
+    with pytest.raises(limits.UnenforceableError, match="No such file"):
+        limits.plan({"io": {"read": 1}}, CONTROLLERS, "", str(tmp_path / "missing"))
+
+
+def test_cpu_time_is_never_less_than_asked_for():
+    """A limit of half a second would become none at all, or kill at once."""
+    plan = limits.plan({"cpu_time": 0.5}, (), "", "/")
+    assert plan.rlimits == [(resource.RLIMIT_CPU, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "field", "message"),
+    [
+        ({"memory": 0}, "limits.memory", "at least 1"),
+        ({"memory": "1G"}, "limits.memory", "whole number"),
+        ({"memory": True}, "limits.memory", "whole number"),
+        ({"cpus": 0}, "limits.cpus", "at least 0.01"),
+        ({"cpus": float("nan")}, "limits.cpus", "at least 0.01"),
+        ({"pids": 1.5}, "limits.pids", "whole number"),
+        ({"io": 5}, "limits.io", "read, write or both"),
+        ({"io": {}}, "limits.io", "read, write or both"),
+        ({"io": {"read": None}}, "limits.io.read", "whole number"),
+        ({"io": {"speed": 1}}, "limits.io", "read, write or both"),
+        ({"best_effort": 1}, "limits.best_effort", "true or false"),
+        ({"ram": 1}, "limits", "ram: unknown field; known are memory"),
+        ([], "limits", "must be an object"),
+    ],
+)
+def test_bad_limits_are_refused_by_field(bounds, field, message):
+    """A misspelt limit would be no limit."""
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.from_dict({"command": "true", "limits": bounds})
+    (error,) = caught.value.errors
+    assert error.field == field
+    assert message in error.message
+
+
+def test_a_spec_with_limits_survives_the_store(tmp_path):
+    """After a restart a queued job would run without its bounds."""
+    bounds = Limits(memory=GIB, io={"read": 5}, cpus=0.5, best_effort=True)
+    with Engine(tmp_path / "state") as engine:
+        job = engine.submit(JobSpec("true", limits=bounds), owner="me")
+        assert engine.get(job.id).spec.limits == bounds
+        assert engine.get(job.id).record_view()["spec"]["limits"] == {
+            "memory": GIB,
+            "io": {"read": 5},
+            "cpus": 0.5,
+            "best_effort": True,
+        }
