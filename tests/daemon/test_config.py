@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from worker_daemon import config, errors, places, units
+from worker_daemon import config, errors, init, places, units
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +204,29 @@ def test_every_setting_says_what_it_means():
     """The settings that init writes would have entries without a word of explanation."""
     assert all(setting.doc.endswith(".") for setting in config.settings().values())
     assert set(config.settings()) == set(vars(config.Config()))
+
+
+@pytest.mark.parametrize("value", [0, 1, 1000, 1 << 10, 3 << 20, 1 << 30, 1536])
+def test_sizes_are_written_as_they_are_read(value):
+    """The settings that init writes would not mean the defaults."""
+    assert units.size(units.size_text(value)) == value
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 8.0, 75.0, 60.0, 5400.0, 604800.0])
+def test_durations_are_written_as_they_are_read(value):
+    """The settings that init writes would not mean the defaults."""
+    assert units.duration(units.duration_text(value)) == value
+
+
+def test_the_readme_has_every_setting():
+    """A setting would be documented wrongly or not at all."""
+    readme = Path(__file__).parents[2] / "packages/worker-daemon/README.md"
+    lines = [line for line in readme.read_text().splitlines() if line.startswith("| `")]
+    for name, setting in config.settings().items():
+        default = {"state_dir": "see above", "client_ca": "none"}.get(
+            name, f"`{init.example(name)}`"
+        )
+        assert f"| `{name}` | {default} | {setting.doc} |" in lines
 
 
 def test_places_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):

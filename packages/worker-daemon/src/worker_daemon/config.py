@@ -29,6 +29,12 @@ def _count(least: int) -> Callable[[object], int]:
     return read
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
 def _choice(*words: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if value not in words:
@@ -95,12 +101,30 @@ class Config:
     max_queued: Annotated[int, Setting(_count(0), "How many more may wait for their turn.")] = (
         100_000
     )
+    max_running_per_user: Annotated[
+        int, Setting(_count(0), "How many jobs of one user run at the same time; 0 for any number.")
+    ] = 0
+    max_queued_per_user: Annotated[
+        int, Setting(_count(0), "How many more of one user may wait; 0 for any number.")
+    ] = 0
     output_limit: Annotated[
         int, Setting(units.size, "Bytes of output kept per job, the newest; 0 keeps all.")
     ] = 1 << 30
     keep_age: Annotated[
         float | None, Setting(_age, 'How long a finished job is kept: "7d", or "forever".')
     ] = 7 * 86400.0
+    keep_count: Annotated[
+        int, Setting(_count(0), "How many finished jobs are kept; 0 for any number.")
+    ] = 0
+    keep_bytes: Annotated[
+        int, Setting(units.size, "Bytes of output of finished jobs that are kept; 0 keeps all.")
+    ] = 0
+    keep_bytes_per_user: Annotated[
+        int, Setting(units.size, "The same for the jobs of one user.")
+    ] = 0
+    no_new_privileges: Annotated[
+        bool, Setting(_flag, "Jobs gain no privileges by executing a file, as with sudo.")
+    ] = True
     threads: Annotated[
         int, Setting(_count(1), "Requests served at the same time, besides followers.")
     ] = 32

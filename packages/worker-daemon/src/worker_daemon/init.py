@@ -136,20 +136,24 @@ def _group(name: str) -> int:
 def _settings(wanted: Plan) -> str:
     """Return a configuration: what was asked for, and all else as comments with its default."""
     lines = ["# Settings of workerd. A line without # in front is in force.", ""]
-    defaults = config.Config()
     for name, setting in config.settings().items():
-        chosen = name == "listen"
-        value = wanted.listen if chosen else _RELATIVE.get(name, getattr(defaults, name))
-        lines += [f"# {setting.doc}", f"{'' if chosen else '# '}{name} = {_toml(value)}", ""]
+        line = f'listen = "{wanted.listen}"' if name == "listen" else f"# {name} = {example(name)}"
+        lines += [f"# {setting.doc}", line, ""]
     return "\n".join(lines)
 
 
-def _toml(value: object) -> str:
-    if isinstance(value, frozenset):
-        return "[]"
-    if isinstance(value, int | float):
-        return str(int(value)) if value == int(value) else str(value)
-    return f'"{value}"'
+def example(name: str) -> str:
+    """Return the default of a setting in TOML, or where there is none a value that is likely."""
+    read, value = config.settings()[name].read, getattr(config.Config(), name)
+    if name in _RELATIVE:
+        return f'"{_RELATIVE[name]}"'
+    if isinstance(value, bool | frozenset):
+        return str(value).lower() if isinstance(value, bool) else "[]"
+    if read is units.size:
+        return f'"{units.size_text(value)}"'
+    if isinstance(value, float):
+        return f'"{units.duration_text(value)}"'
+    return str(value) if isinstance(value, int) else f'"{value}"'
 
 
 def _next_steps(wanted: Plan) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Address(NamedTuple):
@@ -44,10 +44,28 @@ def duration(value: object) -> float:
     return float(_quantity(value, _SECONDS, 'a number of seconds or a text such as "10m"'))
 
 
+def size_text(value: int) -> str:
+    """Return a number of bytes as a person would write it."""
+    return _text(value, {name: each for name, each in _SIZES.items() if len(name) == 3})
+
+
+def duration_text(seconds: float) -> str:
+    """Return a number of seconds as a person would write it."""
+    return _text(seconds, {name: each for name, each in _SECONDS.items() if len(name) == 1})
+
+
+def _text(value: float, units: dict[str, int] | dict[str, float]) -> str:
+    for name, each in reversed(units.items()):
+        if value and value % each == 0:
+            return f"{int(value / each)}{name}"
+    return str(int(value) if value == int(value) else value)
+
+
 def _quantity(value: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    match = _QUANTITY.fullmatch(value.strip().lower()) if isinstance(value, str) else None
-    if match is None or match[2] not in units:
+    match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    factors = {name.lower(): factor for name, factor in units.items()}
+    if match is None or match[2].lower() not in factors:
         raise ValueError(f"must be {wanted}, not {value!r}")
-    return float(match[1]) * units[match[2]]
+    return float(match[1]) * factors[match[2].lower()]

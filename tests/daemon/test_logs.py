@@ -1,0 +1,77 @@
+"""The log: one line an event, whatever a client sends."""
+
+import json
+import logging
+import sys
+
+import pytest
+from worker_daemon import logs
+
+
+def record(message, *arguments, **extras):
+    """Return a record as a logger makes it."""
+    made = logging.LogRecord("worker_daemon.x", logging.INFO, "f.py", 1, message, arguments, None)
+    vars(made).update(extras)
+    return made
+
+
+def text(*arguments, stamped=False, **extras):
+    """Return the line for people."""
+    return logs.TextFormatter(stamped=stamped).format(record(*arguments, **extras))
+
+
+def test_a_line_for_people_has_what_the_caller_added():
+    """The log would not say who did it."""
+    assert text("run %s", "x", user="alice", job=None) == "info: run x user=alice job=None"
+
+
+def test_the_time_is_there_unless_the_journal_adds_it():
+    """An event could not be found again, or would have two times."""
+    made = record("x")
+    made.created, made.msecs = 0.25, 250.0
+    assert logs.TextFormatter(stamped=True).format(made) == "1970-01-01T00:00:00.250Z info: x"
+    assert logs.TextFormatter(stamped=False).format(made) == "info: x"
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", "a\rb", "a\x1b[2Jb", "a\x7fb", "a\x9bb", "a\u2028b"])
+def test_a_client_cannot_begin_a_line_of_its_own(hostile):
+    """Whoever sends a line break could put any line into the log, or move the cursor."""
+    for line in (text(hostile), text("x", user=hostile), text("%s", hostile)):
+        assert line.isprintable()
+    line = logs.JsonFormatter().format(record("x", user=hostile))
+    assert json.loads(line)["user"] == hostile
+    assert line.isprintable()
+
+
+def test_a_json_line_has_everything():
+    """A log collector would miss the level or the time."""
+    made = record("run %s", "x", user="alice", argv=["ls"], odd={1})
+    made.created, made.msecs = 1.0, 0.0
+    assert json.loads(logs.JsonFormatter().format(made)) == {
+        "time": "1970-01-01T00:00:01.000Z",
+        "level": "info",
+        "logger": "worker_daemon.x",
+        "message": "run x",
+        "user": "alice",
+        "argv": ["ls"],
+        "odd": "{1}",
+    }
+
+
+@pytest.mark.parametrize("formatter", [logs.TextFormatter(stamped=False), logs.JsonFormatter()])
+def test_an_exception_is_in_the_log(formatter):
+    """The cause of an internal error could not be found."""
+    made = record("failed")
+    try:
+        raise RuntimeError("the cause")
+    except RuntimeError:
+        made.exc_info = sys.exc_info()
+    assert "RuntimeError: the cause" in formatter.format(made)
+
+
+def test_text_that_is_no_text_can_be_logged():
+    """A job whose argument is no UTF-8 would be an error on the way to the log."""
+    odd = "\udcff"
+    assert text("run", argv=[odd]) == "info: run argv=['\\udcff']"
+    line = text("run", name=odd)
+    assert line.encode("utf-8", "backslashreplace")
