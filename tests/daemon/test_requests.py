@@ -1,10 +1,14 @@
 """What holds for every request: problem documents, methods, paths, ids of requests."""
 
+import threading
 import uuid
+from types import SimpleNamespace
 
 import pytest
+from falcon import testing
 from support.api import JSON, Api, User, refused
 from worker_core import Engine, QueueFull, StoreUnavailable
+from worker_daemon import app, config, users
 
 
 @pytest.mark.parametrize("path", ["/", "/job", "/jobs/a/b", "/jobs/a/out/", "/%00", "/ä"])
@@ -134,6 +138,33 @@ def test_ready(api: Api, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     detail = refused(alice.get("/readyz"), 503, "not_ready")["detail"]
     assert detail == "supervisor: it does not answer; disk: only 5 bytes are free"
     assert alice.get("/healthz").status_code == 200, "alive all the same"
+
+
+def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
+    """Work would be sent to a server that is about to be gone."""
+    draining = threading.Event()
+    verifier = SimpleNamespace(verify=lambda *_: users.Verdict(accepted=True))
+    client = testing.TestClient(
+        app.create_app(engine, verifier, config.Config(), draining=draining),
+        headers={"Authorization": "Basic YTpi"},
+    )
+    job = client.simulate_post("/jobs/run", json={"command": "sleep", "args": ["1000"]})
+    path = f"/jobs/{job.json['id']}"
+    assert client.simulate_get("/readyz").status_code == 200
+    draining.set()
+    for method, target in (
+        ("GET", "/readyz"),
+        ("POST", "/jobs/run"),
+        ("GET", f"{path}/out?follow=true"),
+        ("GET", f"{path}/status?wait=1"),
+        ("GET", "/events"),
+    ):
+        body = {"command": "true"} if method == "POST" else None
+        answer = client.simulate_request(method, target, json=body)
+        assert (answer.status_code, answer.json["code"]) == (503, "draining"), target
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert client.simulate_get(f"{path}/status").status_code == 200
+    assert client.simulate_put(f"{path}/kill").status_code in (200, 202)
 
 
 def test_version(alice: User) -> None:

@@ -53,13 +53,15 @@ def create_app(
     *,
     draining: threading.Event | None = None,
 ) -> App:
-    """Return the WSGI application. Once `draining` is set, followers end and no new ones begin."""
-    staying = followers.Followers(settings.max_followers, draining or threading.Event())
+    """Return the WSGI application. Once `draining` is set, followers end and nothing new begins."""
+    draining = draining or threading.Event()
+    staying = followers.Followers(settings.max_followers, draining)
     measured = measure.Measure()
     room = base.Room(
         engine=engine,
         access=access.Access(engine, settings.admins),
         followers=staying,
+        draining=draining,
         metrics=[*measured.all, *_gauges(engine, staying)],
         max_body=settings.max_body,
     )

@@ -41,7 +41,7 @@ class Followers:
         Raises Problem when all places are taken, or while the daemon is ending.
         """
         if self._draining.is_set():
-            raise problems.Problem("draining", "the server is ending; jobs go on, ask again soon")
+            raise problems.draining()
         with self._lock:
             if self.count >= self._most:
                 raise problems.Problem(

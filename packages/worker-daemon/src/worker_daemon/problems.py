@@ -45,7 +45,9 @@ KINDS: Mapping[str, Kind] = {
     "idempotency_key_reused": Kind(422, "Idempotency key reused"),
     "stream_not_separate": Kind(422, "Stream not separate"),
     "too_many_logins": Kind(429, "Too many logins"),
+    "header_too_large": Kind(431, "Header too large"),
     "internal_error": Kind(500, "Internal error"),
+    "not_implemented": Kind(501, "Not implemented"),
     "queue_full": Kind(503, "Queue full", retry_after=10),
     "too_many_followers": Kind(503, "Too many followers", retry_after=5),
     "store_unavailable": Kind(503, "Store unavailable", retry_after=5),
@@ -139,6 +141,11 @@ def job_not_found(job_id: str) -> Problem:
     It is made here for all of them, because nobody may be able to tell them apart.
     """
     return Problem("job_not_found", f"you have no job with the id {job_id}; GET /jobs lists yours")
+
+
+def draining() -> Problem:
+    """Return the answer to what is not begun any more while the daemon is ending."""
+    return Problem("draining", "the server is ending, and its jobs go on; ask again soon")
 
 
 def _internal() -> Problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Room:
     engine: worker_core.Engine
     access: access.Access
     followers: followers.Followers
+    draining: threading.Event
     metrics: Sequence[metrics.Metric]
     max_body: int
 

@@ -110,16 +110,20 @@ class Output(base.Resource):
     def _followed(
         self, req: falcon.Request, found: reading.Reading, start: int
     ) -> Generator[bytes, None, None]:
+        """Yield until the end of the job.
+
+        Anything else must not look like that end: an OSError makes the server break the connection
+        off, and a client that wants to go on comes back at its offset.
+        """
         followers.send_head(req)
         try:
             for chunk in self.engine.follow(
                 found.job.id, found.stream, start, heartbeat=followers.HEARTBEAT
             ):
                 if self.room.followers.over(req):
-                    return
+                    raise ConnectionAbortedError("nobody listens, or the server is ending")
                 yield chunk
         except worker_core.WorkerError as error:
-            # It is too late for another answer, but the client must not take this for the end.
             _log.warning("stopped following %s: %s", found.job.id, error)
             raise ConnectionAbortedError(str(error)) from None
 

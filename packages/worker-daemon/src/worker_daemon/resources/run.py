@@ -8,7 +8,7 @@ from typing import Annotated
 import falcon
 import worker_core
 
-from worker_daemon import audit, fields
+from worker_daemon import audit, fields, problems
 from worker_daemon.resources import base
 
 
@@ -33,7 +33,13 @@ class Run(base.Resource):
         {201: ("Brief",)},
         body=worker_core.JobSpec,
         body_required=True,
-        problems=("invalid_job", "idempotency_key_reused", "queue_full", "store_unavailable"),
+        problems=(
+            "invalid_job",
+            "idempotency_key_reused",
+            "queue_full",
+            "store_unavailable",
+            "draining",
+        ),
         headers=RunHeaders,
     )
     def on_post(
@@ -44,6 +50,8 @@ class Run(base.Resource):
         spec: worker_core.JobSpec,
     ) -> None:
         """Store the job for good, then answer; it has perhaps not started yet."""
+        if self.room.draining.is_set():
+            raise problems.draining()
         job = self.engine.submit(spec, req.context.user, idempotency_key=headers.idempotency_key)
         req.context.job_id = job.id
         audit.run(req, job)

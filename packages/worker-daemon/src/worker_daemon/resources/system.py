@@ -28,9 +28,13 @@ class Healthz(base.Resource):
 class Readyz(base.Resource):
     """Readiness: whether jobs can be run."""
 
-    @base.operation("Tell whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready",))
+    @base.operation(
+        "Tell whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready", "draining")
+    )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when the store, the supervisor and the disk are in order."""
+        if self.room.draining.is_set():
+            raise problems.draining()
         checks = self.engine.health()
         wrong = {part: says for part, says in checks.items() if says != "ok"}
         if wrong:
