@@ -62,11 +62,15 @@ class Outputs:
     ) -> Iterator[bytes]:
         """Yield a stream as it grows, until the job has ended and every byte was yielded."""
         with self._watches.on(str(self.info(job_id, stream).path)) as watch:
+            touches = -1
             while True:
                 seen = watch.changes
                 # In this order: what is final now cannot grow any more, so a read that comes
-                # after and finds nothing has found the end.
-                info = self.info(job_id, stream)
+                # after and finds nothing has found the end. The record is read only when it has
+                # changed: hundreds may follow one job, and wake for each of its lines.
+                if touches != watch.touches:
+                    touches = watch.touches
+                    info = self.info(job_id, stream)
                 for at, chunk in self._available(job_id, stream, info, offset):
                     offset = at + len(chunk)
                     yield chunk

@@ -24,14 +24,16 @@ class Watch:
 
     def __init__(self) -> None:
         self.changes = 0
+        self.touches = 0  # how many of the changes were told by `touch`, not by the kernel
         self.users = 0
         self.number: int | None = None  # the kernel's, once the file is watched
         self._condition = threading.Condition()
 
-    def touch(self) -> None:
+    def tell(self, *, touched: bool) -> None:
         """Wake everybody."""
         with self._condition:
             self.changes += 1
+            self.touches += touched
             self._condition.notify_all()
 
     def wait(self, seen: int, timeout: float) -> bool:
@@ -84,7 +86,7 @@ class Watches:
             watch = self._by_path.get(path)
         if watch is not None:
             self.arm(path)
-            watch.touch()
+            watch.tell(touched=True)
 
     def close(self) -> None:
         """Let the thread end; who still waits is woken once."""
@@ -96,7 +98,7 @@ class Watches:
                     libc.inotify_remove(self._inotify, number)
             waiting = list(self._by_path.values())
         for watch in waiting:
-            watch.touch()
+            watch.tell(touched=True)
 
     def _leave(self, path: str, watch: Watch) -> None:
         with self._lock:
@@ -125,5 +127,5 @@ class Watches:
                 with self._lock:
                     watch = self._by_number.get(number)
                 if watch is not None:
-                    watch.touch()
+                    watch.tell(touched=False)
         os.close(descriptor)
