@@ -134,6 +134,18 @@ def test_a_header_over_the_limit_is_refused(app):
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", (400, "malformed_request")),
         (request(more=b"Content-Length: -1\r\n"), (400, "malformed_request")),
         (request(more=b"Content-Length: 1, 2\r\n"), (400, "malformed_request")),
+        (request(more=b"Content-Length: 1\r\nContent-Length: 1\r\n"), (400, "malformed_request")),
+        (request(more=b"Content-Length: +1\r\n"), (400, "malformed_request")),
+        (
+            request(more=b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+            (400, "malformed_request"),
+        ),
+        (request(more=b"Transfer-Encoding : chunked\r\n"), (400, "malformed_request")),
+        (request(more=b"Transfer-Encoding: chunked, x\r\n"), (501, "not_implemented")),
+        (request(more=b"X: a\r\n b\r\n\0: c\r\n"), (400, "malformed_request")),
+        (request(more=b"X: a\nY: b\r\n"), (400, "malformed_request")),
+        (b"GET / HTTP/1.1\r\n\r\n", (400, "malformed_request")),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\x00\r\n\r\n", (400, "malformed_request")),
         (request(more=b"Transfer-Encoding: gzip\r\n"), (501, "not_implemented")),
         (
             request(more=b"Transfer-Encoding: chunked\r\n") + b"xyz\r\n",

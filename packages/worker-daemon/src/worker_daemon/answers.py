@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any
 
 from waitress import parser, task
+
+from worker_daemon import problems, strict_json
 
 _PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
@@ -18,25 +19,33 @@ PLAIN_HTTP = (
     b"%s" % (len(_PLAIN), _PLAIN)
 )
 
-# status: (code, title, detail)
+# status of waitress: (code of ours, detail)
 _REFUSALS = {
-    400: ("malformed_request", "Malformed request", "The request is not valid HTTP: {}."),
-    413: ("body_too_large", "Body too large", "The body is longer than {} bytes."),
-    431: ("header_too_large", "Header too large", "The header is longer than {} bytes."),
-    500: ("internal_error", "Internal error", "The server failed to answer; its log says why."),
-    501: ("not_implemented", "Not implemented", "Of the transfer codings only chunked is known."),
+    400: ("malformed_request", "the request is not valid HTTP: {}"),
+    413: ("body_too_large", "the body is longer than {} bytes"),
+    431: ("header_too_large", "the head of the request is longer than {} bytes"),
+    500: ("internal_error", "the server failed to answer; its log says why"),
+    501: ("not_implemented", "of the transfer codings only chunked is known"),
 }
 
 
 class Parser(parser.HTTPRequestParser):
-    """waitress's parser, without the invitation to send a body that is already refused."""
+    """waitress's parser, stricter where a proxy in front might understand something else."""
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many were of this request."""
         consumed = int(super().received(data))
         if self.error is not None:
-            self.expect_continue = False
+            self.expect_continue = False  # no invitation to send a body that is refused already
         return consumed
+
+    def parse_header(self, head: bytes) -> None:
+        """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1)."""
+        super().parse_header(head)
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise parser.ParsingError("Both Transfer-Encoding and Content-Length are given")
+        if self.version == "1.1" and "HOST" not in self.headers:
+            raise parser.ParsingError("The Host header is missing")
 
 
 class Answer(task.WSGITask):
@@ -62,8 +71,10 @@ class Refusal(task.ErrorTask):
     def execute(self) -> None:
         """Write the answer, and let the connection end."""
         error = self.request.error
+        code, detail = _REFUSALS[error.code]
         request_id = str(uuid.uuid4())
-        body = _problem(error.code, self._argument(error), request_id)
+        problem = problems.Problem(code, detail.format(self._argument(error)))
+        body = strict_json.encode(problem.document(request_id)) + b"\n"
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [
             ("Content-Type", "application/problem+json"),
@@ -78,16 +89,3 @@ class Refusal(task.ErrorTask):
         return {413: limits.max_body, 431: limits.max_header}.get(
             error.code, error.body.rstrip(".").lower()
         )
-
-
-def _problem(status: int, argument: object, request_id: str) -> bytes:
-    code, title, detail = _REFUSALS[status]
-    document = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail.format(argument),
-        "code": code,
-        "request_id": request_id,
-    }
-    return json.dumps(document).encode()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import faulthandler
+import importlib
 import logging
 import os
 import signal
@@ -38,7 +40,7 @@ def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
         sockets = _sockets(settings)
-        engine = stack.enter_context(_engine(settings))
+        engine = stack.enter_context(_engine_while_importing(settings))
         daemon = _Daemon(settings, load, engine, sockets)
         daemon.run()
     faulthandler.cancel_dump_traceback_later()
@@ -51,6 +53,15 @@ def _sockets(settings: config.Config) -> list[socket.socket]:
     if faults := check.exposure(settings, listen.addresses(sockets)):
         raise errors.ConfigError(faults)
     return sockets
+
+
+def _engine_while_importing(settings: config.Config) -> worker_core.Engine:
+    """Open the engine, which mostly waits for its supervisor, and import the rest meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(_engine, settings)
+        importlib.import_module("worker_daemon.app")
+        importlib.import_module("worker_daemon.server")
+        return opened.result()
 
 
 def _engine(settings: config.Config) -> worker_core.Engine:
