@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from worker_core.job import Job, Usage
+    from worker_core.lifecycle import Statistics
     from worker_core.settings import EngineSettings
     from worker_core.spec import JobSpec
     from worker_core.spool import OutputInfo
@@ -60,6 +61,7 @@ _ROOMS = {
     "QueueFull": "errors",
     "State": "state",
     "StateDirInUse": "errors",
+    "Statistics": "lifecycle",
     "StoreUnavailable": "errors",
     "StreamNotSeparate": "errors",
     "Usage": "job",
@@ -87,6 +89,7 @@ __all__ = [
     "QueueFull",
     "State",
     "StateDirInUse",
+    "Statistics",
     "StoreUnavailable",
     "StreamNotSeparate",
     "Usage",

@@ -80,7 +80,7 @@ class Isolation:
             yield ".writable", "must be a list of absolute paths"
             return
         for at, path in enumerate(self.writable):
-            if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+            if not _is_path(path):
                 yield f".writable[{at}]", "must be an absolute path"
         if self.writable and not self.read_only:
             yield ".writable", "means something only together with read_only"
@@ -109,6 +109,16 @@ def _set_fields(value: Limits | Isolation) -> dict[str, Any]:
         for each in fields(value)
         if getattr(value, each.name) != each.default
     }
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_flag(value: object) -> bool:

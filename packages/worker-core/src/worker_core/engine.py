@@ -32,7 +32,7 @@ from worker_core.executor import Executor
 from worker_core.executors.local import LocalExecutor
 from worker_core.job import Change, Job
 from worker_core.jobdir import JobDir
-from worker_core.lifecycle import Lifecycle
+from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.outputs import Outputs
 from worker_core.settings import EngineSettings
 from worker_core.spec import JobSpec
@@ -289,10 +289,14 @@ class Engine:
     ) -> Iterator[Job | None]:
         """Yield the owner's jobs as they change, each in its latest state; None when it is quiet.
 
-        Begins with what changed after version `after`, or with the next change. Does not end.
+        Begins with what changed after version `after`, or with the first change after this call.
+        Does not end; close the iterator.
         """
+        self._check_open()
+        return self._events(owner, self._store.version if after is None else after, heartbeat)
+
+    def _events(self, owner: str, version: int, heartbeat: float) -> Iterator[Job | None]:
         with self._jobs.hub.listening(None) as news:
-            version = self._store.version if after is None else after
             while True:
                 with self._store.reading() as db:
                     jobs = records.changed(db, owner, version, 100)
@@ -330,15 +334,19 @@ class Engine:
         offset: int = 0,
         *,
         heartbeat: float | None = None,
+        on_gap: Callable[[int, int], None] | None = None,
     ) -> Iterator[bytes]:
         """Yield the output from `offset` as it grows, up to 64 KiB at a time.
 
         Ends when the job has ended and every byte was yielded. With `heartbeat`, yields b"" after
-        that many silent seconds. Bytes that were given back before they were read are skipped.
+        that many silent seconds. Bytes that were given back before they were read are skipped;
+        `on_gap(due, start)` is called before the first chunk after them, and what it raises ends
+        the iteration.
+
         Raises JobNotFound (also in the middle, if the job is removed) or StreamNotSeparate.
         """
         self.output_info(job_id, stream)  # what is refused is refused now, not at the first chunk
-        return self._outputs.follow(job_id, stream, offset, heartbeat)
+        return self._outputs.follow(job_id, stream, offset, heartbeat=heartbeat, on_gap=on_gap)
 
     # -- health ------------------------------------------------------------------------------------
 
@@ -350,6 +358,13 @@ class Engine:
             "supervisor": self._executor.fault() or "ok",
             "disk": "ok" if free >= _MIN_FREE else f"only {free} bytes are free",
         }
+
+    def statistics(self) -> Statistics:
+        """Return numbers about all jobs, for those who watch a server."""
+        self._check_open()
+        with self._store.reading() as db:
+            by_state, output_bytes = records.totals(db)
+        return self._jobs.statistics(by_state, output_bytes)
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs run and how many wait."""

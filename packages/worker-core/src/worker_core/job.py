@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from worker_core.spec import JobSpec
 
 
+_ENDED = {
+    State.FAILED: "failed",
+    State.KILLED: "been killed",
+    State.TIMED_OUT: "timed out",
+    State.OUT_OF_MEMORY: "run out of memory",
+    State.LOST: "been lost",
+}
+_SAID = ("killed", "timed out")  # reasons that say it already
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a job used: its whole tree where a cgroup counts it.
@@ -118,13 +128,19 @@ class Job:
         return ended
 
     def summary(self) -> str:
-        """Return the end of a sentence that begins with "job X is" or "job X has"."""
+        """Return how it ended, as in "completed with exit code 0" or "been killed by alice".
+
+        It ends a sentence that begins with "the job has". Of one that has not ended: its state.
+        """
         if self.state is State.COMPLETED:
             return "completed with exit code 0"
-        if self.reason and self.state.final:
-            ended = self.state.name.lower().replace("_", " ")
-            return self.reason if self.reason.startswith(ended) else f"{ended}: {self.reason}"
-        return str(self.state.value)
+        if not self.state.final:
+            return str(self.state.value)
+        ended = _ENDED[self.state]
+        reason = self.reason or ""
+        if reason.startswith(_SAID):
+            return reason if self.state is State.TIMED_OUT else f"been {reason}"
+        return f"{ended}: {reason}" if reason else ended
 
     def status_view(self) -> dict[str, Any]:
         """Return the fields of `GET /jobs/{id}/status`, ready for JSON."""

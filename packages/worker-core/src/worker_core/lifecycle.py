@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker_core import crash, jobdir, records, recover, usage
@@ -40,6 +41,17 @@ _EVENTS = {
 }
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Numbers about all jobs; `started` and `ended` count from the engine's beginning."""
+
+    by_state: dict[str, int]
+    started: int
+    ended: dict[str, int]
+    output_bytes: int
+    """Bytes of output of finished jobs, as the disk counts them."""
+
+
 class Lifecycle:
     """Moves jobs from state to state; what the executor's thread tells comes here (`Listener`)."""
 
@@ -64,6 +76,8 @@ class Lifecycle:
         self._touch = touch
         self._lock = threading.Lock()  # guards the scheduler
         self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
+        self._begun = 0  # this and the next are only written by the store's thread
+        self._ended: Counter[str] = Counter()
         self._same_boot = self._remember_boot()
         self._load()
 
@@ -103,6 +117,12 @@ class Lifecycle:
         with self._lock:
             return replace(job, reason=self._scheduler.why_waiting(job.id))
 
+    def statistics(self, by_state: dict[str, int], output_bytes: int) -> Statistics:
+        """Return numbers, of which the store knows two."""
+        shown = {state.value: by_state.get(state.value, 0) for state in State}
+        ended = {state.value: self._ended[state.value] for state in State if state.final}
+        return Statistics(shown, self._begun, ended, output_bytes)
+
     def counts(self) -> dict[str, int]:
         """Return how many jobs run and how many wait."""
         with self._lock:
@@ -124,11 +144,13 @@ class Lifecycle:
         self.hub.publish(job)
         self._touch(job.id)
         if job.state.final:
+            self._ended[job.state.value] += 1
             crash.point("engine.exit_committed")
             self.release(job.id)
 
     def _begin(self, job: Job) -> None:
         self.hub.publish(job)
+        self._begun += 1
         self._executor.start(job.id, _start_message(self._state_dir, job))
         crash.point("engine.after_start_sent")
 

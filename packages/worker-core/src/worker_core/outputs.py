@@ -58,10 +58,18 @@ class Outputs:
         return spool.tail_offset(str(info.path), info.start, info.size, lines)
 
     def follow(
-        self, job_id: str, stream: str, offset: int, heartbeat: float | None
+        self,
+        job_id: str,
+        stream: str,
+        offset: int,
+        *,
+        heartbeat: float | None,
+        on_gap: Callable[[int, int], None] | None,
     ) -> Iterator[bytes]:
         """Yield a stream as it grows, until the job has ended and every byte was yielded."""
-        with self._watches.on(str(self.info(job_id, stream).path)) as watch:
+        first = self.info(job_id, stream)
+        offset = max(offset, first.start)  # a gap at the beginning is none: output_info tells of it
+        with self._watches.on(str(first.path)) as watch:
             touches = -1
             while True:
                 seen = watch.changes
@@ -72,6 +80,8 @@ class Outputs:
                     touches = watch.touches
                     info = self.info(job_id, stream)
                 for at, chunk in self._available(job_id, stream, info, offset):
+                    if at > offset and on_gap is not None:
+                        on_gap(offset, at)
                     offset = at + len(chunk)
                     yield chunk
                 if info.final:

@@ -133,6 +133,12 @@ def kept(db: sqlite3.Connection) -> dict[str, Kept]:
     return {owner: Kept(jobs, size) for owner, jobs, size in db.execute(QUERIES["kept"])}
 
 
+def totals(db: sqlite3.Connection) -> tuple[dict[str, int], int]:
+    """Return how many jobs are in each state, and the bytes of their output on the disk."""
+    rows = [tuple(row) for row in db.execute(QUERIES["totals"])]
+    return {state: count for state, count, _ in rows}, sum(size for _, _, size in rows)
+
+
 def get_meta(db: sqlite3.Connection, key: str) -> str | None:
     """Return what is remembered under a key."""
     row = db.execute(QUERIES["get_meta"], {"key": key}).fetchone()

@@ -42,6 +42,9 @@ SELECT id, owner, ended_at, output_bytes FROM jobs WHERE ended_at IS NOT NULL OR
 -- name: kept
 SELECT owner, count(*), sum(output_bytes) FROM jobs WHERE ended_at IS NOT NULL GROUP BY owner;
 
+-- name: totals
+SELECT state, count(*), sum(output_bytes) FROM jobs GROUP BY state;
+
 -- name: get_meta
 SELECT value FROM meta WHERE key = :key;
 

@@ -179,11 +179,10 @@ class Processes:
     ) -> bool:
         """Record the intent before the first signal; False if the leader is already ending."""
         target = self._who_ends(process)
-        if target is None:  # its leader has only to say so, which it cannot while it is stopped
-            os.kill(cast("int", process.leader), signal.SIGCONT)
-            return False
-        stat = procfs.stat(target)
+        stat = None if target is None else procfs.stat(target)
         if stat is None or stat.ended:
+            if _boxed(process):  # whoever passes on its end may have been stopped by somebody else
+                self._resume(process)
             return False
         kill_at = self._loop.clock.now() + grace
         counts = procfs.survives(stat.pid, signum)
@@ -205,8 +204,13 @@ class Processes:
     def _who_ends(self, process: Process) -> int | None:
         """Return the process whose end is the job's: the leader, or the program in its box."""
         leader = cast("int", process.leader)
-        boxed = process.spec.get("isolation", {}).get("pid_namespace")
-        return tree.program(leader) if boxed else leader
+        return tree.program(leader) if _boxed(process) else leader
+
+    def _resume(self, process: Process) -> None:
+        leader = cast("int", process.leader)
+        for each in map(procfs.stat, (leader, *procfs.children(leader))):
+            if each is not None:
+                tree.send(each, signal.SIGCONT)
 
     def arm_kill(self, process: Process) -> None:
         """Have SIGKILL sent when the grace is over."""
@@ -225,6 +229,8 @@ class Processes:
             target = self._who_ends(process)
             stat = None if target is None else procfs.stat(target)
             if stat is None or stat.ended:
+                if _boxed(process):
+                    self._resume(process)
                 return
             sent = [*process.kill.signalled, int(signal.SIGKILL)]
             process.kill = replace(process.kill, signalled=sent)
@@ -239,6 +245,10 @@ class Processes:
         """Signal the leader first, at once, and then the rest of its tree."""
         leader = cast("int", process.leader)
         members = tree.members(process.id, leader)
+        if _boxed(process) and signum != signal.SIGKILL:
+            # The leader and the init of a box only pass on its end; they must never be stopped.
+            passing_on = {leader, *procfs.children(leader)}
+            members = [each for each in members if each.pid not in passing_on]
         members.sort(key=lambda each: each.pid != leader)
         if resume:
             tree.send_all(members, signum)
@@ -372,6 +382,11 @@ class Processes:
         self._emit(exited(process.id, end))
         if not self.jobs:
             self._on_empty()
+
+
+def _boxed(process: Process) -> bool:
+    """Whether two processes of ours stand between the supervisor and the program (box.py)."""
+    return bool(process.spec.get("isolation", {}).get("pid_namespace"))
 
 
 def _peak(usage: resource.struct_rusage) -> int | None:
