@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
 from waitress import parser, task
 
 from worker_daemon import problems, strict_json
+
+_log = logging.getLogger("worker_daemon.access")
 
 _PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
@@ -73,6 +76,15 @@ class Refusal(task.ErrorTask):
         error = self.request.error
         code, detail = _REFUSALS[error.code]
         request_id = str(uuid.uuid4())
+        _log.info(
+            "refused",
+            extra={
+                "request_id": request_id,
+                "address": self.channel.addr[0],
+                "status": error.code,
+                "code": code,
+            },
+        )
         problem = problems.Problem(code, detail.format(self._argument(error)))
         body = strict_json.encode(problem.document(request_id)) + b"\n"
         self.status = f"{error.code} {error.reason}"
