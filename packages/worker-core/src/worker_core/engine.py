@@ -375,7 +375,7 @@ class Engine:
     def _record(self, job_id: str) -> Job:
         self._check_open()
         with self._store.reading() as db:
-            job = records.get(db, records.printable(job_id))
+            job = records.get(db, job_id)
         return self._jobs.explained(job)
 
     def _check_open(self) -> None:

@@ -77,7 +77,7 @@ def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | No
 
 def get(db: sqlite3.Connection, job_id: str) -> Job:
     """Return a job; raise JobNotFound."""
-    row = db.execute(QUERIES["get"], {"id": job_id}).fetchone()
+    row = db.execute(QUERIES["get"], {"id": printable(job_id)}).fetchone()
     if row is None:
         raise JobNotFound(job_id)
     return _job(row)
@@ -211,8 +211,8 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
 
 
 def printable(text: str) -> str:
-    """Return text with what stands for raw bytes replaced, as people and SQLite can take it."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return text with what stands for raw bytes as "?", as people and SQLite can take it."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _job(row: sqlite3.Row) -> Job:
