@@ -147,6 +147,7 @@ class Stub:
                 self._talk(connection)
                 return
             with self._context.wrap_socket(connection, server_side=True) as secure:
+                self._sockets.append(secure)  # wrapping leaves the other without a descriptor
                 self._talk(secure)
 
     def _talk(self, connection: socket.socket) -> None:

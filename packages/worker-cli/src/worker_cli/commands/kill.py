@@ -59,13 +59,11 @@ def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
     """Wait for the end of a job that was asked to stop; print what became of it."""
     from worker_cli import show
 
-    if word == "killed":
+    status = None if word == "killed" else client.wait(job_id, patience)
+    if status is None or status.status == "killed":
         terminal.say(f"{job_id} killed")
         return exits.DONE
-    status = client.wait(job_id, patience)
     terminal.say(f"{job_id} {show.outcome(status)}")
-    if status.status == "killed":
-        return exits.DONE
     why = "ended by itself before it was stopped" if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED

@@ -1,0 +1,125 @@
+"""Stopping jobs: what became of each, truthfully, and an exit code that says so."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+from support.cli_run import Worker
+
+
+def test_kill_says_what_became_of_it(user: Worker) -> None:
+    """A person would not know whether the job is gone."""
+    job = user.ok("run", "sleep", "60").line
+    assert user.ok("kill", job).out == f"{job} killed\n"
+    name = user.environ["WORKER_USER"]
+    assert user.ok("status", job).out == f"killed (by {name})\n"
+
+
+def test_kill_of_a_finished_job_says_how_it_ended(user: Worker) -> None:
+    """A person would believe to have stopped what had long ended."""
+    job = user.ok("run", "true").line
+    user.ok("wait", "-q", job)
+    done = user.run("kill", job)
+    assert (done.code, done.stdout) == (1, b"")
+    assert done.stderr == f"worker: job {job} has already completed with exit code 0\n"
+
+
+def test_kill_of_several(user: Worker) -> None:
+    """One job that is gone would protect the others; or their fate would stay unknown."""
+    ended = user.ok("run", "true").line
+    user.ok("wait", "-q", ended)
+    running = [user.ok("run", "sleep", "60").line for _ in range(3)]
+    done = user.run("kill", running[0], ended, "ffffffff", running[1], running[2])
+    assert done.code == 1
+    assert sorted(done.out.splitlines()) == sorted(f"{job} killed" for job in running)
+    assert f"{ended} has already completed" in done.stderr
+    assert "no job of yours begins with ffffffff" in done.stderr
+
+
+def test_several_stop_side_by_side(user: Worker) -> None:
+    """Ten stubborn jobs would take ten times their grace."""
+    script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    jobs = [user.ok("run", "--grace", "1", "sh", "-c", script).line for _ in range(4)]
+    for job in jobs:
+        _ready(user, job)
+    done = user.ok("kill", *jobs)
+    assert len(done.out.splitlines()) == 4
+    records = [json.loads(user.ok("status", "-o", "json", job).stdout) for job in jobs]
+    ends = [datetime.fromisoformat(record["ended_at"]) for record in records]
+    assert (max(ends) - min(ends)).total_seconds() < 2
+
+
+def test_signal_and_grace(user: Worker) -> None:
+    """A job could not be stopped in the way that it needs."""
+    script = "trap 'echo interrupted; exit 7' INT; trap '' TERM; echo ready; sleep 60 & wait"
+    job = user.ok("run", "sh", "-c", script).line
+    _ready(user, job)
+    user.ok("kill", "--signal", "INT", "--grace", "30", "--reason", "too slow", job)
+    assert user.ok("out", job).out == "ready\ninterrupted\n"
+    shown = user.ok("status", job).out
+    assert shown == f"killed (by {user.environ['WORKER_USER']}: too slow)\n"
+
+
+def test_now(user: Worker) -> None:
+    """A job that ignores every wish would have its grace nevertheless."""
+    job = user.ok("run", "--grace", "1h", "sh", "-c", "trap '' TERM; echo ready; sleep 60").line
+    _ready(user, job)
+    assert user.ok("kill", "--now", job).out == f"{job} killed\n"
+
+
+def test_signal_is_no_kill(user: Worker) -> None:
+    """A reload would be recorded as somebody's wish to end the job."""
+    script = "trap 'echo saved; exit 0' USR1; echo ready; sleep 60 2>/dev/null & wait"
+    job = user.ok("run", "sh", "-c", script).line
+    _ready(user, job)
+    assert user.ok("signal", job, "USR1").out == f"{job} signalled\n"
+    assert user.ok("wait", job).out == f"{job} completed (exit code 0)\n"
+    assert user.ok("out", job).out == "ready\nsaved\n"
+
+
+@pytest.mark.parametrize("words", [("kill", "--signal", "FOO"), ("kill", "--grace", "-1")])
+def test_wrong_wishes_stop_nothing(user: Worker, words: tuple[str, ...]) -> None:
+    """A slip would send another signal than the one that was meant."""
+    job = user.ok("run", "sleep", "60").line
+    assert user.run(*words, job).code in (1, 2)
+    assert user.ok("status", "-q", job).line in ("queued", "running")
+    user.ok("kill", "--now", job)
+
+
+def test_remove(user: Worker) -> None:
+    """Records and output would stay for ever, or a running job would be forgotten."""
+    running = user.ok("run", "sleep", "60").line
+    ended = user.ok("run", "true").line
+    user.ok("wait", "-q", ended)
+    done = user.run("remove", running, ended)
+    assert (done.code, done.out) == (1, f"{ended} removed\n")
+    assert running in done.stderr
+    assert user.run("status", ended).code == 1
+    user.ok("kill", "--now", running)
+
+
+def test_prune(user: Worker) -> None:
+    """Old jobs would have to be removed one by one, or running ones would go too."""
+    running = user.ok("run", "sleep", "60").line
+    good, bad = user.ok("run", "true").line, user.ok("run", "--label", "a=b", "false").line
+    user.ok("wait", "-q", good)
+    user.run("wait", "-q", bad)
+    assert user.run("prune").code == 2
+    assert user.ok("prune", "--yes", "--older-than", "1h").stderr == (
+        "worker: no finished jobs to remove\n"
+    )
+    assert user.ok("prune", "--yes", "--label", "a=b").out == f"{bad} removed\n"
+    assert user.ok("prune", "--yes", "--status", "completed").out == f"{good} removed\n"
+    assert user.ok("list", "-q").line == running
+    user.ok("kill", "--now", running)
+
+
+def _ready(user: Worker, job: str) -> None:
+    """Wait until a job has written its first line."""
+    follower = user.start("out", "-f", job)
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == b"ready\n"
+    follower.kill()
+    follower.communicate()
