@@ -1,0 +1,62 @@
+"""Naming a job by a few characters, or as the last one."""
+
+from __future__ import annotations
+
+import pytest
+from support.cli_run import Worker
+
+
+def test_beginning_of_an_id(user: Worker) -> None:
+    """People would have to copy 36 characters."""
+    job = user.ok("run", "echo", "hi").line
+    user.ok("wait", "-q", job)
+    for text in (job[:8], job[:13], job[:35], job.upper(), job[:9].upper()):
+        assert user.ok("out", text).out == "hi\n"
+
+
+def test_last(user: Worker) -> None:
+    """The commonest job to look at would need its id."""
+    user.ok("run", "echo", "one")
+    job = user.ok("run", "echo", "two").line
+    assert user.ok("wait", "@last").out == f"{job} completed (exit code 0)\n"
+    assert user.ok("out", "@last").out == "two\n"
+
+
+def test_last_of_nothing(user: Worker) -> None:
+    """A new user would be told that a job called @last is not there."""
+    done = user.run("out", "@last")
+    assert done.code == 1
+    assert done.stderr == "worker: there is no @last: you have no jobs yet\n"
+
+
+def test_ambiguous_beginning_lists_the_candidates(user: Worker) -> None:
+    """The wrong job would be killed."""
+    jobs: dict[str, list[str]] = {}
+    while max(map(len, jobs.values()), default=0) < 2:
+        job = user.ok("run", "echo", "hi").line
+        jobs.setdefault(job[0], []).append(job)
+    first, second = next(pair for pair in jobs.values() if len(pair) == 2)
+    for each in (first, second):
+        user.ok("wait", "-q", each)
+    done = user.run("kill", first[0])
+    assert done.code == 1
+    head, *rows = done.stderr.splitlines()
+    assert head == f"worker: {first[0]} is the beginning of several jobs; type more of it:"
+    assert rows == [f"  {each}  completed  echo hi" for each in (second, first)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hello", "worker: 'hello' is no job id; `worker list` shows yours"),
+        ("@first", "worker: '@first' is no job id"),
+        ("../whoami", "worker: '../whoami' is no job id"),
+        ("", "worker: '' is no job id"),
+        ("abcdef00", "worker: no job of yours begins with abcdef00; `worker list` shows them"),
+    ],
+)
+def test_what_is_no_id(user: Worker, text: str, says: str) -> None:
+    """A slip would ask the server for something else."""
+    done = user.run("status", text)
+    assert done.code == 1
+    assert done.stderr.startswith(says)

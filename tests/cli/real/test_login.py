@@ -1,0 +1,139 @@
+"""Saying once where the server is and who one is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.cli_run import Worker
+from support.daemon import Daemon
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Worker:
+    """Somebody at a new workstation: nothing is known."""
+    home = tmp_path / "workstation"
+    home.mkdir()
+    return Worker(home)
+
+
+def log_in(worker: Worker, daemon: Daemon, *more: str) -> None:
+    words = ("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
+    worker.ok(*words, "--password-stdin", *more, stdin=daemon.password.encode() + b"\n")
+
+
+def test_after_login_nothing_more_is_needed(daemon: Daemon, stranger: Worker) -> None:
+    """Every command would need the server, the CA and the password again."""
+    log_in(stranger, daemon)
+    assert stranger.ok("whoami").out == f"{daemon.user}\n"
+    assert stranger.ok("run", "--wait", "echo", "hi").out == "hi\n"
+    text = (stranger.config / "config.toml").read_text()
+    assert text == (
+        f'[profiles.default]\nserver = "{daemon.url}"\nuser = "{daemon.user}"\n'
+        f'cacert = "{daemon.ca}"\n'
+    )
+    assert (stranger.config / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_login_at_a_terminal(daemon: Daemon, stranger: Worker) -> None:
+    """A person would have to know the options, or see the password on the screen."""
+    stranger.environ["USER"] = daemon.user
+    terminal = stranger.at_terminal("login", daemon.url, "--cacert", str(daemon.ca))
+    terminal.expect_exact(f"User at {daemon.url} [{daemon.user}]: ")
+    terminal.sendline("")
+    terminal.expect_exact(f"Password of {daemon.user}: ")
+    terminal.waitnoecho()
+    terminal.sendline(daemon.password)
+    terminal.expect_exact(f"logged in to {daemon.url} as {daemon.user}")
+    terminal.read()
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert stranger.ok("whoami").out == f"{daemon.user}\n"
+
+
+def test_wrong_password_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
+    """Login would claim success, and every command after it fail."""
+    words = ("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
+    done = stranger.run(*words, "--password-stdin", stdin=b"wrong\n")
+    assert done.code == 125
+    assert "did not accept the login" in done.stderr
+    assert not stranger.config.exists()
+
+
+def test_untrusted_server_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
+    """The password would go to a server that nobody vouches for."""
+    words = ("login", daemon.url, "--user", daemon.user, "--password-stdin")
+    done = stranger.run(*words, stdin=daemon.password.encode())
+    assert done.code == 125
+    assert "--cacert FILE" in done.stderr
+    assert not stranger.config.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [((), "login needs --user NAME"), (("--user", "ann"), "login needs --password-stdin")],
+)
+def test_login_without_a_terminal_needs_options(
+    stranger: Worker, words: tuple[str, ...], needs: str
+) -> None:
+    """A script would hang on a question that nobody sees."""
+    done = stranger.run("login", *words)
+    assert done.code == 2
+    assert needs in done.stderr
+
+
+def test_password_from_the_environment(daemon: Daemon, stranger: Worker) -> None:
+    """A script that has the password in its environment would have to pipe it, too."""
+    stranger.environ |= {"WORKER_PASSWORD": daemon.password}
+    stranger.ok("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
+    del stranger.environ["WORKER_PASSWORD"]
+    assert stranger.ok("whoami").out == f"{daemon.user}\n"
+
+
+def test_profiles(daemon: Daemon, stranger: Worker) -> None:
+    """Who uses two servers would have to log in again and again."""
+    log_in(stranger, daemon, "--profile", "lab")
+    assert stranger.ok("--profile", "lab", "whoami").out == f"{daemon.user}\n"
+    stranger.environ["WORKER_PROFILE"] = "lab"
+    assert stranger.ok("whoami").out == f"{daemon.user}\n"
+    stranger.environ["WORKER_PROFILE"] = "lap"
+    done = stranger.run("whoami")
+    assert done.code == 2
+    assert "there is no profile lap" in done.stderr
+    assert "there are: lab" in done.stderr
+
+
+def test_logout(daemon: Daemon, stranger: Worker) -> None:
+    """On a shared machine the password would stay behind."""
+    log_in(stranger, daemon)
+    assert "is forgotten" in stranger.ok("logout").stderr
+    assert daemon.password not in (stranger.config / "credentials.json").read_text()
+    done = stranger.run("whoami")
+    assert done.code == 125
+    assert "worker: not logged in" in done.stderr
+    assert "there was no password" in stranger.ok("logout").stderr
+
+
+def test_netrc(daemon: Daemon, stranger: Worker) -> None:
+    """Who keeps passwords in ~/.netrc for every other program could not do so for this one."""
+    netrc = stranger.home / ".netrc"
+    netrc.write_text(f'machine localhost login {daemon.user} password "{daemon.password}"\n')
+    netrc.chmod(0o600)
+    words = ("whoami", "--server", daemon.url, "--cacert", str(daemon.ca))
+    assert stranger.ok(*words).out == f"{daemon.user}\n"
+
+
+def test_credentials_that_others_can_read_are_refused(daemon: Daemon, stranger: Worker) -> None:
+    """Nobody would notice that the password is everybody's."""
+    log_in(stranger, daemon)
+    (stranger.config / "credentials.json").chmod(0o644)
+    done = stranger.run("whoami")
+    assert done.code == 2
+    assert "chmod 600" in done.stderr
+
+
+def test_whoami_as_json(daemon: Daemon, stranger: Worker) -> None:
+    """A program would have to parse a sentence."""
+    log_in(stranger, daemon)
+    expected = f'{{"user":"{daemon.user}","admin":false}}\n'
+    assert stranger.ok("whoami", "-o", "jsonl").out == expected
