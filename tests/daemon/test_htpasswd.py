@@ -4,11 +4,10 @@ import os
 import stat
 import threading
 
-import bcrypt
 import pytest
 from worker_daemon import errors, htpasswd
 
-HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+HASH = "$2b$04$dyOasEGJI9LtiIfQLQcFTOa8wdTu7z/ON1HCS.KXU12up8TJoQ1cC"
 
 
 @pytest.fixture
