@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 15.0  # for a supervisor to be there
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0  # seconds between two tries
+_BUSY = 75  # what a supervisor returns when there is another one
 _CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
 
 
@@ -164,9 +165,10 @@ class LocalExecutor:
         while time.monotonic() < deadline:
             try:
                 peer, decoder = self._greet()
-            except (OSError, wire.ProtocolError) as error:
+            except wire.ProtocolError as error:
                 problem = str(error)
-                self._spawn()
+            except OSError as error:
+                problem = self._spawn() or str(error)
             else:
                 with self._lock:
                     if self._peer is not None:
@@ -205,30 +207,40 @@ class LocalExecutor:
         if hello.get("hello") != "worker" or not isinstance(theirs, int):
             raise wire.ProtocolError("it is no supervisor")
         if theirs > wire.PROTOCOL:
-            raise wire.ProtocolError(
-                f"it speaks protocol {theirs} and this release {wire.PROTOCOL}; "
-                "install the later release again"
+            self._fault = (
+                f"cannot use the supervisor of {self._state_dir}: it speaks protocol {theirs} and "
+                f"this release {wire.PROTOCOL}; install the later release again"
             )
+            raise ExecutorUnavailable(self._fault)
         if theirs < wire.PROTOCOL:
             log.info("upgrading a supervisor of protocol %d", theirs)
             peer.sendall(wire.encode({"op": "upgrade"}))
             raise wire.ProtocolError("it is being upgraded")
 
-    def _spawn(self) -> None:
-        """Start a supervisor; returns once it listens, or at once if there is another."""
+    def _spawn(self) -> str | None:
+        """Start a supervisor; return once it listens, or once it is clear that it will not.
+
+        Returns what went wrong; that another one is there is nothing wrong.
+        """
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self._state_dir]
         argv += ["--open-files", str(self._open_files)]
         argv += ["--ephemeral"] if self._ephemeral else []
         argv += [] if self._no_new_privileges else ["--allow-new-privileges"]
         with open(os.path.join(self._state_dir, jobdir.LOG), "ab", opener=_private) as output:
-            subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=_START_SECONDS,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    timeout=_START_SECONDS,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return f"cannot start one: {error}"
+        if done.returncode not in (0, _BUSY):
+            return f"a new one did not start; see {self._state_dir}/{jobdir.LOG}"
+        return None
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,0 +1,94 @@
+"""A program that uses an engine and may be killed at any instant, and what must be true after.
+
+Run as `python -m support.crashing STATE_DIR RUNS ROUNDS`: submits jobs of several kinds, says on
+stdout what was acknowledged, and kills those that do not end.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from worker_core import Engine, EngineSettings, JobNotRunning, JobSpec, State
+
+from support.core import marked
+
+# Every job writes its id into the file RUNS when it runs, so that two runs of one would show.
+KINDS = {
+    "exit 3": 'echo "$WORKER_JOB_ID" >> "$RUNS"; echo out; exit 3',
+    "exit 0": 'echo "$WORKER_JOB_ID" >> "$RUNS"; echo out; sleep 0.05; echo more',
+    "by signal": 'echo "$WORKER_JOB_ID" >> "$RUNS"; kill -KILL $$',
+    "endless": 'echo "$WORKER_JOB_ID" >> "$RUNS"; exec sleep 600',
+}
+ENDS = {
+    "exit 3": (State.FAILED, 3, None, b"out\n"),
+    "exit 0": (State.COMPLETED, 0, None, b"out\nmore\n"),
+    "by signal": (State.FAILED, None, 9, b""),
+    "endless": (State.KILLED, None, 15, b""),
+}
+
+
+def start(state_dir: Path, rounds: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """Start the program."""
+    argv = [sys.executable, "-m", "support.crashing", state_dir, state_dir.parent / "runs"]
+    tests = str(Path(__file__).parents[1])
+    return subprocess.Popen(
+        [*argv, str(rounds)],
+        env=os.environ | {"PYTHONPATH": tests} | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def acknowledged(program: subprocess.Popen[str], timeout: float = 30) -> dict[str, str]:
+    """Return kind by id of the jobs that the program was promised, once it has ended."""
+    output, _ = program.communicate(timeout=timeout)
+    return dict(json.loads(line) for line in output.splitlines())
+
+
+def check(state_dir: Path, promised: dict[str, str], *, may_be_lost: bool = False) -> None:
+    """Open the directory again, and check the end of every job that was promised."""
+    with Engine(state_dir) as engine:
+        for job_id, kind in promised.items():
+            if kind == "endless":
+                with contextlib.suppress(JobNotRunning):
+                    engine.kill(job_id, by="me", wait=20)
+            job = engine.wait(job_id, 20)
+            assert marked(job_id) == []
+            if job.state is State.LOST:
+                assert may_be_lost
+                assert "the end could not be observed" in str(job.reason)
+                continue
+            output = engine.read_output(job_id)
+            if kind == "endless" and job.signal is None:  # it was killed before it had started
+                assert (job.state, job.started_at) == (State.KILLED, None)
+                continue
+            assert (job.state, job.exit_code, job.signal, output) == ENDS[kind], (kind, job)
+    runs = (state_dir.parent / "runs").read_text().split()
+    assert len(runs) == len(set(runs)), "a job ran twice"
+
+
+def main() -> None:
+    """Be the program."""
+    state_dir, runs, rounds = sys.argv[1:]
+    with Engine(state_dir, settings=EngineSettings(max_running=4)) as engine:
+        os.environ.pop("WORKER_CRASH_AT", None)  # what is started from now on does not crash
+        for _ in range(int(rounds)):
+            jobs = []
+            for kind, script in KINDS.items():
+                job = engine.submit(JobSpec("sh", ["-c", script], env={"RUNS": runs}), "me")
+                sys.stdout.write(json.dumps([job.id, kind]) + "\n")
+                sys.stdout.flush()
+                jobs.append(job.id)
+            while engine.get(jobs[-1]).started_at is None and not engine.get(jobs[-1]).state.final:
+                engine.wait(jobs[-1], 0.01)
+            with contextlib.suppress(JobNotRunning):
+                engine.kill(jobs[-1], by="me", wait=20)
+            for job_id in jobs:
+                engine.wait(job_id, 20)
+
+
+if __name__ == "__main__":
+    main()
