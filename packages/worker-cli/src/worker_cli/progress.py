@@ -42,8 +42,13 @@ class Line:
     def show(self, text: Callable[[], str]) -> None:
         """Show a text, but not more often than a person can read."""
         now = self._clock()
-        if self._wanted and now >= self._next:
+        if now >= self._next:
             self._next = now + _EVERY_SECONDS
+            self.announce(text)
+
+    def announce(self, text: Callable[[], str]) -> None:
+        """Show a text in any case, because it will stay for a while."""
+        if self._wanted:
             self._write(text())
 
     def _write(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ _COLOURS = {
     "stopping": "yellow",
     "running": "cyan",
 }
+_STATUS, _NAME = 1, 5  # columns of the table
+_LEAST = 15  # columns for a command, below which nobody recognises it
 _SHELL_CHARACTERS = frozenset(" |&;<>$*?~`\"'()")
 
 
@@ -59,22 +62,33 @@ def paragraph(record: job.JobRecord, now: datetime) -> str:
 
 def table(records: Sequence[job.JobRecord], now: datetime, width: int | None) -> str:
     """Return a table of jobs; it fits into `width` columns, or is as wide as it needs to be."""
-    named = any(record.spec.get("name") for record in records)
-    head = ["ID", "STATUS", "EXIT", "AGE", "TIME", *(["NAME"] if named else []), "COMMAND"]
-    rows = [_row(record, now, named=named, short=width is not None) for record in records]
-    widths = [max(map(words.columns, column)) for column in zip(head, *rows, strict=True)]
-    left = None if width is None else width - sum(widths[:-1]) - 2 * (len(head) - 1)
+    short = width is not None
+    head = ["ID", "STATUS", "EXIT", "AGE", "TIME", "NAME", "COMMAND"]
+    rows = [head, *(_row(record, now, short=short) for record in records)]
+    if not any(record.spec.get("name") for record in records) or _left(rows, width) < _LEAST:
+        rows = [[*row[:_NAME], *row[_NAME + 1 :]] for row in rows]
+    left = max(_left(rows, width), _LEAST)
     colours = [None, *(_COLOURS.get(record.status) for record in records)]
+    sizes = _sizes(rows)
     lines = []
-    for cells, colour in zip([head, *rows], colours, strict=True):
+    for cells, colour in zip(rows, colours, strict=True):
         padded = [
             cell + " " * (size - words.columns(cell))
-            for cell, size in zip(cells[:-1], widths[:-1], strict=True)
+            for cell, size in zip(cells[:-1], sizes[:-1], strict=True)
         ]
-        padded[1] = terminal.coloured(padded[1], colour)
-        last = cells[-1] if left is None else words.cut(cells[-1], max(left, 10))
-        lines.append("  ".join([*padded, last]))
+        padded[_STATUS] = terminal.coloured(padded[_STATUS], colour)
+        lines.append("  ".join([*padded, words.cut(cells[-1], left) if short else cells[-1]]))
     return "\n".join(lines)
+
+
+def _sizes(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(words.columns, column)) for column in zip(*rows, strict=True)]
+
+
+def _left(rows: Sequence[Sequence[str]], width: int | None) -> int:
+    """Return how many columns are left for the last cell of a row."""
+    before = _sizes(rows)[:-1]
+    return (width or sys.maxsize) - sum(before) - 2 * len(before)
 
 
 def as_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
@@ -94,15 +108,14 @@ def elapsed(record: job.JobStatus, now: datetime) -> str:
     return words.duration(((record.ended_at or now) - record.started_at).total_seconds())
 
 
-def _row(record: job.JobRecord, now: datetime, *, named: bool, short: bool) -> list[str]:
-    name = [words.cut(_text(record.spec.get("name")) or "-", 20)] if named else []
+def _row(record: job.JobRecord, now: datetime, *, short: bool) -> list[str]:
     return [
         record.id[:8] if short else record.id,
         words.clean(record.status),
         _exit(record),
         words.age(record.created_at, now),
         elapsed(record, now),
-        *name,
+        words.cut(_text(record.spec.get("name")) or "-", 20),
         words.command_line(record.argv),
     ]
 

@@ -66,11 +66,12 @@ def _copy(output: Output, name: str | None) -> None:
     chunks = iter(output)
     # Asked before the file is opened: a job that is not there must not empty it.
     first = next(chunks, b"")
+    begin = output.offset - len(first)
     with _opened(name) as stream:
         target = sink.Sink(stream, allow_binary=name == "-")
         try:
             target.write(first)
-            for chunk in chunks if name in (None, "-") else _with_progress(output, chunks):
+            for chunk in chunks if name in (None, "-") else _with_progress(output, begin, chunks):
                 target.write(chunk)
         except sink.BinaryRefused:
             raise errors.ClientError(
@@ -85,10 +86,10 @@ def _opened(name: str | None) -> contextlib.AbstractContextManager[BinaryIO]:
     return Path(name).open("wb")
 
 
-def _with_progress(output: Output, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _with_progress(output: Output, begin: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
     from worker_cli import progress
 
-    begin, began = output.offset, time.monotonic()
+    began = time.monotonic()
     with progress.Line() as line:
         for chunk in chunks:
             yield chunk

@@ -59,7 +59,8 @@ def _agreed(jobs: list[JobRecord]) -> bool:
     from worker_cli import show, words
 
     sys.stderr.write(show.table(jobs, words.now(), terminal.width(sys.stderr)) + "\n")
-    sys.stderr.write(f"Remove {len(jobs)} finished jobs and their output? [y/N] ")
+    what = "1 finished job and its" if len(jobs) == 1 else f"{len(jobs)} finished jobs and their"
+    sys.stderr.write(f"Remove {what} output? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

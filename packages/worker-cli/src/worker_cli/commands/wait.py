@@ -20,9 +20,9 @@ def run(args: Args) -> int:
             nonlocal left
             job_id = ids.resolve(client, text)
             status = client.status(job_id)
-            while not status.ended:
-                line.show(lambda: f"waiting for {left} of {len(args.operands)}: {job_id}")
-                status = client.wait(job_id, _STEP_SECONDS)
+            if not status.ended:
+                line.announce(lambda: f"waiting for {left} of {len(args.operands)}: {job_id}")
+                status = client.wait(job_id)
             left -= 1
             if not args.has(QUIET):
                 line.clear()
@@ -31,8 +31,6 @@ def run(args: Args) -> int:
 
         return common.for_each(args.operands, wait)
 
-
-_STEP_SECONDS = 30.0
 
 ACTION = Action(
     "wait",
