@@ -12,13 +12,17 @@ PRIVATE_DIR = 0o700
 def create(path: str, data: bytes, *, sync: bool = False) -> None:
     """Create `path` (mode 0600) with `data`; raise FileExistsError if it is there already.
 
-    The file may be seen half written: for claims, where the name is what matters.
+    The file may be seen half written: for claims, where the name is what matters. If it cannot be
+    written it is not there.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
         _write_all(fd, data)
         if sync:
             os.fsync(fd)
+    except OSError:
+        os.unlink(path)
+        raise
     finally:
         os.close(fd)
 
@@ -32,8 +36,8 @@ def replace(path: str, data: bytes, *, sync: bool) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
+    create(temporary, data, sync=sync)
     try:
-        create(temporary, data, sync=sync)
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -180,6 +180,10 @@ def main() -> int:
     os.write(done, b"1")
     os.close(done)
     _keep_log(options.state_dir)
+    if wanted := os.environ.get("WORKER_FAULTS"):
+        from worker_core.testing import faults  # never loaded but for tests
+
+        faults.install(wanted)
     supervisor.run()
     return 0
 

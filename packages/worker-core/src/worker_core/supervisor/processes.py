@@ -28,7 +28,8 @@ from worker_core.wire import Message
 log = logging.getLogger(__name__)
 
 _RETRY = 0.1  # seconds between two tries of what a shortage made fail
-_START_PATIENCE = 15.0  # seconds for which a start is tried while the machine is short
+# Seconds for which a start is tried while the machine is short.
+_START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
 _SWEEP = 0.02  # seconds between two looks at what a tree still holds
 _SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
 

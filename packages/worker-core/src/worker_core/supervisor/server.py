@@ -5,6 +5,7 @@ Nothing that an engine does blocks the loop: what it does not read waits in a bo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import selectors
@@ -19,6 +20,7 @@ from worker_core.wire import Message
 log = logging.getLogger(__name__)
 
 _BUFFER_LIMIT = 64 << 20  # bytes; an engine that reads so little is let go, and may ask again
+_SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # passes: what could not be sent is sent later
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
@@ -87,9 +89,10 @@ class Connection:
                 del self._out[: self._peer.send(self._out)]
         except BlockingIOError:
             pass
-        except OSError:
-            self.close()
-            return
+        except OSError as error:
+            if error.errno not in _SHORTAGE:
+                self.close()
+                return
         if self._peer.fileno() >= 0:
             more = selectors.EVENT_WRITE if self._out else 0
             self._loop.watch(self._peer.fileno(), selectors.EVENT_READ | more, self._ready)

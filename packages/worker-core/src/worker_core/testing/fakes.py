@@ -1,0 +1,140 @@
+"""An executor and a clock that pretend."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from worker_core import signals
+from worker_core.errors import FieldError
+from worker_core.executor import Listener
+from worker_core.job import failure_reason
+from worker_core.jobdir import Exit, Pid
+from worker_core.spec import JobSpec
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        """Return the time that it was set to."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the same; nothing here runs backwards."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move it forward."""
+        self._now += seconds
+
+
+class FakeExecutor:
+    """Runs nothing, and reports as if it did.
+
+    `true` ends with 0 and `false` with 1 at once, `sleep` runs until it is killed or `finish` is
+    called, every other command is not found. There are no files; a job's output is empty.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, Pid] = {}
+        self._ended: dict[str, Exit] = {}
+        self._news: queue.SimpleQueue[Callable[[Listener], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def connect(self, listener: Listener) -> None:
+        """Be ready."""
+        self._thread = threading.Thread(target=self._tell, args=(listener,), daemon=True)
+        self._thread.start()
+        self._news.put(lambda to: to.connected())
+
+    def start(self, job_id: str, spec: dict[str, Any]) -> None:
+        """Pretend to start a job, once."""
+        with self._lock:
+            if job_id in self._ended:
+                end = self._ended[job_id]
+                self._news.put(lambda to: to.exited(job_id, end))
+                return
+            if spec["command"] not in ("true", "false", "sleep"):
+                reason = f"{spec['command']}: command not found"
+                self._end(job_id, Exit("not_started", 127, None, reason, time.time()))
+                return
+            pid = self._running.setdefault(
+                job_id, Pid(100_000 + len(self._running), 0, "fake", time.time())
+            )
+            self._news.put(lambda to: to.started(job_id, pid.pid, pid.started_at, {}))
+        if spec["command"] != "sleep":
+            self.finish(job_id, exit_code=int(spec["command"] == "false"))
+
+    def finish(
+        self, job_id: str, *, exit_code: int | None = None, signal: int | None = None
+    ) -> None:
+        """Let a job end by itself."""
+        reason = failure_reason(exit_code, signal)
+        with self._lock:
+            self._end(job_id, Exit("own", exit_code, signal, reason, time.time(), 0.0, 0.0, 0.0))
+
+    def kill(
+        self,
+        job_id: str,
+        *,
+        reason: str | None,
+        signal: int | None,
+        grace: float | None,  # noqa: ARG002  # nothing here resists
+        now: bool,
+    ) -> None:
+        """Let a job end by a signal."""
+        number = signals.number("KILL" if now else signal or "TERM")
+        with self._lock:
+            if job_id in self._running:
+                self._end(job_id, Exit("kill", None, number, reason, time.time(), 0.0, 0.0, 0.0))
+
+    def signal(self, job_id: str, signum: int) -> None:
+        """Let a job end by SIGKILL; it ignores every other signal."""
+        if signum == signals.number("KILL") and job_id in self._running:
+            self.finish(job_id, signal=signum)
+
+    def query(self, job_ids: Iterable[str]) -> None:
+        """Tell what became of jobs."""
+        with self._lock:
+            jobs = {job_id: self._known(job_id) for job_id in job_ids}
+            self._news.put(lambda to: to.known(jobs))
+
+    def unenforceable(self, spec: JobSpec) -> list[FieldError]:  # noqa: ARG002
+        """Return nothing: every limit is as real as the job."""
+        return []
+
+    def fault(self) -> str | None:
+        """Return None: it is always there."""
+        return None
+
+    def close(self, *, end_jobs: bool) -> None:
+        """Stop reporting; with `end_jobs`, end all jobs first."""
+        if end_jobs:
+            for job_id in list(self._running):
+                self.kill(job_id, reason=None, signal=None, grace=None, now=True)
+        self._news.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _known(self, job_id: str) -> dict[str, Any]:
+        if job_id in self._ended:
+            return {"exit": asdict(self._ended[job_id])}
+        return {"running": asdict(self._running[job_id])} if job_id in self._running else {}
+
+    def _end(self, job_id: str, end: Exit) -> None:
+        self._running.pop(job_id, None)
+        if self._ended.setdefault(job_id, end) is end:
+            self._news.put(lambda to: to.exited(job_id, end))
+
+    def _tell(self, listener: Listener) -> None:
+        while (news := self._news.get()) is not None:
+            news(listener)

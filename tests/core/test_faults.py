@@ -1,0 +1,123 @@
+"""When the operating system fails: the supervisor goes on, and no job is told wrong."""
+
+import errno
+import os
+import sqlite3
+
+import pytest
+from support.core import run, shell, supervisor_pid
+from support.waiting import wait_until
+from worker_core import Engine, JobSpec, State, StoreUnavailable, store
+from worker_core.testing import faults
+
+FAULTS = {
+    "fork": "EAGAIN",
+    "open": "EMFILE",
+    "rename": "ENOSPC",
+    "write": "ENOSPC",
+    "send": "ENOBUFS",
+}
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5, 6, 8, 11])
+@pytest.mark.parametrize("what", FAULTS)
+def test_the_supervisor_goes_on_when_the_nth_call_fails(tmp_path, monkeypatch, what, nth):
+    """One moment of shortage would end the supervisor, hang a job, or invent an end."""
+    monkeypatch.setenv("WORKER_FAULTS", f"{what}:{nth}:{FAULTS[what]}")
+    with Engine(tmp_path) as engine:
+        pid = supervisor_pid(engine.state_dir)
+        monkeypatch.delenv("WORKER_FAULTS")
+        ends = [run(engine, shell("echo out; exit 3")) for _ in range(3)]
+        assert [(job.state, job.exit_code) for job in ends] == [(State.FAILED, 3)] * 3
+        assert all(engine.read_output(job.id) == b"out\n" for job in ends)
+        missing = run(engine, JobSpec("echi"))
+        assert missing.reason == "echi: command not found"
+        killed = engine.submit(JobSpec("sleep", ["600"]), "me")
+        assert engine.kill(killed.id, by="me", wait=20).state is State.KILLED
+        assert supervisor_pid(engine.state_dir) == pid
+
+
+def test_a_disk_that_stays_full_holds_the_end_back_until_it_can_be_recorded(tmp_path, monkeypatch):
+    """An end would be told that is recorded nowhere."""
+    monkeypatch.setenv("WORKER_FAULTS", "rename:1:ENOSPC*5")
+    with Engine(tmp_path) as engine:
+        assert run(engine, shell("exit 3")).exit_code == 3
+        assert (tmp_path / "supervisor.log").read_text().count("cannot record its end") == 5
+
+
+def test_a_shortage_that_lasts_fails_the_job_and_says_so(tmp_path, monkeypatch):
+    """A job would wait for ever for a process that the machine cannot give."""
+    monkeypatch.setenv("WORKER_FAULTS", "fork:1:EAGAIN*1000000")
+    monkeypatch.setenv("WORKER_START_PATIENCE", "0.3")
+    with Engine(tmp_path) as engine:
+        job = run(engine, JobSpec("true"))
+    assert (job.state, job.started_at) == (State.FAILED, None)
+    assert job.reason.startswith("cannot start a process now: ")
+
+
+def test_a_job_that_waits_for_a_process_can_be_killed(tmp_path, monkeypatch):
+    """A kill would be lost on a job that has no process yet."""
+    monkeypatch.setenv("WORKER_FAULTS", "fork:1:EAGAIN*1000000")
+    with Engine(tmp_path) as engine:
+        job = engine.submit(JobSpec("true"), "me")
+        wait_until((tmp_path / "jobs" / job.id / "spec.json").exists)
+        job = engine.kill(job.id, by="me")
+        assert (job.state, job.started_at, job.exit_code) == (State.KILLED, None, None)
+
+
+def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypatch):
+    """A backup that holds the database would cost the ends of jobs, or accept jobs for nothing."""
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    with Engine(tmp_path) as engine:
+        job = engine.submit(shell(f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 3"), "me")
+        wait_until(lambda: engine.get(job.id).started_at)
+        other = sqlite3.connect(tmp_path / "worker.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="database is locked"):
+            engine.submit(JobSpec("true"), "me")
+        (tmp_path / "go").touch()
+        wait_until((tmp_path / "jobs" / job.id / "exit.json").exists)
+        assert engine.get(job.id).state is State.RUNNING
+        assert "locked" in engine.health()["store"]
+        other.execute("ROLLBACK")
+        other.close()
+        assert engine.wait(job.id, 20).exit_code == 3
+        assert len(engine.list().jobs) == 1
+        assert sorted(os.listdir(tmp_path / "jobs")) == [job.id]
+        assert run(engine, JobSpec("true")).state is State.COMPLETED
+        assert engine.health()["store"] == "ok"
+
+
+def test_a_job_whose_input_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    """A job would run with half of its input, or its slot would be lost."""
+    with Engine(tmp_path) as engine:
+        restore = faults.install("write:1:ENOSPC*3")
+        try:
+            with pytest.raises(StoreUnavailable, match="No space left on device"):
+                engine.submit(JobSpec("cat", stdin=b"x" * 100), "me")
+        finally:
+            restore()
+        assert engine.counts() == {"running": 0, "queued": 0}
+        assert os.listdir(tmp_path / "jobs") == []
+        job = run(engine, JobSpec("cat", stdin=b"x" * 100))
+        assert engine.read_output(job.id) == b"x" * 100
+
+
+def test_a_fault_is_counted_and_then_over():
+    """The tests above would prove nothing."""
+    restore = faults.install("fsync:2:EIO*2")
+    try:
+        seen = []
+        with open(os.devnull, "wb") as file:
+            for _ in range(4):
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    seen.append(error.errno)
+    finally:
+        restore()
+    assert seen.count(errno.EIO) == 2
+    with pytest.raises(ValueError, match="WHAT:NTH:ERRNO"):
+        faults.parse("fork:1")
+    with pytest.raises(ValueError, match="WHAT:NTH:ERRNO"):
+        faults.parse("nap:1:EIO")
