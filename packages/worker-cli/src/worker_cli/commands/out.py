@@ -26,7 +26,7 @@ FILE = Option(
     metavar="FILE",
     parse=values.text,
     about="write to FILE; - is stdout, binary on a terminal too",
-    completes=(options.JOB,),
+    completes=options.FILE,
 )
 
 

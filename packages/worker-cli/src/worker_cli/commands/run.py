@@ -35,7 +35,7 @@ STDIN = Option(
     metavar="FILE",
     parse=values.text,
     about="give it this file, or with - what comes in here, as its input",
-    completes=(options.PROGRAM,),
+    completes=options.FILE,
 )
 STOP_SIGNAL = Option(
     "--stop-signal", metavar="SIGNAL", parse=values.text, about="what asks it to stop (SIGTERM)"
