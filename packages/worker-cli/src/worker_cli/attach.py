@@ -33,8 +33,8 @@ def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_s
             f"stop it: worker kill {job.id}"
         )
         return exits.INTERRUPTED
-    except errors.Unreachable:
-        terminal.note(f"the server is lost, the job may go on: worker out -f {job.id}")
+    except errors.ClientError:
+        terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
         raise
 
 

@@ -25,6 +25,9 @@ class Peer:
     proxy: str | None
     """Where requests go instead of straight to the server, without its password."""
 
+    def __str__(self) -> str:
+        return f"{self.server} (through the proxy {self.proxy})" if self.proxy else self.server
+
 
 def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
     """Return the error to raise for a request that brought no whole answer."""
@@ -57,16 +60,15 @@ def _may_be_http(error: BadStatusLine) -> bool:
 
 def not_workerd(peer: Peer, what: str) -> errors.Unreachable:
     """Return the error for a peer that answers, but in a way that no workerd does."""
-    between = f" (through the proxy {peer.proxy})" if peer.proxy else ""
     return errors.Unreachable(
-        f"{peer.server} answered{between} with {what}, which no workerd does; "
+        f"{peer} answered with {what}, which no workerd does; "
         "check the address, and whether a proxy stands in between"
     )
 
 
 def cut_short(peer: Peer) -> errors.Dropped:
     """Return the error for a connection that was lost before its answer was whole."""
-    return errors.Dropped(f"the connection to {peer.server} was lost before the answer was whole")
+    return errors.Dropped(f"the connection to {peer} was lost before the answer was whole")
 
 
 def _lost(
@@ -78,7 +80,7 @@ def _lost(
             "check the address, the network and the server's firewall"
         )
     if isinstance(error, requests.exceptions.ReadTimeout):
-        return errors.Dropped(f"{peer.server} took the connection but did not answer in time")
+        return errors.Dropped(f"{peer} took the connection but did not answer in time")
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return errors.Absent(_refused(peer))
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]

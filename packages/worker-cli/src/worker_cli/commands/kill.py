@@ -51,7 +51,12 @@ def _ask(client: Client, text: str, wishes: dict[str, Any], asked: list[tuple[st
     from worker_cli import ids
 
     job_id = ids.resolve(client, text)
-    asked.append((job_id, client.kill(job_id, **wishes)))
+    try:
+        asked.append((job_id, client.kill(job_id, **wishes)))
+    except errors.Dropped as error:
+        raise errors.Dropped(
+            f"{error}; whether it stops the job is not known, see: worker status {job_id}"
+        ) from error
     return exits.DONE
 
 

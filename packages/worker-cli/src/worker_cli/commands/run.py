@@ -111,7 +111,12 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
         "stop_grace": args.get(GRACE),
         "output_limit": args.get(OUTPUT_LIMIT),
     }
-    return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
+    try:
+        return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
+    except errors.Dropped as error:
+        raise errors.Dropped(
+            f"{error}; whether the job was created is not known, see: worker list -n 3"
+        ) from error
 
 
 def _given(args: Args, option: Option[str]) -> str | None:

@@ -1,0 +1,183 @@
+"""What the command makes of answers that a real server gives only in unlucky moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.cli_run import Worker
+from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, in_order, problem
+from worker_cli import Client
+from worker_cli.__main__ import main
+
+ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
+OTHER = "77ab1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
+
+Serve = Callable[[Script], Stub]
+
+
+def routes(**answers: Answer | list[Answer]) -> Script:
+    """A script that answers by the last word of the path; a list is given one by one."""
+
+    def script(request: Request) -> Answer:
+        found = answers[request.path.rpartition("/")[2]]
+        if isinstance(found, list):
+            return found.pop(0) if len(found) > 1 else found[0]
+        return found
+
+    return script
+
+
+def status(word: str, **fields: object) -> Answer:
+    return answer(200, {"id": ID, "status": word} | fields)
+
+
+def test_a_job_that_ends_by_itself_while_it_is_killed(worker: Worker, serve: Serve) -> None:
+    """A person would believe to have stopped what had completed."""
+    stub = serve(
+        routes(
+            kill=answer(202, {"id": ID, "status": "stopping"}),
+            status=status("completed", exit_code=0),
+        )
+    )
+    done = worker.run("kill", "--server", stub.url, ID)
+    assert done.code == 1
+    assert done.out == f"{ID} completed (exit code 0)\n"
+    assert done.stderr == f"worker: job {ID} ended by itself before it was stopped\n"
+
+
+def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:
+    """A person would believe that the job goes on, or that it does not."""
+    stub = serve(routes(kill=DROP))
+    done = worker.run("kill", "--server", stub.url, ID)
+    assert done.code == 125
+    assert "was lost before the answer was whole" in done.stderr
+    assert f"worker status {ID}" in done.stderr
+
+
+def test_a_run_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:
+    """A person would start the job a second time."""
+    stub = serve(routes(run=DROP))
+    done = worker.run("run", "--server", stub.url, "make")
+    assert done.code == 125
+    assert "worker list" in done.stderr
+    assert len({each.headers["idempotency-key"] for each in stub.requests}) == 1
+
+
+def test_several_are_asked_before_the_first_is_waited_for(worker: Worker, serve: Serve) -> None:
+    """Ten stubborn jobs would take ten times their grace."""
+    stub = serve(
+        routes(
+            kill=answer(202, {"id": ID, "status": "stopping"}),
+            status=status("killed", signal=15),
+        )
+    )
+    done = worker.run("kill", "--server", stub.url, ID, OTHER)
+    assert done.code == 0
+    assert [each.path.rpartition("/")[2] for each in stub.requests] == [
+        "kill",
+        "kill",
+        "status",
+        "status",
+    ]
+
+
+def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
+    """The job would go on, and nobody know its id."""
+    stub = serve(
+        routes(
+            run=answer(201, {"id": ID, "status": "running"}),
+            out=problem(500, "internal_error", "the server failed to answer"),
+        )
+    )
+    done = worker.run("run", "--server", stub.url, "--wait", "make")
+    assert done.code == 1
+    assert done.stderr == (
+        f"worker: the job may go on; back to it: worker out -f {ID}\n"
+        "worker: the server failed to answer\n"
+    )
+
+
+def test_both_streams_are_passed_on_and_their_faults_told(worker: Worker, serve: Serve) -> None:
+    """A fault in reading stderr would leave the command hanging, or be hidden."""
+
+    def script(request: Request) -> Answer:
+        if request.path.endswith("/run"):
+            return answer(201, {"id": ID, "status": "running"})
+        if request.query["stream"] == ["stderr"]:
+            return problem(500, "internal_error", "no stderr here")
+        headers = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "completed"}
+        return chunked([b"data"], headers)
+
+    done = worker.run("run", "--server", serve(script).url, "--wait", "--separate-stderr", "make")
+    assert (done.code, done.stdout) == (1, b"data")
+    assert "no stderr here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "fields", "code"),
+    [
+        ("lost", {"reason": "the end could not be observed"}, 125),
+        ("out_of_memory", {"signal": 9}, 137),
+        ("killed", {"killed_by": "ann"}, 143),
+        ("killed", {"exit_code": 0}, 143),
+        ("killed", {"exit_code": 3}, 3),
+        ("timed_out", {"signal": 15}, 124),
+        ("failed", {"exit_code": 127, "reason": "no such file"}, 127),
+        ("completed", {"exit_code": 0}, 0),
+        ("vanished", {"ended_at": "2026-11-24T11:00:00.000Z"}, 125),
+    ],
+)
+def test_exit_codes_of_ends_that_are_rare(
+    worker: Worker, serve: Serve, word: str, fields: dict[str, object], code: int
+) -> None:
+    """A job whose end nobody saw would count as done; one with a new word be waited on for ever."""
+    stub = serve(routes(status=status(word, **fields)))
+    assert worker.run("wait", "--server", stub.url, ID).code == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"status": "queued", "reason": "256 jobs run already"}, "queued (256 jobs run already)"),
+        ({"status": "killed", "killed_by": "ann"}, "killed (by ann)"),
+        ({"status": "failed", "signal": 11}, "failed (SIGSEGV)"),
+        ({"status": "failed", "signal": 40}, "failed (signal 40)"),
+        ({"status": "timed_out", "reason": "timed out after 3 s"}, "timed_out (after 3 s)"),
+        ({"status": "failed", "reason": "a\x1b[2J\udcff"}, r"failed (a\x1b[2J\xff)"),
+        ({"status": "running"}, "running"),
+    ],
+)
+def test_outcomes(worker: Worker, serve: Serve, fields: dict[str, object], shown: str) -> None:
+    """A person would not learn why a job waits or failed, or have the screen cleared by it."""
+    stub = serve(lambda _: answer(200, {"id": ID} | fields))
+    assert worker.ok("status", "--server", stub.url, ID).out == f"{shown}\n"
+
+
+def test_json_is_what_the_server_sent(worker: Worker, serve: Serve) -> None:
+    """Fields of a newer server would be lost, and odd bytes stop the command."""
+    record = {"id": ID, "status": "running", "spec": {"command": "\udcff"}, "new": [1]}
+    stub = serve(lambda _: answer(200, record))
+    shown = worker.ok("status", "--server", stub.url, "-o", "jsonl", ID).out
+    assert shown == (
+        f'{{"id":"{ID}","status":"running","spec":{{"command":"\\udcff"}},"new":[1]}}\n'
+    )
+
+
+def test_output_that_breaks_off_for_good_says_where(
+    worker: Worker,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """A person would have to begin a long download anew, or not know that it is not whole."""
+    headers = {"X-Output-Start": "0", "X-Output-Size": "9", "X-Job-Status": "running"}
+    answers = in_order(chunked([b"1234"], headers, whole=False), DROP)
+    for name, value in (worker.environ | {"WORKER_SERVER": serve(answers).url}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "patience", 0.5)
+    assert main(["out", "-f", ID]) == 125
+    stdout, stderr = capfdbinary.readouterr()
+    assert stdout == b"1234"
+    told = f"4 bytes are read, go on with: worker out --offset 4 {ID}\n"
+    assert stderr.endswith(told.encode())

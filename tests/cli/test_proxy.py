@@ -1,0 +1,117 @@
+"""Proxies: gone through where the environment names one, and named where they are in the way."""
+
+from __future__ import annotations
+
+import pytest
+from support.cli_certs import Authority, Identity
+from support.cli_proxy import Proxy
+from support.cli_run import Worker
+from support.cli_stub import Answer, Request, Stub, answer
+from worker_cli import Absent, Client, Untrusted
+
+SERVER = "https://worker.invalid:8443"
+
+
+def ok(_: Request) -> Answer:
+    return answer(200, {"user": "ann"})
+
+
+@pytest.fixture
+def far(authority: Authority) -> Identity:
+    """The certificate of a server that only the proxy can reach."""
+    return authority.issue("far", hosts=("worker.invalid",))
+
+
+def client(authority: Authority, server: str = SERVER) -> Client:
+    return Client(server, user="ann", password="secret", cacert=authority.cert)
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy_is_gone_through(
+    authority: Authority, far: Identity, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Behind a company's proxy no server could be reached."""
+    with Stub(far, ok) as stub, Proxy(stub.port) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        with client(authority) as caller:
+            assert caller.whoami() == {"user": "ann"}
+        (line,) = proxy.asked
+        assert line.startswith("CONNECT worker.invalid:8443 HTTP/")
+        assert not any("authorization" in each.lower() for each in proxy.headers)
+
+
+def test_trust_is_the_same_through_a_proxy(
+    authority: Authority, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy could put itself in the server's place."""
+    with Stub(identity, ok) as stub, Proxy(stub.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with (
+            client(authority) as caller,
+            pytest.raises(Untrusted, match=r"not for worker\.invalid"),
+        ):
+            caller.whoami()
+        assert stub.requests == []
+
+
+def test_loopback_needs_no_proxy(
+    authority: Authority, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo would fail on every machine behind a proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with Stub(identity, ok) as stub, client(authority, stub.url) as caller:
+        assert caller.whoami() == {"user": "ann"}
+
+
+def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on the inside would be looked for on the outside."""
+    with Proxy(None) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "worker.invalid")
+        with (
+            client(authority) as caller,
+            pytest.raises(Absent, match=r"worker\.invalid is not known"),
+        ):
+            caller.whoami()
+        assert proxy.asked == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "says"),
+    [
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "407 Proxy Authentication Required",
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named(worker: Worker, refusal: bytes, says: str) -> None:
+    """A person would look for the fault at the server."""
+    with Proxy(None, refusal) as proxy:
+        worker.environ["HTTPS_PROXY"] = proxy.url.replace("//", "//ann:secret@")
+        done = worker.run("whoami", "--server", SERVER)
+    assert done.code == 125
+    assert f"cannot reach {SERVER} through the proxy {proxy.url}: " in done.stderr
+    assert says in done.stderr
+    assert "set NO_PROXY=worker.invalid to go there directly" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_proxy_that_is_not_there_is_named(worker: Worker) -> None:
+    """The same where nothing listens."""
+    worker.environ["HTTPS_PROXY"] = "http://127.0.0.1:1"
+    done = worker.run("whoami", "--server", SERVER)
+    assert done.code == 125
+    assert (
+        "through the proxy http://127.0.0.1:1: Connection refused; check HTTPS_PROXY" in done.stderr
+    )
+
+
+def test_a_proxy_that_hangs_up_is_named(worker: Worker) -> None:
+    """The same where it takes the connection and drops it."""
+    with Proxy(None) as proxy:
+        worker.environ["HTTPS_PROXY"] = proxy.url
+        done = worker.run("whoami", "--server", SERVER)
+    assert done.code == 125
+    assert f"the connection to {SERVER} (through the proxy {proxy.url}) was lost" in done.stderr
