@@ -1,0 +1,56 @@
+"""Which finished jobs are removed."""
+
+import os
+
+from support.core import run, shell
+from support.waiting import wait_until
+from worker_core import Engine, EngineSettings
+from worker_core.retention import Finished, Kept, expired
+
+JOBS = [Finished(str(n), "ab"[n % 2], ended_at=n * 10.0, output_bytes=100) for n in range(6)]
+KEPT = {"a": Kept(3, 300), "b": Kept(3, 300)}
+
+
+def gone(now=100.0, **limits):
+    settings = EngineSettings(**{"keep_age": None} | limits)
+    return expired(iter(JOBS), KEPT, settings, now)
+
+
+def test_without_limits_everything_stays():
+    """Jobs would vanish by surprise."""
+    assert gone() == []
+
+
+def test_the_oldest_go_by_age_count_and_bytes():
+    """A server would fill up, or the newest jobs go first."""
+    assert gone(keep_age=75.0) == ["0", "1", "2"]
+    assert gone(keep_count=4) == ["0", "1"]
+    assert gone(keep_count=0) == [str(n) for n in range(6)]
+    assert gone(keep_bytes=250) == ["0", "1", "2", "3"]
+    assert gone(keep_bytes=600) == []
+
+
+def test_the_bytes_of_one_owner_cost_nobody_else():
+    """A user who writes much would cost others their jobs."""
+    rest = Kept(1, 0)
+    settings = EngineSettings(keep_age=None, keep_bytes_of_owner=200)
+    assert expired(iter(JOBS), {"a": Kept(3, 300), "b": rest}, settings, 100.0) == ["0"]
+
+
+def test_no_more_is_read_than_needed():
+    """Each minute the records of all jobs would be read."""
+    jobs = iter(JOBS)
+    expired(jobs, KEPT, EngineSettings(keep_age=95.0), 100.0)
+    assert next(jobs).id == "2"
+
+
+def test_an_engine_removes_what_it_does_not_keep(tmp_path):
+    """Records and output of old jobs would stay for ever."""
+    with Engine(tmp_path) as engine:
+        old = run(engine, shell("echo x"))
+        new = run(engine, shell("echo y"))
+    with Engine(tmp_path, settings=EngineSettings(keep_count=1)) as engine:
+        wait_until(lambda: [job.id for job in engine.list().jobs] == [new.id])
+        wait_until(lambda: os.listdir(tmp_path / "jobs") == [new.id])
+        assert engine.read_output(new.id) == b"y\n"
+        assert old.id != new.id

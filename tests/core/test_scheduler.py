@@ -1,0 +1,104 @@
+"""Who is next: first come, first served for each user, fair turns between users."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_core.scheduler import Scheduler
+
+
+def admit(scheduler, *jobs):
+    """Admit jobs named by their owner's letter and a number."""
+    return [scheduler.admit(job, job[0]) for job in jobs]
+
+
+def test_jobs_run_as_long_as_there_are_slots():
+    """A machine would idle, or be overrun."""
+    scheduler = Scheduler(2)
+    assert admit(scheduler, "a1", "a2", "a3") == [True, True, False]
+    assert scheduler.why_waiting("a3") == "waiting for a free slot: 2 of 2 running"
+    assert scheduler.withdraw("a1") == ["a3"]
+    assert scheduler.why_waiting("a3") is None
+
+
+def test_no_bound_is_no_bound():
+    """0 would mean that nothing runs."""
+    assert all(admit(Scheduler(0), *(f"a{n}" for n in range(1000))))
+
+
+def test_users_take_turns_and_each_keeps_the_order():
+    """Who submits a thousand jobs would make everybody else wait for them."""
+    scheduler = Scheduler(1)
+    admit(scheduler, "a0", "a1", "a2", "a3", "b1", "b2", "c1")
+    order, running = [], "a0"
+    while ready := scheduler.withdraw(running):
+        (running,) = ready
+        order.append(running)
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_the_turn_is_of_who_has_least_running():
+    """A user with many running jobs would get the next slot too."""
+    scheduler = Scheduler(3)
+    admit(scheduler, "a1", "a2", "b1", "a3", "b2")
+    assert scheduler.withdraw("a1") == ["a3"]  # one each: the one who waits longest
+    scheduler = Scheduler(4)
+    admit(scheduler, "a1", "a2", "a3", "b1", "a4", "b2")
+    assert scheduler.withdraw("a1") == ["b2"]
+
+
+def test_a_waiting_job_can_be_withdrawn():
+    """A killed job would be started."""
+    scheduler = Scheduler(1)
+    admit(scheduler, "a1", "a2", "a3")
+    assert scheduler.withdraw("a2") == []
+    assert scheduler.withdraw("a1") == ["a3"]
+    assert scheduler.withdraw("unknown") == []
+
+
+def test_a_bound_of_one_user_holds_nobody_else_up():
+    """A user at the bound would block the queue."""
+    scheduler = Scheduler(3, max_running_of_owner=1)
+    assert admit(scheduler, "a1", "a2", "b1", "a3") == [True, False, True, False]
+    assert scheduler.why_waiting("a2") == "waiting for a free slot of a: 1 of 1 running"
+    assert scheduler.why_waiting("a3").endswith("a: 1 of 1 running")
+    assert scheduler.withdraw("b1") == []
+    assert scheduler.withdraw("a1") == ["a2"]
+
+
+def test_those_ahead_are_told():
+    """A user would not know why a later job does not move."""
+    scheduler = Scheduler(1)
+    admit(scheduler, "a1", "a2", "a3")
+    assert scheduler.why_waiting("a3").endswith("; 1 of a's jobs are ahead of it")
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(0, 2),
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60),
+)
+def test_no_slot_is_empty_while_a_job_could_use_it(slots, own, steps):
+    """A job would wait for ever beside a free slot, or more would run than allowed."""
+    scheduler = Scheduler(slots, own)
+    running, waiting, number = [], [], 0
+
+    def began(ids):
+        for job in ids:
+            assert job == next(each for each in waiting if each[0] == job[0])
+            waiting.remove(job)
+            running.append(job)
+
+    for owner, submit in steps:
+        if submit or not running:
+            number += 1
+            job = f"{owner}{number}"
+            (running if scheduler.admit(job, owner) else waiting).append(job)
+        else:
+            began(scheduler.withdraw(running.pop(0)))
+        counts = Counter(job[0] for job in running)
+        assert len(running) == scheduler.running <= slots
+        assert not own or max(counts.values(), default=0) <= own
+        eligible = [job for job in waiting if not own or counts[job[0]] < own]
+        assert not eligible or len(running) == slots
+        assert scheduler.queued == len(waiting)

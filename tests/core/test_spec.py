@@ -1,0 +1,125 @@
+"""JobSpec: what is refused, by field and in words, and what survives on its way."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_core import InvalidSpec, JobSpec
+
+REFUSED = [
+    ([], "", "must be an object"),
+    ({}, "command", "required"),
+    ({"command": None}, "command", "required"),
+    ({"command": ""}, "command", "must not be empty"),
+    ({"command": 5}, "command", "must be a text, not a number"),
+    ({"args": "ls"}, "args", "must be a list of texts, not a text"),
+    ({"args": [1]}, "args[0]", "must be a text, not a number"),
+    ({"args": ["a", None]}, "args[1]", "must be a text, not null"),
+    ({"args": ["\ud800"]}, "args[0]", "lone surrogate"),
+    ({"env": []}, "env", "must be an object of texts, not a list"),
+    ({"env": {"A": 1}}, "env['A']", "must be a text"),
+    ({"env": {"": "x"}}, "env['']", "must not be empty"),
+    ({"env": {"A=B": "x"}}, "env['A=B']", "must not contain '='"),
+    ({"cwd": "here"}, "cwd", "must be an absolute path"),
+    ({"cwd": ""}, "cwd", "must not be empty"),
+    ({"cwd": 1}, "cwd", "must be a text"),
+    ({"stdin": 1}, "stdin", "must be a text or"),
+    ({"stdin": {"base64": "%"}}, "stdin", "not valid base64"),
+    ({"stdin": {"base64": "YQ==", "x": 1}}, "stdin", "must be a text or"),
+    ({"stdin": "\ud800"}, "stdin", "lone surrogate"),
+    ({"name": ""}, "name", "must not be empty"),
+    ({"name": "x" * 256}, "name", "at most 255 characters"),
+    ({"labels": {"a": 1}}, "labels['a']", "must be a text"),
+    ({"labels": {"a=b": "c"}}, "labels['a=b']", "must not contain '='"),
+    ({"labels": {"a": "x" * 256}}, "labels['a']", "at most 255 characters"),
+    ({"labels": {str(n): "" for n in range(65)}}, "labels", "at most 64 labels"),
+    ({"timeout": 0}, "timeout", "number of seconds > 0"),
+    ({"timeout": -1}, "timeout", "number of seconds > 0"),
+    ({"timeout": True}, "timeout", "must be a number of seconds, not true or false"),
+    ({"timeout": "1"}, "timeout", "must be a number of seconds, not a text"),
+    ({"timeout": float("inf")}, "timeout", "number of seconds > 0"),
+    ({"timeout": float("nan")}, "timeout", "number of seconds > 0"),
+    ({"stop_signal": "NOPE"}, "stop_signal", "'NOPE' is no signal"),
+    ({"stop_signal": 0}, "stop_signal", "0 is no signal"),
+    ({"stop_signal": 65}, "stop_signal", "65 is no signal"),
+    ({"stop_signal": True}, "stop_signal", "True is no signal"),
+    ({"stop_grace": -0.1}, "stop_grace", "number of seconds >= 0"),
+    ({"separate_stderr": 1}, "separate_stderr", "must be true or false"),
+    ({"output_limit": -1}, "output_limit", "number of bytes >= 0"),
+    ({"output_limit": 1.5}, "output_limit", "must be a whole number of bytes"),
+    ({"comand": "ls"}, "comand", "unknown field; known are args, command, cwd"),
+]
+
+
+@pytest.mark.parametrize(("given_object", "field", "message"), REFUSED)
+def test_what_is_refused_names_the_field(given_object, field, message):
+    """A user would not learn what to correct."""
+    if isinstance(given_object, dict) and given_object and "command" not in given_object:
+        given_object = {"command": "true", **given_object}
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.from_dict(given_object)
+    (error,) = caught.value.errors
+    assert error.field == field
+    assert message in error.message
+    assert str(caught.value).startswith(f"{field}: ")
+
+
+def test_everything_that_is_wrong_is_told_at_once():
+    """A user would correct one field after another."""
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.from_dict({"args": 1, "timeout": 0, "stdin": 1, "nice": 5, "limits": 5})
+    fields = {error.field for error in caught.value.errors}
+    assert fields == {"command", "args", "timeout", "stdin", "nice", "limits"}
+
+
+def test_null_is_the_same_as_nothing():
+    """A client that sends every field would be refused."""
+    names = ["args", "env", "cwd", "stdin", "name", "labels", "timeout", "limits", "isolation"]
+    assert JobSpec.from_dict({"command": "ls"} | dict.fromkeys(names)) == JobSpec("ls")
+
+
+def test_a_nul_byte_is_no_error_of_the_request():
+    """The job would not exist, though the API promises one that failed."""
+    assert JobSpec.from_dict({"command": "a\0", "args": ["\0"]}).args == ("\0",)
+
+
+def test_stdin_comes_as_text_or_as_base64():
+    """Bytes that are no text could not be sent."""
+    assert JobSpec.from_dict({"command": "cat", "stdin": "é\udcff"}).stdin == b"\xc3\xa9\xff"
+    assert JobSpec.from_dict({"command": "cat", "stdin": {"base64": "/wA="}}).stdin == b"\xff\0"
+    assert JobSpec.from_dict({"command": "cat", "stdin": ""}).stdin == b""
+
+
+@pytest.mark.parametrize(("given_signal", "name"), [("TERM", "SIGTERM"), ("sigint", "SIGINT"),
+                                              (9, "SIGKILL"), ("15", "SIGTERM"),
+                                              (37, "SIGRTMIN+3")])  # fmt: skip
+def test_signals_have_one_form(given_signal, name):
+    """The same wish would be stored in different ways."""
+    assert JobSpec("true", stop_signal=given_signal).stop_signal == name
+
+
+def test_a_spec_never_shows_its_input():
+    """A secret on stdin would be readable in the record."""
+    shown = JobSpec("cat", stdin=b"secret").to_dict()
+    assert shown["stdin"] == {"size": 6}
+    assert "secret" not in json.dumps(shown)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    command=TEXT.filter(bool),
+    args=st.lists(TEXT, max_size=5),
+    env=st.dictionaries(TEXT.filter(lambda key: key and "=" not in key), TEXT, max_size=3),
+    timeout=st.none() | st.floats(0.001, 1e9),
+    stdin=st.none() | st.just(Path("/dev/null")),
+    output_limit=st.none() | st.integers(0, 1 << 40),
+)
+def test_a_spec_is_the_same_after_the_store(command, args, env, timeout, stdin, output_limit):
+    """A queued job would run as another one after a restart."""
+    spec = JobSpec(command, args, env=env, timeout=timeout, stdin=stdin, output_limit=output_limit)
+    stored = json.loads(json.dumps(spec.to_dict()))
+    assert JobSpec.from_stored(stored) == spec
