@@ -105,7 +105,9 @@ def test_systemd_finds_nothing_wrong_with_the_units(units):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # Older than 254, it ignores the line that limits need; workerd then refuses limits.
+    said = [each for each in done.stderr.splitlines() if "'DelegateSubgroup'" not in each]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_systemd_calls_the_sandbox_no_worse_than_ok(units):
@@ -123,6 +125,7 @@ def test_the_service_leaves_jobs_alone_and_is_told_of_its_own_files():
         "Type=notify",
         "KillMode=process",
         "Delegate=yes",
+        "DelegateSubgroup=worker-main",
         "OOMPolicy=continue",
         "StateDirectory=workerd",
         "ConfigurationDirectory=xdg/workerd",

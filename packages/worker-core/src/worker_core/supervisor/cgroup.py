@@ -25,7 +25,7 @@ from worker_core import procfs, usage
 log = logging.getLogger(__name__)
 
 _WANTED = ("cpu", "memory", "pids", "io")
-_LEAF = "worker-main"  # where our own processes go: a group with controllers may hold none itself
+_LEAF = "worker-main"  # the unit's DelegateSubgroup=, where the service and the supervisor live
 _DELEGATION = (
     "user.delegate",
     "trusted.delegate",
@@ -36,7 +36,10 @@ NO_CONTROLLERS = (
     "the cgroup2 mount of this machine has no controllers: boot with "
     "systemd.unified_cgroup_hierarchy=1"
 )
-NOT_DELEGATED = "run the supervisor in a systemd unit with Delegate=yes"
+NOT_DELEGATED = (
+    "run the supervisor in a systemd unit with Delegate=yes and "
+    f"DelegateSubgroup={_LEAF} (systemd 254 or later)"
+)
 
 
 class Cgroups:
@@ -157,11 +160,13 @@ class Cgroups:
             everywhere = set(_words(f"{mount}/cgroup.controllers")) & set(_WANTED)
             self.cure = NOT_DELEGATED if everywhere else NO_CONTROLLERS
             return
-        if top != mount and not _delegated(top):
+        # A group that hands controllers down may hold no process. Moving out of the unit's own
+        # group would do for now; but systemd, which starts processes in it, could then not start
+        # the service again while a job runs ("Device or resource busy"). So the unit has to say
+        # that its processes live in a group below.
+        if top != mount and (self._home == top or not _delegated(top)):
             return
         try:
-            if top != mount:
-                self._move_down(top)
             for group in (top, self._base):
                 _write(f"{group}/cgroup.subtree_control", " ".join(f"+{c}" for c in available))
         except OSError as error:
@@ -169,15 +174,6 @@ class Cgroups:
             self.cure = f"{NOT_DELEGATED} ({error})"
             return
         self.controllers = frozenset(available)
-
-    def _move_down(self, top: str) -> None:
-        leaf = f"{top}/{_LEAF}"
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(leaf)
-        for pid in _words(f"{top}/cgroup.procs"):
-            with contextlib.suppress(ProcessLookupError):
-                _write(f"{leaf}/cgroup.procs", pid)
-        self._home = leaf
 
 
 def _delegated(group: str) -> bool:
