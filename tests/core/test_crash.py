@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from support import crashing
-from support.core import Sleepers, begin, marked, run, shell, supervisor_pid, wait_gone
+from support.core import Sleepers, begin, marked, run, shell, supervisor_pid, wait_gone, waiting_for
 from support.waiting import wait_until
 from worker_core import (
     Engine,
@@ -33,11 +33,6 @@ def gone(engine):
     pid = supervisor_pid(engine.state_dir)
     os.kill(pid, signal.SIGKILL)
     wait_gone(pid)
-
-
-def waiting_for(path):
-    """Return a script that says "ready" and goes on when a file appears."""
-    return f"echo ready; until [ -e {path} ]; do sleep 0.01; done; "
 
 
 @pytest.mark.parametrize("point", ENGINE_POINTS)
@@ -76,7 +71,7 @@ def test_what_ended_while_nobody_was_there_has_its_true_end(tmp_path):
     """A job that ends during an upgrade of the daemon would be lost."""
     with Engine(tmp_path) as engine:
         scripts = ("exit 0", "exit 7", "kill -SEGV $$")
-        head = waiting_for(tmp_path / "go") + "echo end; "
+        head = waiting_for(tmp_path / "go") + "; echo end; "
         jobs = {script: begin(engine, shell(head + script)).id for script in scripts}
     (tmp_path / "go").touch()
     for job_id in jobs.values():
@@ -121,7 +116,7 @@ def test_without_a_supervisor_jobs_go_on_and_can_be_ended(tmp_path):
     """The end of a supervisor would orphan its jobs, or an end be invented for them."""
     sleepers = Sleepers()
     with Engine(tmp_path) as engine:
-        stays = begin(engine, shell(waiting_for(tmp_path / "go") + "echo end"))
+        stays = begin(engine, shell(waiting_for(tmp_path / "go") + "; echo end"))
         killed = begin(engine, shell(f"(setsid env -i {sleepers} &); echo ready; sleep 600"))
         sleepers.wait(1)
         gone(engine)
@@ -151,7 +146,7 @@ def test_a_kill_is_carried_on_by_the_next_supervisor(tmp_path):
 def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkeypatch):
     """An upgrade of the package would lose the exit codes of running jobs."""
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(waiting_for(tmp_path / "go") + "exit 9"))
+        job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 9"))
         doomed = begin(engine, shell("echo ready; sleep 600", timeout=600))
         before = supervisor_pid(engine.state_dir)
     hellos = []
@@ -178,7 +173,7 @@ def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkey
 def test_a_supervisor_of_a_later_protocol_is_left_alone(tmp_path, monkeypatch):
     """An old release would talk to a new supervisor in words that mean something else now."""
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(waiting_for(tmp_path / "go") + "exit 9"))
+        job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 9"))
         monkeypatch.setattr(wire, "PROTOCOL", 0)
     with pytest.raises(
         ExecutorUnavailable, match="protocol 1 and this release 0; install the later"
@@ -297,7 +292,7 @@ def test_a_supervisor_leaves_when_nobody_needs_it(tmp_path):
 def test_sigterm_to_the_supervisor_waits_for_its_jobs(tmp_path):
     """A careless `kill` would cost the exit codes of running jobs."""
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(waiting_for(tmp_path / "go") + "exit 6"))
+        job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 6"))
         pid = supervisor_pid(engine.state_dir)
         os.kill(pid, signal.SIGTERM)
         log = tmp_path / "supervisor.log"

@@ -276,4 +276,4 @@ def test_the_supervisor_keeps_no_descriptor_and_no_child(engine):
     jobs = [engine.submit(shell("(sleep 0.01 &); exit 1", timeout=60), "me") for _ in range(60)]
     jobs += [engine.submit(JobSpec("no-such-command"), "me") for _ in range(20)]
     assert all(engine.wait(job.id, 30).state is State.FAILED for job in jobs)
-    assert held() == before
+    wait_until(lambda: held() == before, message="the last zombies to be reaped")

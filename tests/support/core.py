@@ -3,7 +3,7 @@
 import os
 import uuid
 
-from worker_core import Engine, JobNotFound, JobSpec, procfs
+from worker_core import JobSpec, procfs
 from worker_core.supervisor import tree
 
 from support.waiting import wait_until
@@ -45,6 +45,11 @@ def shell(script, **spec):
     return JobSpec("sh", ["-c", script], **spec)
 
 
+def waiting_for(path):
+    """Return a script that says "ready" and goes on when a file appears."""
+    return f"echo ready; until [ -e {path} ]; do sleep 0.01; done"
+
+
 def run(engine, spec, owner="me"):
     """Run a job to its end."""
     job = engine.wait(engine.submit(spec, owner).id, 30)
@@ -53,9 +58,10 @@ def run(engine, spec, owner="me"):
 
 
 def begin(engine, spec, owner="me"):
-    """Start a job and wait until it has written "ready"."""
+    """Start a job and wait until it has written "ready" and its start is recorded."""
     job = engine.submit(spec, owner)
     wait_until(lambda: b"ready" in engine.read_output(job.id), message=f"{spec} to be ready")
+    wait_until(lambda: engine.get(job.id).started_at, message=f"the start of {spec}")
     return engine.get(job.id)
 
 
@@ -75,16 +81,6 @@ def wait_gone(pid):
     wait_until(
         lambda: (stat := procfs.stat(pid)) is None or stat.state == "Z", message=f"end of {pid}"
     )
-
-
-def end_all(engine: Engine):
-    """End every job of an engine."""
-    for job in engine.list(limit=1000).jobs:
-        if not job.state.final:
-            try:
-                engine.kill(job.id, now=True)
-            except (JobNotFound, RuntimeError):
-                continue
 
 
 def _command_line(pid):

@@ -141,12 +141,12 @@ class Lifecycle:
 
     def changed(self, job: Job) -> None:
         """A job has started or ended."""
-        self.hub.publish(job)
-        self._touch(job.id)
         if job.state.final:
             self._ended[job.state.value] += 1
             crash.point("engine.exit_committed")
-            self.release(job.id)
+            self.release(job.id)  # before anybody is told: who was told finds the slot free
+        self.hub.publish(job)
+        self._touch(job.id)
 
     def _begin(self, job: Job) -> None:
         self.hub.publish(job)

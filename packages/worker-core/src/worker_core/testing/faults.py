@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker_core import libc
+
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "fork": ((os, "fork"), (subprocess, "_fork_exec")),
     "open": ((os, "open"),),
@@ -25,6 +27,7 @@ _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "rename": ((os, "rename"),),
     "write": ((os, "write"),),
     "send": ((socket.socket, "send"),),
+    "punch": ((libc, "punch_hole"),),
 }
 """What can fail, and where the calls of it go through."""
 

@@ -1,0 +1,100 @@
+"""Files of the state directory: private from the first instant, whole or not there."""
+
+import os
+import stat
+
+import pytest
+from support.core import run, shell
+from worker_core import Engine, atomic, jobdir
+from worker_core.jobdir import Exit, JobDir
+
+
+def test_everything_is_private(tmp_path):
+    """Other users of the server could read jobs' input and output."""
+    before = os.umask(0)
+    try:
+        with Engine(tmp_path / "state") as engine:
+            spec = shell("cat; echo e >&2", stdin=b"secret", separate_stderr=True)
+            assert run(engine, spec).exit_code == 0
+    finally:
+        os.umask(before)
+    seen = {}
+    for folder, _, files in os.walk(tmp_path / "state"):
+        seen[folder] = stat.S_IMODE(os.stat(folder).st_mode)
+        for name in files:
+            path = os.path.join(folder, name)
+            assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
+    assert set(seen.values()) == {0o700}
+
+
+def test_a_file_has_its_mode_before_it_has_its_content(tmp_path, monkeypatch):
+    """For a moment a secret would be readable by everybody."""
+    modes = []
+    real = os.write
+
+    def write(fd, data):
+        modes.append(stat.S_IMODE(os.fstat(fd).st_mode))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    atomic.replace(str(tmp_path / "file"), b"secret", sync=True)
+    assert modes == [0o600]
+
+
+def test_a_replaced_file_is_never_half_written(tmp_path, monkeypatch):
+    """After a full disk a record would be cut short."""
+    path = str(tmp_path / "file")
+    atomic.replace(path, b"old", sync=False)
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    for name in ("write", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(OSError, match="No space"):
+                atomic.replace(path, b"new", sync=False)
+    with open(path, "rb") as file:
+        assert file.read() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_job_is_claimed_once(tmp_path):
+    """A job would be started twice."""
+    jobdir.make_private_dir(str(tmp_path / "jobs"))
+    directory = JobDir(str(tmp_path), "id")
+    assert directory.claimed() is None
+    assert directory.claim({"command": "ls"})
+    assert not directory.claim({"command": "other"})
+    assert directory.claimed() == {"command": "ls"}
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_file_is_read_as_none(tmp_path, damaged):
+    """After a crash of the machine a cut file would stop the whole recovery."""
+    jobdir.make_private_dir(str(tmp_path / "jobs"))
+    directory = JobDir(str(tmp_path), "id")
+    directory.claim({})
+    with open(directory.file("exit.json"), "wb") as file:
+        file.write(damaged)
+    with open(directory.file("spec.json"), "wb") as file:
+        file.write(damaged)
+    assert directory.exit() is None
+    assert directory.claimed() == {}
+
+
+def test_an_end_is_read_as_it_was_written(tmp_path):
+    """A code would be lost between supervisor and engine."""
+    jobdir.make_private_dir(str(tmp_path / "jobs"))
+    directory = JobDir(str(tmp_path), "id")
+    directory.claim({})
+    end = Exit("own", 3, None, "exit code 3", 1.5, wall_seconds=0.25)
+    directory.write_exit(end, sync=True)
+    assert directory.exit() == end
+
+
+def test_a_state_directory_that_cannot_be_made_says_so(tmp_path):
+    """A wrong path would be a traceback far from its cause."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        Engine(tmp_path / "file" / "state")

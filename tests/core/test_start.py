@@ -1,0 +1,181 @@
+"""The start of a job: its surroundings are clean, and what cannot start says why."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.core import run, shell
+from worker_core import Engine, JobSpec, State
+
+
+@pytest.fixture(scope="module")
+def engine():
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SECRET_OF_THE_DAEMON", "x")
+    patch.setenv("LANG", "C.UTF-8")
+    patch.setenv("TZ", "Etc/GMT-3")
+    with Engine() as engine:
+        patch.undo()
+        yield engine
+
+
+def output(engine, spec):
+    job = run(engine, spec)
+    assert job.state is State.COMPLETED, job
+    return engine.read_output(job.id)
+
+
+def test_the_environment_is_clean(engine):
+    """Secrets of the daemon would be readable in every job."""
+    job = run(engine, JobSpec("env", env={"MINE": "a=b", "LANG": "C"}))
+    lines = engine.read_output(job.id).decode().splitlines()
+    env = dict(line.split("=", 1) for line in lines)
+    assert set(env) == {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TZ",
+        "WORKER_JOB_ID",
+        "MINE",
+    }
+    assert env["WORKER_JOB_ID"] == job.id
+    assert (env["MINE"], env["LANG"], env["TZ"]) == ("a=b", "C", "Etc/GMT-3")
+
+
+def test_no_descriptor_is_inherited(engine):
+    """A job could write into the files of the supervisor."""
+    show = "import os; print(*(f'{fd} {os.readlink(f\"/proc/self/fd/{fd}\")}' for fd in range(99)"
+    show += " if os.path.exists(f'/proc/self/fd/{fd}')), sep='\\n')"
+    lines = output(engine, JobSpec("python3", ["-c", show])).decode().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    assert lines[0] == "0 /dev/null"
+    assert lines[1].endswith("/output")
+
+
+def test_signals_have_their_default(engine):
+    """A job would ignore SIGPIPE or SIGINT because the supervisor does."""
+    ignored = output(engine, JobSpec("grep", ["-E", "^Sig(Blk|Ign)", "/proc/self/status"]))
+    assert [int(line.split()[1], 16) for line in ignored.splitlines()] == [0, 0]
+
+
+def test_the_leader_has_its_own_session_and_no_terminal(engine):
+    """A signal to the daemon's group would hit the jobs."""
+    pid, session, group, terminal = output(
+        engine, shell("echo $$; ps -o sid=,pgid=,tty= -p $$")
+    ).split()
+    assert pid == session == group
+    assert terminal == b"?"
+
+
+def test_the_directory_and_the_mask_are_those_of_a_login(engine):
+    """Files would be made where nobody looks, or unreadable."""
+    assert output(engine, shell("pwd; umask")).split() == [
+        os.path.expanduser("~").encode(),
+        b"0022",
+    ]
+    assert output(engine, JobSpec("pwd", cwd="/usr")) == b"/usr\n"
+
+
+def test_input_comes_from_nowhere_from_bytes_or_from_a_file(engine, tmp_path):
+    """A job would wait for input that never comes, or get another one."""
+    data = bytes(range(256)) * 1000
+    (tmp_path / "file").write_bytes(data)
+    assert output(engine, JobSpec("cat")) == b""
+    assert output(engine, JobSpec("cat", stdin=data)) == data
+    assert output(engine, JobSpec("cat", stdin=b"")) == b""
+    assert output(engine, JobSpec("cat", stdin=tmp_path / "file")) == data
+    job = run(engine, JobSpec("cat", stdin=tmp_path / "missing"))
+    assert job.reason == f"stdin: {tmp_path}/missing: No such file or directory"
+
+
+def test_every_byte_of_an_argument_arrives(engine):
+    """A file name that is no UTF-8 could not be given to a job."""
+    raw = os.fsdecode(bytes(range(1, 256)))
+    assert output(engine, JobSpec("printf", ["%s", raw])) == bytes(range(1, 256))
+    assert output(engine, JobSpec("sh", ["-c", 'printf %s "$X"'], env={"X": raw})) == bytes(
+        range(1, 256)
+    )
+
+
+def test_no_shell_reads_the_arguments(engine):
+    """An argument with a semicolon would run a command."""
+    assert output(engine, JobSpec("echo", ["$HOME; id", "*", "a  b"])) == b"$HOME; id * a  b\n"
+
+
+def scripts(folder):
+    """Make files that cannot be executed, each for another reason."""
+    for name, content, mode in (
+        ("plain", b"echo x\n", 0o755),
+        ("noexec", b"#!/bin/sh\n", 0o644),
+        ("badint", b"#!/no/such/interpreter -x\n", 0o755),
+        ("empty", b"", 0o755),
+    ):
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(mode)
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "dir").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "reason", "exit_code"),
+    [
+        ("echi", {}, "echi: command not found", 127),
+        ("./echi", {}, "./echi: no such file or directory", 127),
+        ("./dangling", {}, "./dangling: no such file or directory (a dangling link)", 126),
+        ("./noexec", {}, "./noexec: permission denied (not executable)", 126),
+        ("./dir", {}, "./dir: is a directory", 126),
+        ("./badint", {},
+         "./badint: bad interpreter: /no/such/interpreter: no such file or directory", 126),
+        ("badint", {"env": {"PATH": "."}},
+         "badint: bad interpreter: /no/such/interpreter: no such file or directory", 126),
+        ("./plain", {}, "./plain: exec format error", 126),
+        ("./empty", {}, "./empty: exec format error", 126),
+        ("ls", {"cwd": "/no/such/place"},
+         "cannot change to working directory /no/such/place: No such file or directory", 126),
+        ("ls", {"cwd": "/etc/passwd"},
+         "cannot change to working directory /etc/passwd: Not a directory", 126),
+        ("echo", {"args": ["x" * 200_000]}, "echo: argument list too long", 126),
+        ("echo", {"args": ["x" * 1000] * 10_000}, "echo: argument list too long", 126),
+        ("echo", {"args": ["a", "b\0c"]}, "echo: argument 2 contains a NUL byte", 126),
+        ("ec\0ho", {}, "ec\\0ho: the command contains a NUL byte", 126),
+        ("echo", {"env": {"X": "\0"}}, "echo: environment variable X contains a NUL byte", 126),
+        ("echo", {"cwd": "/\0"}, "echo: the working directory contains a NUL byte", 126),
+        ("x" * 5000, {}, "x" * 5000 + ": File name too long", 126),
+    ],
+)  # fmt: skip
+def test_what_cannot_start_says_why(engine, tmp_path, command, options, reason, exit_code):
+    """A user would get an empty output and no reason."""
+    scripts(tmp_path)
+    job = run(engine, JobSpec(command, **{"cwd": str(tmp_path)} | options))
+    assert job.state is State.FAILED
+    assert job.reason.startswith(reason)
+    assert engine.read_output(job.id).decode() == job.reason + "\n"
+    assert (job.exit_code, job.signal, job.started_at) == (exit_code, None, None)
+
+
+def test_a_path_that_stands_is_told_from_one_that_does_not(engine):
+    """`ls` in a directory without rights would be told as a missing command."""
+    job = run(engine, JobSpec("env", env={"PATH": ""}))
+    assert job.reason == "env: command not found"
+
+
+def test_what_started_us_leaves_no_trace(tmp_path):
+    """Started by nohup or with blocked signals, the daemon's jobs would ignore them too."""
+    code = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])\n"
+        "from worker_core import Engine, JobSpec\n"
+        "with Engine() as engine:\n"
+        "    spec = JobSpec('grep', ['-E', '^Sig(Blk|Ign)', '/proc/self/status'])\n"
+        "    job = engine.submit(spec, 'me')\n"
+        "    print(engine.wait(job.id, 20).exit_code, engine.read_output(job.id))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("0 ")
+    assert done.stdout.count("0000000000000000") == 2

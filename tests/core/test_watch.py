@@ -1,0 +1,108 @@
+"""Waking followers when a file grows."""
+
+import os
+import threading
+
+import pytest
+from support.waiting import wait_until
+from worker_core import libc
+from worker_core.watch import Watches
+
+
+@pytest.fixture
+def watches():
+    watches = Watches()
+    yield watches
+    watches.close()
+
+
+def append(path):
+    with open(path, "ab") as file:
+        file.write(b"x")
+
+
+def test_a_write_wakes_everybody_who_waits(watches, tmp_path):
+    """Followers would see new output only when a timer says so."""
+    path = str(tmp_path / "output")
+    append(path)
+    ready, woken = threading.Barrier(6, timeout=10), []
+
+    def follow():
+        with watches.on(path) as watch:
+            seen = watch.changes
+            ready.wait()
+            woken.append(watch.wait(seen, 10))
+
+    threads = [threading.Thread(target=follow) for _ in range(5)]
+    for each in threads:
+        each.start()
+    ready.wait()
+    append(path)
+    for each in threads:
+        each.join(10)
+    assert woken == [True] * 5
+
+
+def test_a_change_between_look_and_wait_is_not_missed(watches, tmp_path):
+    """The last bytes of a job would never be shown."""
+    path = str(tmp_path / "output")
+    append(path)
+    with watches.on(path) as watch:
+        seen = watch.changes
+        append(path)
+        wait_until(lambda: watch.changes != seen)
+        assert watch.wait(seen, 0)
+        assert not watch.wait(watch.changes, 0)
+
+
+def test_a_file_that_appears_later_is_watched_once_it_is_told(watches, tmp_path):
+    """The output of a job that was queued would not be followed."""
+    path = str(tmp_path / "output")
+    with watches.on(path) as watch:
+        append(path)
+        watches.touch(path)
+        seen = watch.changes
+        append(path)
+        assert watch.wait(seen, 10)
+
+
+def test_who_leaves_takes_the_watch_along(watches, tmp_path):
+    """Each job that was ever followed would cost kernel memory for ever."""
+    path = str(tmp_path / "output")
+    append(path)
+    with watches.on(path), watches.on(path):
+        assert len(watches._by_number) == 1
+    assert (watches._by_path, watches._by_number) == ({}, {})
+
+
+def test_without_watches_a_wait_looks_again_soon(watches, tmp_path, monkeypatch):
+    """At the kernel's bound on watches, followers would hang."""
+
+    def none_left(*_):
+        raise OSError(28, os.strerror(28))
+
+    path = str(tmp_path / "output")
+    append(path)
+    monkeypatch.setattr(libc, "inotify_add", none_left)
+    with watches.on(path) as watch:
+        assert not watch.wait(watch.changes, 600)
+    monkeypatch.undo()
+
+
+def test_closing_wakes_who_waits_and_frees_the_descriptor(tmp_path):
+    """A daemon that ends would wait for its followers."""
+    path = str(tmp_path / "output")
+    append(path)
+    watches = Watches()
+    with watches.on(path) as watch:
+        descriptor, seen = watches._inotify, watch.changes
+        watches.close()
+        assert watch.wait(seen, 10)
+    wait_until(lambda: not _is_inotify(descriptor))
+
+
+def _is_inotify(descriptor):
+    try:
+        return "inotify" in os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return False
