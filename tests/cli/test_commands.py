@@ -164,6 +164,13 @@ def test_json_is_what_the_server_sent(worker: Worker, serve: Serve) -> None:
     )
 
 
+def test_any_bytes_can_be_looked_for(worker: Worker, serve: Serve) -> None:
+    """A name that is no UTF-8 would end in a traceback."""
+    stub = serve(lambda _: answer(200, {"jobs": []}))
+    worker.ok("list", "--server", stub.url, "--name", b"\xff\xfe", "--label", "a=ü")
+    assert stub.requests[0].target == "/jobs?label=a%3D%C3%BC&name=%FF%FE&limit=50"
+
+
 def test_output_that_breaks_off_for_good_says_where(
     worker: Worker,
     serve: Serve,

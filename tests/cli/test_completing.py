@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pexpect
@@ -114,6 +116,16 @@ def test_no_server_is_no_noise(worker: Worker) -> None:
     """A message would be written into the line that is being typed."""
     worker.environ["WORKER_SERVER"] = "https://localhost:1"
     done = worker.ok("complete", "--", "status", "")
+    assert (done.stdout, done.stderr) == (b"", "")
+
+
+def test_a_silent_server_is_not_waited_for(worker: Worker) -> None:
+    """The shell would hang after a press of the tab key."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker.environ["WORKER_SERVER"] = f"https://localhost:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        done = worker.run("complete", "--", "status", "")
+        assert time.monotonic() - began < 8
     assert (done.stdout, done.stderr) == (b"", "")
 
 

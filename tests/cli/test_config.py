@@ -113,6 +113,13 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert found.cacert == Path("/home/lara/ca.pem")
 
 
+def test_relative_path_begins_at_its_file(tmp_path: Path) -> None:
+    """The same configuration would work in one directory only."""
+    text = '[profiles.default]\ncacert = "ca.pem"'
+    assert load(tmp_path, text, {}, Given()).cacert == tmp_path / "ca.pem"
+    assert load(tmp_path, text, {}, Given(cacert="ca.pem")).cacert == Path("ca.pem")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -133,6 +135,25 @@ def test_a_wrong_password_is_sent_once(serve: Serve, client_of: ClientOf) -> Non
     with pytest.raises(NotLoggedIn, match="wrong user or password"):
         client_of(stub).status(ID)
     assert len(stub.requests) == 1
+
+
+def test_too_many_wrong_passwords_is_no_login(serve: Serve, client_of: ClientOf) -> None:
+    """A script would take a locked account for a refused job."""
+    stub = serve(in_order(problem(429, "too_many_logins", "too many wrong passwords")))
+    with pytest.raises(NotLoggedIn, match="too many wrong passwords"):
+        client_of(stub).status(ID)
+
+
+def test_connections_of_ended_threads_are_not_kept(serve: Serve, client_of: ClientOf) -> None:
+    """A program with a thread for each job would run out of descriptors."""
+    client = client_of(serve(in_order(answer(200, BRIEF))))
+    for _ in range(3):
+        thread = threading.Thread(target=client.status, args=(ID,))
+        thread.start()
+        thread.join()
+    del thread
+    gc.collect()
+    assert len(client._transport._sessions) == 0
 
 
 @pytest.mark.parametrize("verb", ["kill", "signal", "remove"])

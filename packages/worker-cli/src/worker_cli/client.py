@@ -234,10 +234,10 @@ class Client:
     ) -> str:
         """Stop a job and everything it started; return its status after at most `wait` seconds.
 
-        That is "stopping" while it has not ended yet. `signal` is sent first and SIGKILL after
-        `grace` seconds, or at once with `now`. Raises JobNotRunning, which says how the job ended,
-        when it ended by itself first; JobNotFound; Dropped when the answer was lost, and the job
-        may have been stopped or not.
+        The server waits 60 at most. The status is "stopping" while the job has not ended yet.
+        `signal` is sent first and SIGKILL after `grace` seconds, or at once with `now`. Raises
+        JobNotRunning, which says how the job ended, when it ended by itself first; JobNotFound;
+        Dropped when the answer was lost, and the job may have been stopped or not.
         """
         fields = {"signal": signal, "grace": grace, "now": now or None, "reason": reason}
         answer = self._transport.call(
@@ -273,7 +273,8 @@ class Client:
     ) -> Iterator[JobRecord]:
         """Yield the user's jobs, newest first, that match everything given; at most `limit`.
 
-        Pages are fetched as they are needed. `since` is the earliest time of creation.
+        Pages are fetched as they are needed. `since` is the earliest time of creation, an aware
+        datetime.
         """
         params: dict[str, Any] = {
             "status": [status] if isinstance(status, str) else [*status],
@@ -320,4 +321,4 @@ class Client:
 
 
 def _path(job_id: str) -> str:
-    return f"/jobs/{quote(job_id, safe='')}"
+    return f"/jobs/{quote(job_id, safe='', errors='surrogateescape')}"

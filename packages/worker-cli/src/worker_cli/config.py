@@ -68,6 +68,9 @@ def load(
     name, profile = _profile(
         read, given.profile or environ.get("WORKER_PROFILE"), file, new_profile
     )
+    if cacert := profile.get("cacert"):
+        # Relative to the file that names it; on a command line, to where that is typed.
+        profile = {**profile, "cacert": str(directory / Path(cacert).expanduser())}
     found = {
         key: getattr(given, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
         for key in _SETTINGS

@@ -51,6 +51,12 @@ def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
     return _lost(error, causes, peer)
 
 
+def broken(error: requests.RequestException, peer: Peer) -> errors.Dropped:
+    """Return the error for an answer that had begun: whatever it was, the connection is lost."""
+    late = isinstance(error, requests.exceptions.ReadTimeout) or "timed out" in str(error)
+    return _too_late(peer) if late else cut_short(peer)
+
+
 def _may_be_http(error: BadStatusLine) -> bool:
     """Whether what came is the first part of a status line, or nothing at all."""
     line = str(error)
@@ -80,7 +86,7 @@ def _lost(
             "check the address, the network and the server's firewall"
         )
     if isinstance(error, requests.exceptions.ReadTimeout):
-        return errors.Dropped(f"{peer} took the connection but did not answer in time")
+        return _too_late(peer)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return errors.Absent(_refused(peer))
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
@@ -88,6 +94,10 @@ def _lost(
         why = system[-1].strerror if system else str(error)
         return errors.Absent(f"cannot reach {peer.server}: {why}")
     return cut_short(peer)
+
+
+def _too_late(peer: Peer) -> errors.Dropped:
+    return errors.Dropped(f"{peer} took the connection but did not answer in time")
 
 
 def _never_connected(causes: list[BaseException]) -> bool:

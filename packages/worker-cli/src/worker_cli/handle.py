@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 class JobHandle:
     """A job on the server. It holds the id and nothing else; each method asks the server.
 
-    The methods take and raise what the client's of the same name do.
+    The methods do and raise what the client's of the same name do, and are described there.
     """
 
     def __init__(self, client: Client, job_id: str) -> None:
@@ -29,24 +30,41 @@ class JobHandle:
         return self._client.status(self.id)
 
     def record(self) -> JobRecord:
-        """Return its whole record."""
+        """Return its whole record, as `Client.get` does."""
         return self._client.get(self.id)
 
     def wait(self, timeout: float | None = None) -> JobStatus:
         """Wait until it has ended, or `timeout` seconds; return its state then."""
         return self._client.wait(self.id, timeout)
 
-    def output(self, **options: Any) -> bytes:
+    def output(self, *, stream: str = "stdout", offset: int = 0, tail: int | None = None) -> bytes:
         """Return the output that there is now."""
-        return self._client.output(self.id, **options)
+        return self._client.output(self.id, stream=stream, offset=offset, tail=tail)
 
-    def follow(self, **options: Any) -> Output:
+    def follow(
+        self,
+        *,
+        stream: str = "stdout",
+        offset: int = 0,
+        tail: int | None = None,
+        on_gap: Callable[[int, int], None] | None = None,
+    ) -> Output:
         """Return the output as chunks until the job has ended and all was read."""
-        return self._client.follow(self.id, **options)
+        return self._client.follow(self.id, stream=stream, offset=offset, tail=tail, on_gap=on_gap)
 
-    def kill(self, **options: Any) -> str:
-        """Stop it and everything it started; return its status."""
-        return self._client.kill(self.id, **options)
+    def kill(
+        self,
+        *,
+        signal: str | int | None = None,
+        grace: float | None = None,
+        now: bool = False,
+        reason: str | None = None,
+        wait: float = 10.0,
+    ) -> str:
+        """Stop it and everything it started; return its status after at most `wait` seconds."""
+        return self._client.kill(
+            self.id, signal=signal, grace=grace, now=now, reason=reason, wait=wait
+        )
 
     def signal(self, signal: str | int) -> str:
         """Send it a signal; return its status."""

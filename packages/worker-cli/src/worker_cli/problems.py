@@ -21,6 +21,7 @@ _KINDS = {
     "job_not_finished": errors.JobNotFinished,
 }
 
+_NO_LOGIN = (401, 429)  # wrong, and too often wrong
 _MOST_BYTES = 1 << 20
 
 
@@ -37,7 +38,7 @@ def of(response: requests.Response, peer: failures.Peer) -> errors.ClientError |
         document = _document(response)
     if document is None:
         return _foreign(response, peer)
-    if response.status_code == 401:
+    if response.status_code in _NO_LOGIN:
         return errors.NotLoggedIn(f"{peer.server} did not accept the login: {_message(document)}")
     code = str(document.get("code", ""))
     return _KINDS.get(code, errors.Refused)(

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,13 +73,14 @@ class Transport:
         self.peer = failures.Peer(server, cacert, shown)
         self._patience, self.sleep, self.clock = patience, sleep, clock
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        # Weak, so that the session of a thread that has ended goes with it.
+        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._reached = False
 
     def close(self) -> None:
         """Close every connection; the transport can still be used and opens new ones."""
-        while self._sessions:
-            self._sessions.pop().close()
+        for session in list(self._sessions):
+            session.close()
 
     def call(
         self,
@@ -100,8 +102,10 @@ class Transport:
         data = None if body is None else json.dumps(body, allow_nan=False).encode("ascii")
         sent = dict(headers or {}) | ({} if data is None else {"Content-Type": "application/json"})
 
+        query = {name: _lossless(value) for name, value in (params or {}).items()}
+
         def attempt() -> dict[str, Any]:
-            options = {"params": params, "data": data, "headers": sent}
+            options = {"params": query, "data": data, "headers": sent}
             with self._send(method, path, seconds, **options) as response:
                 return self._object(response)
 
@@ -121,7 +125,7 @@ class Transport:
         try:
             yield from response.iter_content(1 << 16)
         except requests.RequestException as error:
-            raise failures.explain(error, self.peer) from error
+            raise failures.broken(error, self.peer) from error
 
     def understood(self, make: Callable[[Mapping[str, Any]], Value], answer: Any) -> Value:
         """Return what `make` makes of an answer; raise Unreachable when it cannot."""
@@ -193,7 +197,7 @@ class Transport:
         try:
             content = response.content
         except requests.RequestException as error:
-            raise failures.explain(error, self.peer) from error
+            raise failures.broken(error, self.peer) from error
         if not content:
             return {}
         try:
@@ -213,7 +217,7 @@ class Transport:
             session.headers.update(self._headers)
             session.proxies.update({"https": self._proxy} if self._proxy else {})
             session.mount("https://", _Adapter(self._context))
-            self._sessions.append(session)
+            self._sessions.add(session)
         return session
 
 
@@ -237,6 +241,13 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002
         # The inherited one loads requests' own CA bundle into the context.
         conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _lossless(value: Any) -> Any:
+    """Return a parameter as bytes, which may be such that are no UTF-8."""
+    if isinstance(value, list):
+        return [_lossless(each) for each in value]
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def _basic(user: str, password: str) -> str:
