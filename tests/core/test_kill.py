@@ -143,6 +143,13 @@ def test_a_signal_of_its_own_is_sent_first(engine):
     assert engine.read_output(job.id).endswith(b"usr\n")
 
 
+def test_a_real_time_signal_can_be_the_stop_signal(engine):
+    """A job with such a signal could never be ended cleanly."""
+    job = begin(engine, shell("echo ready; exec sleep 600", stop_signal="RTMIN+3"))
+    job = engine.kill(job.id, by="me")
+    assert (job.state, job.signal) == (State.KILLED, signal.SIGRTMIN + 3)
+
+
 def test_now_does_not_ask(engine):
     """`now` would wait for a job that does not want to end."""
     job = begin(engine, shell("trap '' TERM; echo ready; sleep 600"))

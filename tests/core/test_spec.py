@@ -42,6 +42,8 @@ REFUSED = [
     ({"timeout": float("inf")}, "timeout", "number of seconds > 0"),
     ({"timeout": float("nan")}, "timeout", "number of seconds > 0"),
     ({"stop_signal": "NOPE"}, "stop_signal", "'NOPE' is no signal"),
+    ({"stop_signal": "RTMIN+99"}, "stop_signal", "is no signal"),
+    ({"stop_signal": "TERM+1"}, "stop_signal", "is no signal"),
     ({"stop_signal": 0}, "stop_signal", "0 is no signal"),
     ({"stop_signal": 65}, "stop_signal", "65 is no signal"),
     ({"stop_signal": True}, "stop_signal", "True is no signal"),
@@ -94,7 +96,8 @@ def test_stdin_comes_as_text_or_as_base64():
 
 @pytest.mark.parametrize(("given_signal", "name"), [("TERM", "SIGTERM"), ("sigint", "SIGINT"),
                                               (9, "SIGKILL"), ("15", "SIGTERM"),
-                                              (37, "SIGRTMIN+3")])  # fmt: skip
+                                              (37, "SIGRTMIN+3"),
+                                              ("rtmin+3", "SIGRTMIN+3")])  # fmt: skip
 def test_signals_have_one_form(given_signal, name):
     """The same wish would be stored in different ways."""
     assert JobSpec("true", stop_signal=given_signal).stop_signal == name

@@ -92,6 +92,7 @@ class Engine:
                 self.state_dir,
                 ephemeral=self._ephemeral,
                 no_new_privileges=self.settings.no_new_privileges,
+                may_start=self.settings.start_supervisor,
             )
             self._jobs = Lifecycle(
                 self.state_dir,

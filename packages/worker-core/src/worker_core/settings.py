@@ -20,6 +20,8 @@ class EngineSettings:
     no_new_privileges: bool = True
     """No job gains privileges by executing a file, as sudo does. Takes effect with the next start
     of a supervisor."""
+    start_supervisor: bool = True
+    """Start a supervisor when there is none; otherwise somebody else does, as a service of root."""
     output_limit: int = 1 << 30
     """Bytes of each stream to keep for a job that does not say; 0: no bound."""
     keep_age: float | None = 7 * 86400.0

@@ -8,7 +8,7 @@ from worker_core.errors import InvalidRequest
 
 
 def number(name: str | int) -> int:
-    """Return the number of a signal given as 15, "15", "TERM" or "SIGTERM".
+    """Return the number of a signal given as 15, "15", "TERM", "SIGTERM" or "SIGRTMIN+3".
 
     Raises InvalidRequest for anything else.
     """
@@ -19,7 +19,11 @@ def number(name: str | int) -> int:
     elif isinstance(name, str):
         upper = name.upper()
         upper = upper if upper.startswith("SIG") else f"SIG{upper}"
-        found = int(getattr(signal.Signals, upper, 0))
+        base, _, more = upper.partition("+")
+        found = int(getattr(signal.Signals, base, 0))
+        if more:
+            fits = base == "SIGRTMIN" and more.isascii() and more.isdecimal() and len(more) < 3
+            found = found + int(more) if fits else 0
     else:
         found = 0
     if 1 <= found < signal.NSIG and found in signal.valid_signals():

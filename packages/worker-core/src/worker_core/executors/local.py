@@ -37,16 +37,22 @@ class LocalExecutor:
     """Runs jobs through the supervisor of `state_dir`."""
 
     def __init__(
-        self, state_dir: str, *, ephemeral: bool = False, no_new_privileges: bool = True
+        self,
+        state_dir: str,
+        *,
+        ephemeral: bool = False,
+        no_new_privileges: bool = True,
+        may_start: bool = True,
     ) -> None:
         """Say how a supervisor is started, if there is none.
 
         With `ephemeral` it ends its jobs when this connection ends; without `no_new_privileges`
-        its jobs may use sudo and the like.
+        its jobs may use sudo and the like. Without `may_start` none is started.
         """
         self._state_dir = state_dir
         self._ephemeral = ephemeral
         self._no_new_privileges = no_new_privileges
+        self._may_start = may_start
         self._lock = threading.Lock()  # one frame at a time goes out
         self._peer: socket.socket | None = None
         self._fault: str | None = "not connected yet"
@@ -222,6 +228,8 @@ class LocalExecutor:
 
         Returns what went wrong; that another one is there is nothing wrong.
         """
+        if not self._may_start:
+            return "none is running; start the service worker-supervisor"
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self._state_dir]
         argv += ["--open-files", str(self._open_files)]
         argv += ["--ephemeral"] if self._ephemeral else []

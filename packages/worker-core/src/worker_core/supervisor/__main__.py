@@ -1,9 +1,13 @@
-"""`python -m worker_core.supervisor STATE_DIR [--ephemeral]`: start detached, say when ready.
+"""`python -m worker_core.supervisor STATE_DIR`: start detached, say when ready.
 
 The first process returns 0 once the supervisor accepts connections, 75 (EX_TEMPFAIL) if another
 one serves this state directory, and 1 with a message on stderr if it cannot start. The supervisor
 lives as long as it has an engine or a job. With --ephemeral it ends all jobs and removes the state
 directory when its engine goes, however that ended.
+
+With --foreground it is a service: it neither detaches nor leaves by itself, SIGHUP lets it execute
+itself anew after an upgrade, and with --engine ACCOUNT a supervisor of root serves an engine that
+runs as that account and owns the state directory (see rights.py).
 """
 
 from __future__ import annotations
@@ -12,16 +16,18 @@ import argparse
 import fcntl
 import logging
 import os
+import pwd
 import resource
 import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from worker_core import atomic, jobdir, libc, wire
 from worker_core.clock import SystemClock
-from worker_core.supervisor import recover
+from worker_core.supervisor import recover, rights
 from worker_core.supervisor.cgroup import NO_MOUNT, Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
@@ -38,19 +44,27 @@ _PATIENCE = 10.0  # seconds for whoever started us to connect
 class Supervisor:
     """Joins the parts: requests in, events out, and the reasons to end."""
 
-    def __init__(self, state_dir: str, listener: socket.socket, lock: int, ephemeral: bool) -> None:
-        self.state_dir = state_dir
+    def __init__(self, options: argparse.Namespace, lock: int) -> None:
+        state_dir = self.state_dir = options.state_dir
         self._lock = lock
-        self._ephemeral = ephemeral
+        self._ephemeral = options.ephemeral
+        self._service = options.foreground
         self._ending = False
         self.loop = Loop(SystemClock())
-        self._listener = listener
         self._groups = Cgroups.probe(state_dir)
-        self._server = Server(listener, self.loop, self._handle, self._alone, _able(self._groups))
+        self._server = Server(
+            _listen(state_dir),
+            self.loop,
+            self._handle,
+            on_alone=self._alone,
+            able=_able(self._groups),
+            engine_uid=os.geteuid() if options.engine is None else options.engine.pw_uid,
+        )
         self._processes = Processes(
             state_dir,
             self.loop,
             self._groups,
+            root_jobs=options.root_jobs,
             emit=self._server.broadcast,
             watched=lambda: self._server.watched,
             on_empty=self._alone,
@@ -61,7 +75,7 @@ class Supervisor:
                 signal.SIGCHLD: self._processes.reap,
                 signal.SIGTERM: self._terminate,
                 signal.SIGINT: lambda: None,
-                signal.SIGHUP: lambda: None,
+                signal.SIGHUP: self._execute_anew if self._service else lambda: None,
             }
         )
 
@@ -115,7 +129,7 @@ class Supervisor:
         if self._ephemeral and not self._server.watched and not self._ending:
             self._end_all()
         idle = not self._processes.jobs
-        if idle and (self._ending or not self._server.watched):
+        if idle and (self._ending or not (self._server.watched or self._service)):
             self.loop.stop()
 
     def _end_all(self) -> None:
@@ -139,9 +153,10 @@ class Supervisor:
         ids = "\n".join(each.id for each in running).encode()
         atomic.replace(os.path.join(self.state_dir, _UPGRADE), ids, sync=False)
         os.set_inheritable(self._lock, True)
-        argv = [sys.executable, "-P", "-m", "worker_core.supervisor", self.state_dir]
-        argv += ["--lock", str(self._lock)] + (["--ephemeral"] if self._ephemeral else [])
-        os.execv(sys.executable, argv)  # noqa: S606  # ourselves
+        argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]
+        argv += [] if "--lock" in argv else ["--lock", str(self._lock)]
+        with rights.own():  # the interpreter need not be readable for the engine
+            os.execv(sys.executable, argv)  # noqa: S606  # ourselves
 
 
 def _able(groups: Cgroups | None) -> wire.Message:
@@ -152,51 +167,71 @@ def _able(groups: Cgroups | None) -> wire.Message:
 
 def main() -> int:
     """Start, detach, serve."""
-    parser = argparse.ArgumentParser(prog="python -m worker_core.supervisor")
-    parser.add_argument("state_dir")
-    parser.add_argument("--ephemeral", action="store_true")
-    parser.add_argument("--open-files", type=int, help="soft limit that jobs inherit")
-    parser.add_argument("--allow-new-privileges", action="store_true")
-    parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.lock is not None:
-        return _continue(options.state_dir, options.lock, options.ephemeral)
+    options = _options()
+    if options.engine is not None:
+        rights.give_up(options.engine)
+    lock = options.lock
+    if lock is not None:
+        os.set_inheritable(lock, False)
+        return _serve(options, lock, lambda: None)
     lock = _take_lock(options.state_dir)
     if lock is None:
         return _BUSY
     if options.open_files is not None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, most))
+    if not options.allow_new_privileges:
+        libc.forbid_new_privileges()  # for this process and everything below it, for good
+    if options.foreground:
+        return _serve(options, lock, lambda: None)
     ready, done = os.pipe()
     if os.fork():
         os.close(done)
         return 0 if os.read(ready, 1) == b"1" else 1
     os.close(ready)
     os.setsid()
-    if not options.allow_new_privileges:
-        libc.forbid_new_privileges()  # for this process and everything below it, for good
+
+    def say_ready() -> None:
+        os.write(done, b"1")
+        os.close(done)
+        _keep_log(options.state_dir)
+
+    return _serve(options, lock, say_ready)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker_core.supervisor")
+    parser.add_argument("state_dir")
+    parser.add_argument("--ephemeral", action="store_true", help="end with the engine")
+    parser.add_argument("--foreground", action="store_true", help="be a service")
+    parser.add_argument("--engine", type=_account, help="the account that the engine runs as")
+    parser.add_argument("--root-jobs", action="store_true", help="let that engine run jobs as root")
+    parser.add_argument("--open-files", type=int, help="soft limit that jobs inherit")
+    parser.add_argument("--allow-new-privileges", action="store_true", help="let jobs use sudo")
+    parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no account {name}") from None
+
+
+def _serve(options: argparse.Namespace, lock: int, say_ready: Callable[[], None]) -> int:
     _detach(options.state_dir)
-    supervisor = Supervisor(options.state_dir, _listen(options.state_dir), lock, options.ephemeral)
-    os.write(done, b"1")
-    os.close(done)
-    _keep_log(options.state_dir)
+    supervisor = Supervisor(options, lock)
+    if options.lock is not None:
+        path = os.path.join(options.state_dir, _UPGRADE)
+        with open(path) as file:
+            supervisor.take_up(file.read().split())
+        os.unlink(path)
+    say_ready()
     if wanted := os.environ.get("WORKER_FAULTS"):
         from worker_core.testing import faults  # never loaded but for tests
 
         faults.install(wanted)
-    supervisor.run()
-    return 0
-
-
-def _continue(state_dir: str, lock: int, ephemeral: bool) -> int:
-    os.set_inheritable(lock, False)
-    _detach(state_dir)
-    path = os.path.join(state_dir, _UPGRADE)
-    with open(path) as file:
-        running = file.read().split()
-    supervisor = Supervisor(state_dir, _listen(state_dir), lock, ephemeral)
-    supervisor.take_up(running)
-    os.unlink(path)
     supervisor.run()
     return 0
 

@@ -7,6 +7,8 @@ import os
 import pwd
 from dataclasses import dataclass
 
+from worker_core import libc
+
 
 class AccountError(Exception):
     """A job cannot run as the account that is asked for."""
@@ -25,6 +27,7 @@ class Account:
 
     def become(self) -> None:
         """Be this account for good. Runs between fork and exec, as root."""
+        libc.set_file_user(0)  # setgroups and the others need the capabilities back
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from worker_core import procfs, usage
+from worker_core.supervisor import rights
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,7 @@ class Cgroups:
         base = f"{top}/worker-{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]}"
         groups = cls(base, home)
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(base)
+            _make(base)
             if not os.path.exists(f"{base}/cgroup.kill"):
                 raise OSError("this kernel has no cgroup.kill (Linux 5.14)")
             _enter(base)
@@ -89,8 +89,7 @@ class Cgroups:
         Without `files` it does without a group if that fails; with them it raises OSError.
         """
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.path(job_id))
+            _make(self.path(job_id))
             for name, value in files:
                 self._bound(job_id, name, value)
             _enter(self.path(job_id))
@@ -130,11 +129,12 @@ class Cgroups:
 
     def remove(self, job_id: str) -> None:
         """Remove the job's group, which is empty, and what the job made below it."""
-        _remove(self.path(job_id))
+        with rights.own():
+            _remove(self.path(job_id))
 
     def close(self) -> None:
         """Remove the group of all jobs, if no job is left."""
-        with contextlib.suppress(OSError):
+        with rights.own(), contextlib.suppress(OSError):
             os.rmdir(self._base)
 
     def _bound(self, job_id: str, name: str, value: str) -> None:
@@ -202,11 +202,18 @@ def _enter(group: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
+    with rights.own():  # also for the write: the kernel asks again when something moves
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def _make(path: str) -> None:
+    with rights.own(), contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        os.chmod(path, 0o755)  # an engine without our rights reads what its jobs have used
 
 
 def _words(path: str) -> list[str]:

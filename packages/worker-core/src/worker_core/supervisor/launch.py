@@ -16,7 +16,7 @@ from typing import Any
 
 from worker_core import crash, limits
 from worker_core.jobdir import JobDir
-from worker_core.supervisor import account, spawn, tree
+from worker_core.supervisor import account, rights, spawn, tree
 from worker_core.supervisor.account import Account
 from worker_core.supervisor.box import Box
 from worker_core.supervisor.cgroup import NO_MOUNT, Cgroups
@@ -49,16 +49,18 @@ class _Program:
     cwd: str
 
 
-def launch(jobdir: JobDir, spec: dict[str, Any], groups: Cgroups | None) -> Launched:
+def launch(
+    jobdir: JobDir, spec: dict[str, Any], groups: Cgroups | None, *, root_jobs: bool
+) -> Launched:
     """Start the leader of a job, a child of this process.
 
     It leads a session of its own, has its spool files as stdout and stderr and no other
     descriptor but stdin, default signal dispositions, and a clean environment. Its group and its
-    mark are on it before exec.
+    mark are on it before exec. `root_jobs` lets an engine that is not root have jobs as root.
 
     Raises NotStartedError or ShortageError.
     """
-    who = _account(spec)
+    who = _account(spec, root_jobs=root_jobs)
     cwd = spec["cwd"] or (who.home if os.path.isdir(who.home) else "/")
     env = environment(jobdir.job_id, who, spec["env"])
     program = _Program([spec["command"], *spec["args"]], env, cwd)
@@ -75,7 +77,7 @@ def launch(jobdir: JobDir, spec: dict[str, Any], groups: Cgroups | None) -> Laun
                 raise NotStartedError(f"cannot limit the job: {error}") from error
             raise ShortageError(str(error)) from error
         box = _box(spec)
-        if plan.rlimits or box is not None or who != account.own():
+        if plan.rlimits or box is not None or who != account.own() or rights.engine is not None:
             pid = _spawn(program, stdio, plan, box, who)
         else:
             pid = _spawn_fast(program, stdio)
@@ -83,12 +85,21 @@ def launch(jobdir: JobDir, spec: dict[str, Any], groups: Cgroups | None) -> Laun
     return Launched(pid, plan.enforced)
 
 
-def _account(spec: dict[str, Any]) -> Account:
+def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
+    """Return who the job runs as: who is asked for, else who has asked."""
     name = spec.get("run_as")
+    if name is None and rights.engine is not None:
+        name = rights.engine.pw_name
     try:
-        return account.own() if name is None else account.find(name)
+        found = account.own() if name is None else account.find(name)
     except account.AccountError as error:
         raise NotStartedError(str(error)) from error
+    if found.uid == 0 and rights.engine is not None and not root_jobs:
+        raise NotStartedError(
+            f"cannot run as {found.name}: this supervisor runs no jobs as root; start it with "
+            "--root-jobs"
+        )
+    return found
 
 
 def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> limits.Plan:
@@ -159,7 +170,7 @@ def _spawn(
         stdio,
         rlimits=plan.rlimits,
         box=box,
-        account=None if who == account.own() else who,
+        account=who if who != account.own() or rights.engine is not None else None,
     )
     try:
         return spawn.spawn(way)

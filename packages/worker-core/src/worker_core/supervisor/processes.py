@@ -43,6 +43,7 @@ class Processes:
         loop: Loop,
         groups: Cgroups | None,
         *,
+        root_jobs: bool,
         emit: Callable[[Message], None],
         watched: Callable[[], bool],
         on_empty: Callable[[], None],
@@ -53,6 +54,7 @@ class Processes:
         self.boot = boot_id()
         self._loop = loop
         self._groups = groups
+        self._root_jobs = root_jobs
         self._emit = emit
         self._watched = watched
         self._on_empty = on_empty
@@ -83,7 +85,9 @@ class Processes:
         if process.end is not None:  # killed while it waited for another try
             return
         try:
-            launched = launch.launch(process.dir, process.spec, self._groups)
+            launched = launch.launch(
+                process.dir, process.spec, self._groups, root_jobs=self._root_jobs
+            )
         except NotStartedError as error:
             self._not_started(process, str(error), error.exit_code)
         except launch.ShortageError as error:

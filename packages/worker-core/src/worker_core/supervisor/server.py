@@ -106,16 +106,19 @@ class Server:
         listener: socket.socket,
         loop: Loop,
         handle: Callable[[Message, Connection], None],
+        *,
         on_alone: Callable[[], None],
         able: Message,
+        engine_uid: int,
     ) -> None:
         """`handle` gets each request; `on_alone` is called when the last engine has gone; `able`
-        is what the hello says of this machine."""
+        is what the hello says of this machine; `engine_uid` may connect, as we and root may."""
         self.handle = handle
         self._listener = listener
         self._loop = loop
         self._on_alone = on_alone
         self._able = able
+        self._welcome = {os.geteuid(), 0, engine_uid}
         self._connections: set[Connection] = set()
         listener.setblocking(False)
         loop.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
@@ -144,7 +147,7 @@ class Server:
         _pid, uid, _gid = _UCRED.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )
-        if uid not in (os.geteuid(), 0):
+        if uid not in self._welcome:
             log.warning("refused a connection from uid %d", uid)
             peer.close()
             return

@@ -1,0 +1,44 @@
+"""Working with another account's rights on files, while being root for everything else.
+
+A supervisor of root may serve an engine without privileges, which owns the state directory. What
+the supervisor opens there it opens with the engine's own rights (setfsuid(2)), so that an engine
+that was taken over gains nothing by planting links; what it creates belongs to the engine. With
+its own rights it works only where the files are its own: control groups.
+"""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker_core import libc
+
+engine: pwd.struct_passwd | None = None
+"""Whose rights are used; None if they are our own."""
+
+
+def give_up(account: pwd.struct_passwd) -> None:
+    """Use an account's rights on files from now on."""
+    global engine  # noqa: PLW0603  # it belongs to the process, as the rights do
+    engine = account
+    _use(account.pw_uid, account.pw_gid)
+
+
+@contextmanager
+def own() -> Iterator[None]:
+    """Use our own rights on files in this block."""
+    if engine is None:
+        yield
+        return
+    _use(0, 0)
+    try:
+        yield
+    finally:
+        _use(engine.pw_uid, engine.pw_gid)
+
+
+def _use(uid: int, gid: int) -> None:
+    # The group first: without the user's rights it could not be changed any more.
+    libc.set_file_group(gid)
+    libc.set_file_user(uid)
