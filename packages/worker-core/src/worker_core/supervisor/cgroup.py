@@ -213,7 +213,8 @@ def _write(path: str, text: str) -> None:
 def _make(path: str) -> None:
     with rights.own(), contextlib.suppress(FileExistsError):
         os.mkdir(path)
-        os.chmod(path, 0o755)  # an engine without our rights reads what its jobs have used
+        # An engine without our rights reads there what its jobs have used.
+        os.chmod(path, 0o755)  # noqa: S103
 
 
 def _words(path: str) -> list[str]:
