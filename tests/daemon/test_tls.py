@@ -335,10 +335,10 @@ def test_certificates_are_reloaded_without_dropping_a_connection(tmp_path):
 def test_a_reload_that_fails_changes_nothing(tmp_path):
     """A half-written certificate at the moment of the reload would stop the service."""
     with serving(app) as edge:
-        broken = tmp_path / "server.pem"
-        broken.write_text("not a certificate")
+        settings = _issued(tmp_path, edge.settings)
+        settings.cert.write_text("not a certificate")
         with pytest.raises(errors.CertificateError, match="not a certificate in PEM"):
-            edge.tls.reload(dataclasses.replace(edge.settings, cert=broken))
+            edge.tls.reload(settings)
         assert get(edge).endswith(b"https 127.0.0.1 ")
 
 
