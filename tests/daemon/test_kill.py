@@ -114,7 +114,7 @@ def test_many_kills_at_once_agree(alice: User) -> None:
     [
         ({"signal": "NOPE"}, "signal"),
         ({"signal": 0}, "signal"),
-        ({"signal": 9.0}, "signal"),
+        ({"signal": 9.5}, "signal"),
         ({"signal": []}, "signal"),
         ({"signal": True}, "signal"),
         ({"grace": -1}, "grace"),

@@ -209,7 +209,7 @@ def test_stderr_is_part_of_the_output(alice: User) -> None:
     alice.ended(job_id)
     assert alice.out(job_id) == b"out\nerr\nout\n"
     answer = alice.get(f"/jobs/{job_id}/out?stream=stderr")
-    assert "separate_stderr" in refused(answer, 422, "stream_not_separate")["detail"]
+    assert "separate_stderr" in refused(answer, 409, "stream_not_separate")["detail"]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,20 @@ from typing import Any
 import falcon
 import worker_core
 
-from worker_daemon import access, config, followers, metrics, problems
+from worker_daemon import access, config, followers, problems
 from worker_daemon.middleware import authentication, log, measure, methods
-from worker_daemon.resources import base, events, jobs, kill, output, run, signal, status, system
+from worker_daemon.resources import (
+    base,
+    events,
+    jobs,
+    kill,
+    numbers,
+    output,
+    run,
+    signal,
+    status,
+    system,
+)
 
 ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/jobs": jobs.Jobs,
@@ -26,7 +37,7 @@ ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/version": system.Version,
     "/healthz": system.Healthz,
     "/readyz": system.Readyz,
-    "/metrics": system.Metrics,
+    "/metrics": numbers.Numbers,
 }
 
 
@@ -62,7 +73,7 @@ def create_app(
         access=access.Access(engine, settings.admins),
         followers=staying,
         draining=draining,
-        metrics=[*measured.all, *_gauges(engine, staying)],
+        metrics=measured.all,
         max_body=settings.max_body,
     )
     app = App(
@@ -84,16 +95,3 @@ def _resources(room: base.Room) -> dict[str, base.Resource]:
     made = {path: resource(room) for path, resource in ROUTES.items()}
     made["/openapi.json"] = system.OpenApi(room, made)
     return made
-
-
-def _gauges(
-    engine: worker_core.Engine, staying: followers.Followers
-) -> tuple[metrics.Gauge, metrics.Gauge]:
-    return (
-        metrics.Gauge("workerd_jobs", "Jobs that have not ended.", engine.counts, "state"),
-        metrics.Gauge(
-            "workerd_followers",
-            "Requests that follow output, read events or wait for an end.",
-            lambda: {"": staying.count},
-        ),
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import signal
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -179,12 +180,18 @@ class Signal:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the values."""
-        return {
-            "anyOf": [
-                {"type": "string", "examples": ["TERM", "SIGKILL", "15"]},
-                {"type": "integer", "minimum": 1, "maximum": 64},
-            ]
-        }
+        return dict(_SIGNALS)
+
+
+# What signals.number() takes, but for names in lower case.
+_NAMES = "|".join(each.name.removeprefix("SIG") for each in signal.Signals)
+_NUMBERS = sorted(int(each) for each in signal.valid_signals())
+_SIGNALS: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^(SIG)?({_NAMES})$", "examples": ["TERM", "SIGKILL"]},
+        {"type": "integer", "enum": _NUMBERS},
+    ]
+}
 
 
 def _moment(text: str) -> float:

@@ -1,14 +1,14 @@
 """Counting, and telling the counts in Prometheus' text format (version 0.0.4).
 
-A small library of its own: a counter, a gauge that is asked, and a histogram are all that the
-daemon needs.
+A small library of its own: a counter, a histogram, and numbers that others count are all that
+the daemon needs.
 """
 
 from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,21 +39,26 @@ class Counter:
         return [("", dict(zip(self._labels, key, strict=True)), value) for key, value in counted]
 
 
-class Gauge:
-    """Numbers that somebody is asked for: `read` returns them by the value of a label."""
-
-    kind = "gauge"
+class Reading:
+    """Numbers that somebody else counts, as they are now: by the value of a label, or one alone."""
 
     def __init__(
-        self, name: str, doc: str, read: Callable[[], Mapping[str, float]], label: str | None = None
+        self,
+        name: str,
+        doc: str,
+        values: Mapping[str, float] | float,
+        *,
+        label: str = "",
+        kind: str,
     ) -> None:
-        self.name, self.doc = name, doc
-        self._read, self._label = read, label
+        self.name, self.doc, self.kind = name, doc, kind
+        self._values = values if isinstance(values, Mapping) else {"": values}
+        self._label = label
 
     def samples(self) -> Iterable[Sample]:
-        """Ask, and return what there is to tell."""
+        """Return what there is to tell."""
         label = self._label
-        return [("", {label: key} if label else {}, value) for key, value in self._read().items()]
+        return [("", {label: key} if label else {}, value) for key, value in self._values.items()]
 
 
 class Histogram:
@@ -89,7 +94,7 @@ class Histogram:
             yield "_count", {self._label: key}, seen
 
 
-Metric = Counter | Gauge | Histogram
+Metric = Counter | Reading | Histogram
 
 
 def text(metrics: Iterable[Metric]) -> str:

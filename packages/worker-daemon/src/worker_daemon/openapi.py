@@ -34,6 +34,8 @@ _OTHER_CONTENT: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 def document(resources: Mapping[str, base.Resource]) -> dict[str, Any]:
     """Return the document for resources by their path."""
+    paths = {path: _path(path, resource) for path, resource in resources.items()}
+    paths["/jobs/run"]["post"]["responses"]["201"]["links"] = _links(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -43,12 +45,24 @@ def document(resources: Mapping[str, base.Resource]) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{"basic": []}],
-        "paths": {path: _path(path, resource) for path, resource in resources.items()},
+        "paths": paths,
         "components": {
             "schemas": schemas.answers(),
             "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
         },
     }
+
+
+def _links(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what can be done with the id of a new job."""
+    ids = [
+        paths[path][method]["operationId"]
+        for path in paths
+        for method in _METHODS
+        if "{job_id}" in path and method in paths[path]
+    ]
+    parameters = {"job_id": "$response.body#/id"}
+    return {each: {"operationId": each, "parameters": parameters} for each in ids}
 
 
 def _path(path: str, resource: base.Resource) -> dict[str, Any]:

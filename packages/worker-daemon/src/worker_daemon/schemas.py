@@ -23,6 +23,10 @@ _PLAIN: Mapping[type, Schema] = {
     bool: {"type": "boolean"},
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": spec.MAX_SECONDS}
+_COUNT: Schema = {"minimum": 1, "maximum": spec.MAX_BYTES}
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_AMOUNT: Schema = {"minimum": 0.01, "maximum": 1e9}
+_RATE: Schema = _COUNT | {"type": "integer"}
 _KEY: Schema = {"minLength": 1, "pattern": "^[^=]+$"}
 
 # What the types of the engine cannot say. The engine checks it; the tests compare.
@@ -36,11 +40,10 @@ _NARROWED: Mapping[type, Mapping[str, Schema]] = {
                 {"type": "string"},
                 {
                     "type": "object",
-                    "properties": {"base64": {"type": "string", "contentEncoding": "base64"}},
+                    "properties": {"base64": {"type": "string", "pattern": _BASE64}},
                     "required": ["base64"],
                     "additionalProperties": False,
                 },
-                {"type": "null"},
             ]
         },
         "name": {"minLength": 1, "maxLength": spec.MAX_NAME},
@@ -49,10 +52,26 @@ _NARROWED: Mapping[type, Mapping[str, Schema]] = {
             "propertyNames": _KEY | {"maxLength": spec.MAX_NAME},
             "additionalProperties": {"type": "string", "maxLength": spec.MAX_NAME},
         },
-        "timeout": _SECONDS | {"type": ["number", "null"], "exclusiveMinimum": 0},
+        "timeout": _SECONDS | {"exclusiveMinimum": 0},
         "stop_signal": fields.Signal().schema(),
         "stop_grace": _SECONDS,
         "output_limit": {"minimum": 0, "maximum": spec.MAX_BYTES},
+    },
+    worker_core.Limits: {
+        "memory": _COUNT,
+        "cpus": _AMOUNT,
+        "pids": _COUNT,
+        "cpu_time": _AMOUNT,
+        "open_files": _COUNT,
+        "file_size": _COUNT,
+        "io": {
+            "properties": {"read": _RATE, "write": _RATE},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    },
+    worker_core.Isolation: {
+        "writable": {"items": {"type": "string", "pattern": r"^/[^\u0000]*$"}},
     },
 }
 
@@ -61,7 +80,8 @@ def of(annotation: Any) -> Schema:
     """Return the schema of a type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return _nullable(arguments)
+        (kind,) = (each for each in arguments if each is not types.NoneType)
+        return _or_null(of(kind))
     if origin is not None and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": of(arguments[1])}
     if origin is not None and issubclass(origin, Sequence):
@@ -81,19 +101,19 @@ def of_object(kind: type) -> Schema:
     for each in dataclasses.fields(kind):
         given = narrowed.get(each.name, {})
         properties[each.name] = given if "anyOf" in given else of(hints[each.name]) | given
-    return _object(properties, required=fields.required(kind))
+    return _request(properties, required=fields.required(kind))
 
 
 def of_request(kind: type) -> Schema:
     """Return the schema of a request's body."""
     if kind is worker_core.JobSpec:
         job = of_object(kind)
-        return {"anyOf": [job, _object({"job": job}, required=["job"])]}
+        return {"anyOf": [job, _request({"job": job}, required=["job"])]}
     properties = {
         name: field.rule.schema() | {"description": field.doc}
         for name, field in fields.declared(kind).items()
     }
-    return _object(properties, required=fields.required(kind))
+    return _request(properties, required=fields.required(kind))
 
 
 def answers() -> dict[str, Schema]:
@@ -137,9 +157,16 @@ def _problem() -> Schema:
     return schema
 
 
-def _object(properties: Mapping[str, Schema], required: Sequence[str]) -> Schema:
-    """Return the schema of an object that has these properties and no others."""
-    schema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+def _request(properties: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+    """Return the schema of an object that has these properties and no others.
+
+    Null is the same as leaving out what may be left out.
+    """
+    either = {
+        name: schema if name in required else _or_null(schema)
+        for name, schema in properties.items()
+    }
+    schema = {"type": "object", "properties": either, "additionalProperties": False}
     return schema | ({"required": [*required]} if required else {})
 
 
@@ -148,8 +175,10 @@ def _answer(properties: Mapping[str, Schema]) -> Schema:
     return {"type": "object", "properties": dict(properties), "required": [*properties]}
 
 
-def _nullable(arguments: Sequence[Any]) -> Schema:
-    schemas = [of(each) for each in arguments if each is not types.NoneType]
-    if len(schemas) == 1 and isinstance(schemas[0].get("type"), str):
-        return schemas[0] | {"type": [schemas[0]["type"], "null"]}
-    return {"anyOf": [*schemas, {"type": "null"}]}
+def _or_null(schema: Schema) -> Schema:
+    kind = schema.get("type")
+    if isinstance(kind, str) and "enum" not in schema:
+        return schema | {"type": [kind, "null"]}
+    if isinstance(kind, list) and "null" in kind:
+        return schema
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -10,11 +10,15 @@ def decode(data: bytes) -> Any:
     """Read a JSON text.
 
     Raises ValueError, as a sentence about the text, also for what Python's parser lets pass:
-    NaN, infinities, a key that comes twice, and nesting that is too deep to read.
+    NaN, infinities, a key that comes twice, and nesting that is too deep to read. A whole number is
+    an int however it is written, as in 1.0: JSON has one kind of number.
     """
     try:
         return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_number,
         )
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte {error.start} cannot be read") from None
@@ -49,6 +53,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice!r} comes twice in one object")
     return found
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

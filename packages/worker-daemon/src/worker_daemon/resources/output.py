@@ -116,12 +116,18 @@ class Output(base.Resource):
         off, and a client that wants to go on comes back at its offset.
         """
         followers.send_head(req)
+        chunks = self.engine.follow(
+            found.job.id, found.stream, start, heartbeat=followers.HEARTBEAT, on_gap=_gap
+        )
+        begun = False
         try:
-            for chunk in self.engine.follow(
-                found.job.id, found.stream, start, heartbeat=followers.HEARTBEAT
-            ):
+            for chunk in chunks:
                 if self.room.followers.over(req):
                     raise ConnectionAbortedError("nobody listens, or the server is ending")
+                if chunk and not begun:
+                    begun = True
+                    if found.start() > start:
+                        _gap(start, found.start())
                 yield chunk
         except worker_core.WorkerError as error:
             _log.warning("stopped following %s: %s", found.job.id, error)
@@ -178,6 +184,11 @@ class Output(base.Resource):
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
             resp.stream = followers.Stream(chunks, self.room.followers.enter())
+
+
+def _gap(due: int, start: int) -> None:
+    """Break off before bytes are skipped: a client that comes back is told where it is."""
+    raise ConnectionAbortedError(f"the bytes from {due} to {start} are not kept any more")
 
 
 def _tag(found: reading.Reading, span: spans.Span) -> falcon.ETag | None:

@@ -1,4 +1,4 @@
-"""What the daemon says of itself: /healthz, /readyz, /metrics, /version, /whoami, /openapi.json."""
+"""What the daemon says of itself: /healthz, /readyz, /version, /whoami, /openapi.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import falcon
 import worker_core
 
 import worker_daemon
-from worker_daemon import metrics, openapi, problems
+from worker_daemon import openapi, problems
 from worker_daemon.resources import base
 
 
@@ -65,18 +65,6 @@ class Whoami(base.Resource):
         """Answer with the user's name, and whether it is an administrator's."""
         user = req.context.user
         base.answer(resp, {"user": user, "admin": self.room.access.is_admin(user)})
-
-    on_head = on_get
-
-
-class Metrics(base.Resource):
-    """Numbers for Prometheus."""
-
-    @base.operation("Tell numbers of the server, in Prometheus' text format", {200: ("Metrics",)})
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with everything that is counted; nothing of it names a user."""
-        resp.content_type = metrics.CONTENT_TYPE
-        resp.text = metrics.text(self.room.metrics)
 
     on_head = on_get
 
