@@ -207,9 +207,7 @@ def test_bad_isolation_is_refused_by_field(isolation, field):
     assert [each.field for each in caught.value.errors] == [field]
 
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root: runs jobs as another account"
-)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @needs_root
