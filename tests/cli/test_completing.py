@@ -49,6 +49,7 @@ def complete(worker: Worker, *line: str) -> dict[str, str]:
         (("run", "--stdin", ""), [":file"]),
         (("out", "-o", ""), [":file"]),
         (("--cacert", ""), [":file"]),
+        (("--cacert=",), []),
         (("run", ""), [":program"]),
         (("run", "ls", "-"), [":file"]),
         (("run", "--", "l"), [":program"]),

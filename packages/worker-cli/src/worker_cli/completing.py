@@ -31,7 +31,8 @@ def candidates(line: Sequence[str]) -> Candidates:
     name, equals, value = last.partition("=")
     if equals and state.options_allowed and isinstance(option := state.known.get(name), Option):
         found = _values(option.completes, state)
-        return [(f"{name}={word}", about) for word, about in found if word.startswith(value)]
+        fitting = [each for each in found if each[0].startswith(value) and each[0][:1] != ":"]
+        return [(f"{name}={word}", about) for word, about in fitting]
     return [each for each in state.expected(last) if each[0].startswith((last, ":"))]
 
 
