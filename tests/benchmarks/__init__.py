@@ -1,0 +1,1 @@
+"""How fast it is, measured beside what it could be compared with; see README.md."""

@@ -1,0 +1,16 @@
+"""workerd without authentication, to measure what authentication costs."""
+
+import sys
+
+import falcon
+from worker_daemon import __main__ as command
+from worker_daemon.middleware import authentication
+
+
+def let_in(_self: object, req: falcon.Request, _resp: falcon.Response) -> None:
+    """Take everybody for the demo user."""
+    req.context.user = "demo"
+
+
+authentication.Authentication.process_request = let_in  # type: ignore[method-assign]
+sys.exit(command.main())
