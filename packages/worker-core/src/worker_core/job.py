@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from worker_core import signals, state
+from worker_core import state
 from worker_core.state import Event, State
 
 if TYPE_CHECKING:
@@ -170,10 +170,3 @@ def stamp(at: float | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(at, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def failure_reason(exit_code: int | None, signum: int | None) -> str | None:
-    """Return the sentence for a job that ended by itself, None for exit code 0."""
-    if signum is not None:
-        return f"ended by signal {signals.name(signum)} ({signum})"
-    return f"exit code {exit_code}" if exit_code else None

@@ -39,3 +39,10 @@ def name(signum: int) -> str:
         return signal.Signals(signum).name
     except ValueError:
         return f"SIGRTMIN+{signum - signal.SIGRTMIN}"
+
+
+def failure_reason(exit_code: int | None, signum: int | None) -> str | None:
+    """Return the sentence for a job that ended by itself, None for exit code 0."""
+    if signum is not None:
+        return f"ended by signal {name(signum)} ({signum})"
+    return f"exit code {exit_code}" if exit_code else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker_core import procfs
-from worker_core.job import Job, Usage
-from worker_core.jobdir import JobDir
+
+if TYPE_CHECKING:
+    from worker_core.job import Job, Usage
+    from worker_core.jobdir import JobDir
 
 _CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -36,6 +38,8 @@ def counted(group: str, controllers: Iterable[str]) -> dict[str, Any]:
 
 def live(job: Job, directory: JobDir, now: float) -> Usage | None:
     """Return what a running job has used up to now; None if its leader is not there to be asked."""
+    from worker_core.job import Usage  # here: the supervisor counts too, and needs no records
+
     leader = directory.pid()
     stat = None if leader is None else procfs.stat(leader.pid)
     if leader is None or stat is None or stat.start_time != leader.start_time:

@@ -18,7 +18,6 @@ import logging
 import os
 import pwd
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -93,6 +92,8 @@ class Supervisor:
         if self._groups is not None:
             self._groups.close()
         if self._ephemeral:
+            import shutil  # slow to import, and not needed before
+
             shutil.rmtree(self.state_dir, ignore_errors=True)
 
     def _handle(self, message: wire.Message, connection: Connection) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from worker_core.job import failure_reason
+from worker_core import signals
 from worker_core.jobdir import Exit, JobDir, Kill, Pid
 from worker_core.supervisor.loop import Timer
 from worker_core.wire import Message
@@ -59,7 +59,7 @@ def outcome(status: int, kill: Kill | None, memory_limit: int | None) -> Exit:
     if memory_limit is not None and signum == signal.SIGKILL:
         reason = f"out of memory: it needed more than its limit of {memory_limit} bytes"
         return Exit("memory", None, signum, reason, 0.0)
-    return Exit("own", exit_code, signum, failure_reason(exit_code, signum), 0.0)
+    return Exit("own", exit_code, signum, signals.failure_reason(exit_code, signum), 0.0)
 
 
 def lost(why: str, at: float) -> Exit:

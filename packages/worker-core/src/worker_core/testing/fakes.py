@@ -12,7 +12,6 @@ from typing import Any
 from worker_core import signals
 from worker_core.errors import FieldError
 from worker_core.executor import Listener
-from worker_core.job import failure_reason
 from worker_core.jobdir import Exit, Pid
 from worker_core.spec import JobSpec
 
@@ -78,7 +77,7 @@ class FakeExecutor:
         self, job_id: str, *, exit_code: int | None = None, signal: int | None = None
     ) -> None:
         """Let a job end by itself."""
-        reason = failure_reason(exit_code, signal)
+        reason = signals.failure_reason(exit_code, signal)
         with self._lock:
             self._end(job_id, Exit("own", exit_code, signal, reason, time.time(), 0.0, 0.0, 0.0))
 
