@@ -69,7 +69,11 @@ class Loop:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` once, `seconds` from now."""
-        timer = Timer(self.clock.monotonic() + seconds, next(self._numbers), call)
+        return self.call_at(self.clock.monotonic() + seconds, call)
+
+    def call_at(self, due: float, call: Callable[[], None]) -> Timer:
+        """Call `call` once, at a monotonic time."""
+        timer = Timer(due, next(self._numbers), call)
         heapq.heappush(self._timers, timer)
         return timer
 

@@ -29,7 +29,8 @@ class Process:
     pidfd: int | None = None  # of a foreign leader, whose end we see but not its exit code
     kill: Kill | None = None
     end: Exit | None = None
-    give_up: float = 0.0  # monotonic time
+    began: float = 0.0  # monotonic time, as the next one
+    give_up: float = 0.0
     timeout: Timer | None = None
     kill_timer: Timer | None = None
 
@@ -37,6 +38,11 @@ class Process:
     def id(self) -> str:
         """The job's id."""
         return self.dir.job_id
+
+    @property
+    def boxed(self) -> bool:
+        """Whether two processes of ours stand between the supervisor and the program (box.py)."""
+        return bool(self.spec.get("isolation", {}).get("pid_namespace"))
 
     @property
     def leader(self) -> int | None:

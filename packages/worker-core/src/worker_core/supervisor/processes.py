@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import crash, procfs, signals
-from worker_core.jobdir import Cause, Exit, JobDir, Kill, Pid, boot_id
+from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
 from worker_core.supervisor import launch, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NotStartedError
+from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process, exited, logged, lost, outcome, started
 from worker_core.wire import Message
@@ -58,6 +59,7 @@ class Processes:
         self._emit = emit
         self._watched = watched
         self._on_empty = on_empty
+        self._kills = Kills(loop, groups)
         self._by_pid: dict[int, Process] = {}
         self._sweeping: dict[str, Process] = {}
 
@@ -104,27 +106,27 @@ class Processes:
         stat = procfs.stat(pid)
         start_time = stat.start_time if stat is not None else 0
         process.pid = Pid(pid, start_time, self.boot, self.now(), launched.enforced)
+        process.began = self._loop.clock.monotonic()
         with logged(process, "cannot record its pid"):
             process.dir.write_pid(process.pid)
         crash.point("supervisor.pid_written")
-        self.arm_timeout(process)
+        self._arm_timeout(process)
         self._emit(started(process))
 
     def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
         with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
             fd = launch.open_spool(s, process.dir, "stdout")
             os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
-        self._end(process, Exit("not_started", exit_code, None, reason, self._loop.clock.now()))
+        self._end(process, Exit("not_started", exit_code, None, reason, self.now()))
 
-    def arm_timeout(self, process: Process) -> None:
-        """Have the job ended when its time is up, counted from its start."""
+    def _arm_timeout(self, process: Process) -> None:
+        """Have the job ended when its time is up, whatever is done to the clock of the machine."""
         limit = process.spec.get("timeout")
-        if limit is None or process.pid is None:
+        if limit is None:
             return
-        left = process.pid.started_at + limit - self._loop.clock.now()
         reason = f"timed out after {limit:g} seconds"
-        process.timeout = self._loop.call_later(
-            max(left, 0), lambda: self.kill(process.id, cause="timeout", reason=reason)
+        process.timeout = self._loop.call_at(
+            process.began + limit, lambda: self.kill(process.id, cause="timeout", reason=reason)
         )
 
     def _tell_again(self, job_id: str) -> None:
@@ -140,7 +142,7 @@ class Processes:
         """Send a signal to the tree, with no intent to end it."""
         process = self.jobs.get(job_id)
         if process is not None and process.leader is not None:
-            self._send(process, signum, resume=False)
+            self._kills.signal(process, signum)
 
     def kill(
         self,
@@ -160,106 +162,13 @@ class Processes:
         if process is None or process.end is not None:
             return
         if process.pid is None:
-            self._killed_before_start(process, cause, reason)
+            why = reason or "killed before it could start"
+            self._end(process, Exit(cause, None, None, why, self.now()))
             return
         if signum is None:
             signum = signals.number(process.spec["stop_signal"])
-        if now:
-            signum = int(signal.SIGKILL)
         wait = process.spec["stop_grace"] if grace is None else grace
-        if self._intend(process, cause, reason, signum, wait):
-            if signum == signal.SIGKILL:
-                self._kill_hard(process)
-            else:
-                self._send(process, signum)
-                self.arm_kill(process)
-            crash.point("supervisor.kill_sent")
-
-    def _killed_before_start(self, process: Process, cause: Cause, reason: str | None) -> None:
-        why = reason or "killed before it could start"
-        self._end(process, Exit(cause, None, None, why, self._loop.clock.now()))
-
-    def _intend(
-        self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
-    ) -> bool:
-        """Record the intent before the first signal; False if the leader is already ending."""
-        target = self._who_ends(process)
-        stat = None if target is None else procfs.stat(target)
-        if stat is None or stat.ended:
-            if _boxed(process):  # whoever passes on its end may have been stopped by somebody else
-                self._resume(process)
-            return False
-        kill_at = self._loop.clock.now() + grace
-        counts = procfs.survives(stat.pid, signum)
-        before = process.kill
-        if before is None:
-            process.kill = Kill(cause, reason, [signum], counts, kill_at)
-        else:
-            process.kill = replace(
-                before,
-                signalled=[*before.signalled, signum],
-                counts=before.counts or counts,
-                kill_at=min(before.kill_at, kill_at),
-            )
-        with logged(process, "cannot record the kill"):
-            process.dir.write_kill(process.kill)
-        crash.point("supervisor.kill_written")
-        return True
-
-    def _who_ends(self, process: Process) -> int | None:
-        """Return the process whose end is the job's: the leader, or the program in its box."""
-        leader = cast("int", process.leader)
-        return tree.program(leader) if _boxed(process) else leader
-
-    def _resume(self, process: Process) -> None:
-        leader = cast("int", process.leader)
-        for each in map(procfs.stat, (leader, *procfs.children(leader))):
-            if each is not None:
-                tree.send(each, signal.SIGCONT)
-
-    def arm_kill(self, process: Process) -> None:
-        """Have SIGKILL sent when the grace is over."""
-        if process.kill is None:
-            return
-        if process.kill_timer is not None:
-            process.kill_timer.cancel()
-        left = process.kill.kill_at - self._loop.clock.now()
-        process.kill_timer = self._loop.call_later(max(left, 0), lambda: self._kill_hard(process))
-
-    def _kill_hard(self, process: Process) -> None:
-        """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
-        if process.leader is None or process.kill is None:
-            return
-        if signal.SIGKILL not in process.kill.signalled:
-            target = self._who_ends(process)
-            stat = None if target is None else procfs.stat(target)
-            if stat is None or stat.ended:
-                if _boxed(process):
-                    self._resume(process)
-                return
-            sent = [*process.kill.signalled, int(signal.SIGKILL)]
-            process.kill = replace(process.kill, signalled=sent)
-            with logged(process, "cannot record the kill"):
-                process.dir.write_kill(process.kill)
-        if self._groups is not None:
-            self._groups.kill(process.id)
-        self._send(process, signal.SIGKILL)
-        self._loop.call_later(_SWEEP, lambda: self._kill_hard(process))
-
-    def _send(self, process: Process, signum: int, *, resume: bool = True) -> None:
-        """Signal the leader first, at once, and then the rest of its tree."""
-        leader = cast("int", process.leader)
-        members = tree.members(process.id, leader)
-        if _boxed(process) and signum != signal.SIGKILL:
-            # The leader and the init of a box only pass on its end; they must never be stopped.
-            passing_on = {leader, *procfs.children(leader)}
-            members = [each for each in members if each.pid not in passing_on]
-        members.sort(key=lambda each: each.pid != leader)
-        if resume:
-            tree.send_all(members, signum)
-        else:
-            for each in members:
-                tree.send(each, signum)
+        self._kills.kill(process, cause, reason, int(signal.SIGKILL) if now else signum, grace=wait)
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -275,12 +184,10 @@ class Processes:
             process = self._by_pid.pop(pid, None)
             if process is not None:
                 crash.point("supervisor.reaped")
-                now = self._loop.clock.now()
-                started_at = process.pid.started_at if process.pid is not None else now
                 end = replace(
                     outcome(status, process.kill, self._over_memory(process)),
-                    ended_at=now,
-                    wall_seconds=max(now - started_at, 0.0),
+                    ended_at=self.now(),
+                    wall_seconds=self._loop.clock.monotonic() - process.began,
                     user_seconds=usage.ru_utime,
                     system_seconds=usage.ru_stime,
                     max_rss_bytes=_peak(usage),
@@ -306,11 +213,12 @@ class Processes:
         pid = cast("Pid", process.pid)
         self.jobs[process.id] = process
         self._by_pid[pid.pid] = process
+        process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
         if process.pidfd is not None:
             gone = process.pidfd
             self._loop.watch(gone, selectors.EVENT_READ, lambda _: self._lost(process))
-        self.arm_timeout(process)
-        self.arm_kill(process)
+        self._arm_timeout(process)
+        self._kills.resume(process)
 
     def take_lost(self, process: Process, end: Exit) -> None:
         """Record a job as lost, after what is left of its tree was ended."""
@@ -327,7 +235,7 @@ class Processes:
         self._loop.unwatch(pidfd)
         os.close(pidfd)
         self._by_pid.pop(pid.pid, None)
-        self._end(process, lost("the supervisor that started it had ended", self._loop.clock.now()))
+        self._end(process, lost("the supervisor that started it had ended", self.now()))
 
     def _end(self, process: Process, end: Exit) -> None:
         process.end = end
@@ -387,11 +295,6 @@ class Processes:
         self._emit(exited(process.id, end))
         if not self.jobs:
             self._on_empty()
-
-
-def _boxed(process: Process) -> bool:
-    """Whether two processes of ours stand between the supervisor and the program (box.py)."""
-    return bool(process.spec.get("isolation", {}).get("pid_namespace"))
 
 
 def _peak(usage: resource.struct_rusage) -> int | None:

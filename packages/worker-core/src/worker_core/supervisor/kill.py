@@ -1,0 +1,128 @@
+"""Signals to the tree of a job, with and without the intent to end it."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import cast
+
+from worker_core import crash, procfs
+from worker_core.jobdir import Cause, Kill
+from worker_core.supervisor import tree
+from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.process import Process, logged
+
+_AGAIN = 0.02  # seconds between two rounds of SIGKILL to a tree that still lives
+
+
+class Kills:
+    """Ends jobs whose leader runs; what follows once it has ended is the table's affair."""
+
+    def __init__(self, loop: Loop, groups: Cgroups | None) -> None:
+        self._loop = loop
+        self._groups = groups
+
+    def signal(self, process: Process, signum: int) -> None:
+        """Send a signal to the tree."""
+        for each in self._targets(process, signum):
+            tree.send(each, signum)
+
+    def kill(
+        self, process: Process, cause: Cause, reason: str | None, signum: int, *, grace: float
+    ) -> None:
+        """Send a signal to the tree, and SIGKILL after `grace` seconds, or sooner if that was due.
+
+        Does nothing if the leader has ended or is on its way out: then it ended by itself.
+        """
+        due = self._loop.clock.monotonic() + grace
+        # Looked for first: between the look at the leader and the signal there is to be no walk.
+        targets = self._targets(process, signum)
+        if not self._intend(process, cause, reason, signum, grace):
+            return
+        if signum == signal.SIGKILL:
+            self._kill_hard(process)
+        else:
+            tree.send_all(targets, signum)
+            if process.kill_timer is None or due < process.kill_timer.due:
+                self._arm(process, due)
+        crash.point("supervisor.kill_sent")
+
+    def resume(self, process: Process) -> None:
+        """Go on with a kill that another supervisor began."""
+        if process.kill is not None:
+            left = process.kill.kill_at - self._loop.clock.now()
+            self._arm(process, self._loop.clock.monotonic() + max(left, 0.0))
+
+    def _arm(self, process: Process, due: float) -> None:
+        if process.kill_timer is not None:
+            process.kill_timer.cancel()
+        process.kill_timer = self._loop.call_at(due, lambda: self._kill_hard(process))
+
+    def _intend(
+        self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
+    ) -> bool:
+        """Record the intent before the first signal; False if the leader is already ending."""
+        target = self._whose_end(process)
+        if target is None:
+            return False
+        kill_at = self._loop.clock.now() + grace
+        counts = procfs.survives(target, signum)
+        before = process.kill
+        if before is None:
+            process.kill = Kill(cause, reason, [signum], counts, kill_at)
+        else:
+            process.kill = replace(
+                before,
+                signalled=[*before.signalled, signum],
+                counts=before.counts or counts,
+                kill_at=min(before.kill_at, kill_at),
+            )
+        with logged(process, "cannot record the kill"):
+            process.dir.write_kill(process.kill)
+        crash.point("supervisor.kill_written")
+        return True
+
+    def _whose_end(self, process: Process) -> int | None:
+        """Return the process whose end is the job's, None if it has ended or is ending.
+
+        That is the leader, or the program in its box. Of a box that only has to pass its end on,
+        the two that do so are continued: somebody may have stopped them.
+        """
+        leader = cast("int", process.leader)
+        target = tree.program(leader) if process.boxed else leader
+        stat = None if target is None else procfs.stat(target)
+        if stat is not None and not stat.ended:
+            return target
+        if process.boxed:
+            passing_on = map(procfs.stat, (leader, *procfs.children(leader)))
+            for each in passing_on:
+                if each is not None:
+                    tree.send(each, signal.SIGCONT)
+        return None
+
+    def _kill_hard(self, process: Process) -> None:
+        """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
+        if process.leader is None or process.kill is None:
+            return
+        if signal.SIGKILL not in process.kill.signalled:
+            if self._whose_end(process) is None:
+                return
+            sent = [*process.kill.signalled, int(signal.SIGKILL)]
+            process.kill = replace(process.kill, signalled=sent)
+            with logged(process, "cannot record the kill"):
+                process.dir.write_kill(process.kill)
+        if self._groups is not None:
+            self._groups.kill(process.id)
+        tree.send_all(self._targets(process, signal.SIGKILL), signal.SIGKILL)
+        self._loop.call_later(_AGAIN, lambda: self._kill_hard(process))
+
+    def _targets(self, process: Process, signum: int) -> list[procfs.Stat]:
+        """Return who gets a signal, the leader first: it must not have ended when it is sent."""
+        leader = cast("int", process.leader)
+        members = tree.members(process.id, leader)
+        if process.boxed and signum != signal.SIGKILL:
+            # The leader and the init of a box only pass on its end; they must never be stopped.
+            passing_on = {leader, *procfs.children(leader)}
+            members = [each for each in members if each.pid not in passing_on]
+        return sorted(members, key=lambda each: each.pid != leader)
