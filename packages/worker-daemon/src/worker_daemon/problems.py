@@ -57,9 +57,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 _OF_ENGINE: Mapping[type[worker_core.WorkerError], str] = {
-    worker_core.InvalidSpec: "invalid_job",
     worker_core.InvalidRequest: "invalid_request",
-    worker_core.JobNotFound: "job_not_found",
     worker_core.JobNotRunning: "job_not_running",
     worker_core.JobNotFinished: "job_not_finished",
     worker_core.IdempotencyKeyReused: "idempotency_key_reused",
