@@ -149,7 +149,7 @@ def test_unknown_fields_are_refused_by_name(alice: User) -> None:
         ({"command": "x", "timeout": -1}, "timeout"),
         ({"command": "x", "timeout": "10"}, "timeout"),
         ({"command": "x", "timeout": True}, "timeout"),
-        ({"command": "x", "timeout": 10**400}, "timeout"),
+        ({"command": "x", "timeout": 10**390}, "timeout"),
         ({"command": "x", "stop_signal": "NOPE"}, "stop_signal"),
         ({"command": "x", "stop_signal": 0}, "stop_signal"),
         ({"command": "x", "stop_signal": 65}, "stop_signal"),

@@ -6,6 +6,9 @@ import json
 from typing import Any, NoReturn
 
 
+_LONGEST_NUMBER = 400  # digits; the largest float has 309
+
+
 def decode(data: bytes) -> Any:
     """Read a JSON text.
 
@@ -18,6 +21,7 @@ def decode(data: bytes) -> Any:
             data.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
+            parse_int=_whole,
             parse_float=_number,
         )
     except UnicodeDecodeError as error:
@@ -53,6 +57,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice!r} comes twice in one object")
     return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"it has a number of more than {_LONGEST_NUMBER} digits")
+    return int(text)
 
 
 def _number(text: str) -> float:
