@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-
 _LONGEST_NUMBER = 400  # digits; the largest float has 309
 
 
