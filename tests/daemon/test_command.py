@@ -3,6 +3,7 @@
 import datetime
 import io
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -234,6 +235,9 @@ def options(arguments):
 
 def test_settings_in_order_are_said_to_be(arguments, tmp_path):
     """A check that never succeeds would be ignored."""
+    arguments["config"] = tmp_path / "workerd.toml"
+    account = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid).pw_name
+    arguments["config"].write_text(f'run_as_default = "{account}"\n')
     done = run("check", *options(arguments))
     assert done.returncode == 0
     assert done.stderr.decode() == "the settings are in order\n"
@@ -244,16 +248,19 @@ def test_settings_in_order_are_said_to_be(arguments, tmp_path):
 def test_every_fault_is_said_at_once(arguments, tmp_path, action):
     """The administrator would find the faults one by one, each by another failed start."""
     (tmp_path / "blocked").write_text("")
+    (tmp_path / "workerd.toml").write_text('run_as_default = "no-such"\n')
     arguments |= {
+        "config": tmp_path / "workerd.toml",
         "listen": "0.0.0.0:0",
         "users": tmp_path / "nobody",
         "state-dir": tmp_path / "blocked/state",
     }
     lines = refused(action, *options(arguments)).splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["workerd"] * 3
+    assert [line.partition(":")[0] for line in lines] == ["workerd"] * 4
     assert "on 0.0.0.0: everybody has its key, for development; `workerd init` makes" in lines[0]
     assert "there is no users file" in lines[1]
     assert "blocked is not a directory" in lines[2]
+    assert "run_as_default: there is no account 'no-such' on this machine" in lines[3]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", ""])
@@ -278,10 +285,15 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
     now = datetime.datetime.now(datetime.UTC)
     files = _issue(tmp_path, now - datetime.timedelta(days=5 * 365 - 5))
     config = tmp_path / "workerd.toml"
-    config.write_text('admins = ["alice", "carol"]')
+    config.write_text(
+        'admins = ["alice", "carol"]\nrun_as_default = "nobody"\nsupervisor = "service"\n'
+        '[run_as]\ndave = "nobody"\n[limits.users.erin]\n'
+    )
     changed = arguments | files | {"config": config}
     said = run("check", *options(changed)).stderr.decode()
     assert "warning: admins who are no users: carol" in said
+    assert "warning: run_as names who is no user: dave" in said
+    assert "warning: limits names who is no user: erin" in said
     assert f"warning: {files['cert']} expires on " in said
 
 

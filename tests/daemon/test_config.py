@@ -223,7 +223,7 @@ def test_the_readme_has_every_setting():
     readme = Path(__file__).parents[2] / "packages/worker-daemon/README.md"
     lines = [line for line in readme.read_text().splitlines() if line.startswith("| `")]
     for name, setting in config.settings().items():
-        default = {"state_dir": "see above", "client_ca": "none"}.get(
+        default = {"state_dir": "see above", "client_ca": "none", "run_as_default": "none"}.get(
             name, f"`{init.example(name)}`"
         )
         assert f"| `{name}` | {default} | {setting.doc} |" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import falcon
 import worker_core
 
-from worker_daemon import access, config, followers, problems
+from worker_daemon import access, accounts, config, followers, problems
 from worker_daemon.middleware import authentication, log, measure, methods
 from worker_daemon.resources import (
     base,
@@ -75,6 +76,8 @@ def create_app(
         draining=draining,
         metrics=measured.all,
         max_body=settings.max_body,
+        limits=settings.limits,
+        run_as=functools.partial(accounts.of, settings),
     )
     app = App(
         middleware=[

@@ -10,7 +10,7 @@ import ipaddress
 import os
 from collections.abc import Iterable
 
-from worker_daemon import certificate, config, errors, htpasswd, listen, tls
+from worker_daemon import accounts, certificate, config, errors, htpasswd, listen, tls
 
 _SOON = datetime.timedelta(days=30)
 
@@ -18,7 +18,7 @@ _SOON = datetime.timedelta(days=30)
 def faults(settings: config.Config) -> list[str]:
     """Return what makes it impossible to serve with `settings`, each fault a sentence."""
     found: list[str] = []
-    for step in (_certificate, _address, _users, _state_dir):
+    for step in (_certificate, _address, _users, _state_dir, accounts.faults):
         try:
             found += step(settings)
         except errors.DaemonError as error:
@@ -37,10 +37,13 @@ def warnings(settings: config.Config) -> list[str]:
         )
     if last - now < _SOON:
         found.append(f"{settings.cert} expires on {last:%Y-%m-%d}")
-    strangers = settings.admins - set(htpasswd.load(settings.users)[0])
-    if strangers:
+    known = set(htpasswd.load(settings.users)[0])
+    if strangers := set(settings.admins) - known:
         found.append(f"admins who are no users: {', '.join(sorted(strangers))}")
-    return found
+    for name, users in (("run_as", settings.run_as), ("limits", settings.limits.users)):
+        if strangers := set(users) - known:
+            found.append(f"{name} names who is no user: {', '.join(sorted(strangers))}")
+    return found + accounts.warnings(settings)
 
 
 def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:

@@ -15,18 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from worker_daemon import errors, places, units
+from worker_daemon import bounds, errors, places, units
 
 DEFAULT_LISTEN = units.Address("127.0.0.1", 8443)
 
-
-def _count(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"must be a whole number of at least {least}, not {value!r}")
-        return value
-
-    return read
+_count = units.count
 
 
 def _flag(value: object) -> bool:
@@ -54,6 +47,26 @@ def _names(value: object) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"must be a list of user names, not {value!r}")
     return frozenset(value)
+
+
+def _account(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"must be the name of a Unix account, not {value!r}")
+    return value
+
+
+def _accounts(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table of users and their Unix accounts, not {value!r}")
+    faults, accounts = [], {}
+    for user, account in value.items():
+        try:
+            accounts[user] = _account(account)
+        except ValueError as error:
+            faults.append((f".{user}", str(error)))
+    if faults:
+        raise errors.SettingError(faults)
+    return accounts
 
 
 def _positive(value: object) -> float:
@@ -168,6 +181,25 @@ class Config:
     log_format: Annotated[
         str, Setting(_choice("text", "json"), 'Lines of "text" for people, "json" for programs.')
     ] = "text"
+    supervisor: Annotated[
+        str,
+        Setting(
+            _choice("own", "service"),
+            'Who runs the jobs: a process of workerd\'s "own", or root\'s "service".',
+        ),
+    ] = "own"
+    run_as_default: Annotated[
+        str | None,
+        Setting(_account, "The Unix account of jobs; without one it is that of workerd."),
+    ] = None
+    # Tables come last: in TOML everything below the head of one belongs to it.
+    run_as: Annotated[
+        Mapping[str, str],
+        Setting(_accounts, "The Unix account of the jobs of each user; only here it may be root."),
+    ] = dataclasses.field(default_factory=dict)
+    limits: Annotated[
+        bounds.Table, Setting(bounds.read, "What jobs may use, by default and at most.")
+    ] = dataclasses.field(default_factory=bounds.Table)
 
 
 @functools.cache
@@ -221,6 +253,8 @@ def _read_all(raw: Mapping[str, object], source: Path | None, faults: list[str])
             continue
         try:
             values[name] = _based(known[name].read(value), source)
+        except errors.SettingError as error:
+            faults += [f"{where}{path} {why}" for path, why in error.faults]
         except ValueError as error:
             faults.append(f"{where} {error}")
     return values

@@ -20,6 +20,14 @@ class ConfigError(DaemonError):
         super().__init__("\n".join(self.faults))
 
 
+class SettingError(ValueError):
+    """A table of the settings has faults, each with its path below the setting."""
+
+    def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{path} {why}" for path, why in self.faults))
+
+
 class UsersError(DaemonError):
     """The users file cannot be used, or a change to it cannot be made."""
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from worker_daemon import authority, config, errors, places, units, user
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-# Paths in the settings start at their own directory.
-_RELATIVE = {
+# Paths in the settings start at their own directory; some settings have no default to show.
+_SHOWN = {
     "cert": "server.pem",
     "key": "server.key",
     "users": "users",
     "client_ca": "clients.pem",
+    "run_as_default": "jobs",
 }
+_TABLES = ("run_as", "limits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +147,10 @@ def _settings(wanted: Plan) -> str:
 def example(name: str) -> str:
     """Return the default of a setting in TOML, or where there is none a value that is likely."""
     read, value = config.settings()[name].read, getattr(config.Config(), name)
-    if name in _RELATIVE:
-        return f'"{_RELATIVE[name]}"'
+    if name in _SHOWN:
+        return f'"{_SHOWN[name]}"'
+    if name in _TABLES:
+        return "{}"
     if isinstance(value, bool | frozenset):
         return str(value).lower() if isinstance(value, bool) else "[]"
     if read is units.size:

@@ -78,6 +78,7 @@ def _engine(settings: config.Config) -> worker_core.Engine:
         keep_bytes=settings.keep_bytes or None,
         keep_bytes_of_owner=settings.keep_bytes_per_user or None,
         no_new_privileges=settings.no_new_privileges,
+        start_supervisor=settings.supervisor == "own",
     )
     try:
         return worker_core.Engine(settings.state_dir, settings=limits)

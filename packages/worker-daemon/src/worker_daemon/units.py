@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -32,6 +33,17 @@ def address(value: object) -> Address:
     if (":" in bare) != host.startswith("[") or host.startswith("[") != host.endswith("]"):
         raise ValueError(f'must be "HOST:PORT", an IPv6 address in brackets, not {value!r}')
     return Address(bare or "::", int(port))
+
+
+def count(least: int) -> Callable[[object], int]:
+    """Return what reads a whole number of at least `least`."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be a whole number of at least {least}, not {value!r}")
+        return value
+
+    return read
 
 
 def size(value: object) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import falcon
 import worker_core
 
-from worker_daemon import access, fields, followers, metrics, payload, strict_json
+from worker_daemon import access, bounds, fields, followers, metrics, payload, strict_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Room:
     draining: threading.Event
     metrics: Sequence[metrics.Metric]
     max_body: int
+    limits: bounds.Table
+    run_as: Callable[[str], str | None]
 
 
 class Resource:

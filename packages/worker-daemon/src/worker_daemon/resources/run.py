@@ -52,7 +52,13 @@ class Run(base.Resource):
         """Store the job for good, then answer; it has perhaps not started yet."""
         if self.room.draining.is_set():
             raise problems.draining()
-        job = self.engine.submit(spec, req.context.user, idempotency_key=headers.idempotency_key)
+        user = req.context.user
+        job = self.engine.submit(
+            self.room.limits.bounded(spec, user),
+            user,
+            idempotency_key=headers.idempotency_key,
+            run_as=self.room.run_as(user),
+        )
         req.context.job_id = job.id
         audit.run(req, job)
         resp.location = f"/jobs/{job.id}"

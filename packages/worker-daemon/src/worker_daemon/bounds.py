@@ -1,0 +1,236 @@
+"""What jobs may use: the setting `limits`, and what it makes of the limits that a job asks for.
+
+[limits.default]              # where a job says nothing
+memory = "1GiB"
+[limits.max]                  # what it may ask for at most, and has if it says nothing
+memory = "8GiB"
+io = { write = "100MiB" }
+[limits.users.alice.max]      # the same for one user, amount by amount instead of the above
+memory = "unlimited"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker_daemon import errors, units
+
+if TYPE_CHECKING:
+    import worker_core
+
+UNLIMITED = "unlimited"
+BEST_EFFORT = "best_effort"
+
+_Fault = tuple[str, str]  # path below the setting, what is wrong there
+_Values = dict[str, float]  # by the names of AMOUNTS; infinite where it is "unlimited"
+
+
+class Amount(NamedTuple):
+    """How an amount is read from the settings and told to people, and what it means."""
+
+    read: Callable[[object], float]
+    text: Callable[[float], str]
+    doc: str
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {value!r}")
+    return value
+
+
+def _at_least(least: float, read: Callable[[object], float]) -> Callable[[object], float]:
+    def checked(value: object) -> float:
+        number = read(value)
+        if not least <= number <= 1 << 62:
+            raise ValueError(f"must be at least {least}, not {value!r}")
+        return number
+
+    return checked
+
+
+def _bytes(value: float) -> str:
+    return units.size_text(int(value))
+
+
+_SIZE = _at_least(1, units.size)
+
+AMOUNTS: Mapping[str, Amount] = {
+    "memory": Amount(_SIZE, _bytes, "Memory of all processes, swap included."),
+    "cpus": Amount(_at_least(0.01, _number), str, "Processors' worth of time, as in 1.5."),
+    "pids": Amount(units.count(1), str, "Processes and threads at a time."),
+    "io.read": Amount(_SIZE, _bytes, "Bytes a second read from the disk."),
+    "io.write": Amount(_SIZE, _bytes, "Bytes a second written to the disk."),
+    "cpu_time": Amount(
+        _at_least(0.01, units.duration), units.duration_text, "CPU time of each process."
+    ),
+    "open_files": Amount(units.count(1), str, "Open files of each process."),
+    "file_size": Amount(_SIZE, _bytes, "Size of each file written, the output included."),
+}
+"""What can be bounded, by its path in the job object's `limits`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What holds for the jobs of one user, or one table of the settings."""
+
+    default: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    most: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    best_effort: bool | None = None
+    """Whether amounts that this machine cannot enforce refuse no job."""
+
+    def below(self, other: Bounds) -> Bounds:
+        """Return these bounds, and those of `other` where these say nothing."""
+        return Bounds(
+            {**other.default, **self.default},
+            {**other.most, **self.most},
+            other.best_effort if self.best_effort is None else self.best_effort,
+        )
+
+    def applied(self, asked: worker_core.Limits) -> worker_core.Limits:
+        """Return the limits that a job gets which asks for these.
+
+        What an administrator bounds is enforced, or the job is refused: there `best_effort` of
+        the job does not count. Raises InvalidSpec, which names each amount over its maximum.
+        """
+        import worker_core
+
+        most = {name: value for name, value in self.most.items() if math.isfinite(value)}
+        wanted = flat(asked)
+        over = [
+            worker_core.FieldError(
+                f"limits.{name}",
+                f"must be at most {AMOUNTS[name].text(most[name])}, your maximum on this server",
+            )
+            for name, value in wanted.items()
+            if value > most.get(name, math.inf)
+        ]
+        if over:
+            raise worker_core.InvalidSpec(over)
+        default = {
+            name: min(value, most.get(name, math.inf))
+            for name, value in {**most, **self.default}.items()
+        }
+        given = {name: value for name, value in default.items() if math.isfinite(value)}
+        best_effort = bool(self.best_effort) or (asked.best_effort and not most)
+        return _nested({**given, **wanted}, best_effort=best_effort)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The setting `limits`: bounds for everybody, and what differs for single users."""
+
+    everybody: Bounds = dataclasses.field(default_factory=Bounds)
+    users: Mapping[str, Bounds] = dataclasses.field(default_factory=dict)
+
+    def of(self, user: str) -> Bounds:
+        """Return what holds for the jobs of a user."""
+        return self.users.get(user, Bounds()).below(self.everybody)
+
+    def bounded(self, spec: worker_core.JobSpec, user: str) -> worker_core.JobSpec:
+        """Return a job as this user gets it; raises InvalidSpec over a maximum."""
+        limits = self.of(user).applied(spec.limits)
+        return spec if limits == spec.limits else dataclasses.replace(spec, limits=limits)
+
+
+def flat(limits: worker_core.Limits) -> _Values:
+    """Return the amounts that are set, by the names of AMOUNTS."""
+    set_ = limits.to_dict()
+    set_.pop(BEST_EFFORT, None)
+    io = {f"io.{name}": value for name, value in set_.pop("io", {}).items()}
+    return set_ | io
+
+
+def _nested(values: Mapping[str, float], *, best_effort: bool) -> worker_core.Limits:
+    import worker_core
+
+    made: dict[str, object] = {BEST_EFFORT: best_effort}
+    io = {name.removeprefix("io."): each for name, each in values.items() if name[:3] == "io."}
+    made |= {name: each for name, each in values.items() if name[:3] != "io."}
+    return worker_core.Limits(**(made | ({"io": io} if io else {})))  # type: ignore[arg-type]
+
+
+# Reading the setting
+
+
+def read(value: object) -> Table:
+    """Read the setting; raises SettingError with everything that is wrong with it."""
+    faults: list[_Fault] = []
+    given = _tables(value, "", ("default", "max", "users"), faults)
+    everybody = _bounds(given, "", faults)
+    users = {}
+    for name, table in _tables(given.get("users", {}), ".users", None, faults).items():
+        path = f".users.{_key(name)}"
+        users[name] = _bounds(_tables(table, path, ("default", "max"), faults), path, faults)
+    faults += _contradictions("", everybody.default, everybody.most)
+    for name, own in users.items():
+        faults += _contradictions(f".users.{_key(name)}", own.default, own.below(everybody).most)
+    if faults:
+        raise errors.SettingError(faults)
+    return Table(everybody, users)
+
+
+def _contradictions(
+    path: str, default: Mapping[str, float], most: Mapping[str, float]
+) -> Iterator[_Fault]:
+    for name, value in default.items():
+        if value > most.get(name, math.inf):
+            text = AMOUNTS[name].text(most[name])
+            yield f"{path}.default.{name}", f"must be at most {text}, the maximum"
+
+
+def _bounds(table: Mapping[str, object], path: str, faults: list[_Fault]) -> Bounds:
+    given = _table(table.get("default", {}), f"{path}.default", faults)
+    best_effort = given.pop(BEST_EFFORT, None)
+    if best_effort is not None and not isinstance(best_effort, bool):
+        faults.append((f"{path}.default.{BEST_EFFORT}", "must be true or false"))
+        best_effort = None
+    default = _amounts(given, f"{path}.default", faults)
+    most = _table(table.get("max", {}), f"{path}.max", faults)
+    if BEST_EFFORT in most:
+        del most[BEST_EFFORT]
+        faults.append((f"{path}.max.{BEST_EFFORT}", "is no amount; it belongs to default"))
+    return Bounds(default, _amounts(most, f"{path}.max", faults), best_effort)
+
+
+def _amounts(table: Mapping[str, object], path: str, faults: list[_Fault]) -> _Values:
+    values = {}
+    io = _table(table.get("io", {}), f"{path}.io", faults)
+    given = {name: each for name, each in table.items() if name != "io"}
+    for name, value in {**given, **{f"io.{each}": io[each] for each in io}}.items():
+        if name not in AMOUNTS:
+            faults.append((f"{path}.{_key(name)}", f"is no limit; there are {', '.join(AMOUNTS)}"))
+            continue
+        try:
+            values[name] = math.inf if value == UNLIMITED else AMOUNTS[name].read(value)
+        except ValueError as error:
+            faults.append((f"{path}.{name}", str(error)))
+    return values
+
+
+def _tables(
+    value: object, path: str, known: tuple[str, ...] | None, faults: list[_Fault]
+) -> dict[str, object]:
+    table = _table(value, path, faults)
+    for name in [name for name in table if known is not None and name not in known]:
+        del table[name]
+        told = f"is not known here; there are {', '.join(known or ())}"
+        faults.append((f"{path}.{_key(name)}", told))
+    return table
+
+
+def _table(value: object, path: str, faults: list[_Fault]) -> dict[str, object]:
+    if isinstance(value, dict):
+        return dict(value)
+    faults.append((path, f"must be a table, not {value!r}"))
+    return {}
+
+
+def _key(name: str) -> str:
+    """Return a key as TOML writes it."""
+    return name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else json.dumps(name)

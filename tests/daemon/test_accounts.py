@@ -1,0 +1,146 @@
+"""Whose rights jobs have: the accounts of the settings, and jobs of a service of root."""
+
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support import api as support
+from support.daemon import Daemon
+from support.waiting import wait_until
+from worker_core import Engine, jobdir
+from worker_daemon import accounts, config
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def settings(**changes):
+    """Return settings."""
+    return config.Config(state_dir=Path("/nowhere"), **changes)
+
+
+@pytest.fixture
+def unprivileged(monkeypatch):
+    """A workerd that runs as the account nobody."""
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+
+
+def test_each_user_has_the_account_that_the_table_names():
+    """A job would run with the rights of somebody else."""
+    chosen = settings(run_as={"alice": "daemon"}, run_as_default="nobody")
+    assert accounts.of(chosen, "alice") == "daemon"
+    assert accounts.of(chosen, "bob") == "nobody"
+    assert accounts.of(settings(), "bob") is None
+
+
+def test_accounts_must_exist():
+    """The first job of each user would fail, and nobody would know why."""
+    chosen = settings(
+        supervisor="service", run_as={"alice": "no-such", "bob": "daemon"}, run_as_default="no\0ne"
+    )
+    assert accounts.faults(chosen) == [
+        "run_as_default: there is no account 'no\\x00ne' on this machine; `useradd` makes one",
+        "run_as.alice: there is no account 'no-such' on this machine; `useradd` makes one",
+    ]
+
+
+@pytest.mark.parametrize("supervisor", ["own", "service"])
+def test_root_is_only_for_who_is_named(supervisor):
+    """A user who was forgotten in the table would be root."""
+    chosen = settings(supervisor=supervisor, run_as_default="root", run_as={"alice": "daemon"})
+    assert "run_as_default is root: root is only for users that run_as names" in accounts.faults(
+        chosen
+    )
+    assert accounts.faults(settings(supervisor="service", run_as={"alice": "root"})) == []
+
+
+def test_other_accounts_need_the_service(unprivileged):
+    """Every job would fail, and the administrator search for the reason."""
+    (fault,) = accounts.faults(settings(run_as={"alice": "daemon", "bob": "nobody"}))
+    assert fault.startswith("run_as.alice: jobs cannot run as daemon, because the supervisor that")
+    assert 'start worker-supervisor.service and set supervisor = "service"' in fault
+    assert accounts.faults(settings(supervisor="service", run_as={"alice": "daemon"})) == []
+
+
+@needs_root
+def test_as_root_everybody_needs_an_account():
+    """Who is not in the table would be root."""
+    (fault,) = accounts.faults(settings(run_as={"alice": "daemon"}))
+    assert "who is not named would be root; set run_as_default" in fault
+    assert accounts.faults(settings(run_as={"alice": "daemon"}, run_as_default="nobody")) == []
+    assert accounts.warnings(settings()) == [
+        "workerd runs as root, and so do all jobs; set run_as_default"
+    ]
+    assert accounts.warnings(settings(run_as_default="nobody")) == []
+
+
+def test_who_decides_on_new_privileges_is_said():
+    """A setting would silently have no effect."""
+    (warning,) = accounts.warnings(settings(supervisor="service", no_new_privileges=False))
+    assert "add --allow-new-privileges to its ExecStart" in warning
+
+
+def test_what_is_no_account_is_refused(tmp_path):
+    """A typing error would be a traceback, or found one at a time."""
+    path = tmp_path / "w.toml"
+    path.write_text("run_as_default = 7\nsupervisor = 'none'\n[run_as]\nalice = ''\nbob = 1\n")
+    with pytest.raises(config.errors.ConfigError) as caught:
+        config.load(path)
+    assert [each.removeprefix(f"{path}: ") for each in caught.value.faults] == [
+        "run_as_default must be the name of a Unix account, not 7",
+        "supervisor must be one of 'own', 'service', not 'none'",
+        "run_as.alice must be the name of a Unix account, not ''",
+        "run_as.bob must be the name of a Unix account, not 1",
+    ]
+    path.write_text("run_as = 'alice'\n")
+    with pytest.raises(config.errors.ConfigError, match="must be a table of users and their"):
+        config.load(path)
+
+
+# Jobs
+
+
+@needs_root
+def test_jobs_run_as_their_users(tmp_path):
+    """Users could read and change one another's files."""
+    chosen = {"run_as": {"alice": "daemon"}, "run_as_default": "nobody"}
+    with Engine() as engine, support.serving(engine, tmp_path, **chosen) as api:
+        for name, account in (("alice", "daemon"), ("bob", "nobody")):
+            user = api.user(name)
+            job_id = user.shell("id -un; id -Gn", cwd="/")
+            user.ended(job_id)
+            group = grp.getgrgid(pwd.getpwnam(account).pw_gid).gr_name
+            assert user.out(job_id).decode().split() == [account, group]
+            assert user.get(f"/jobs/{job_id}").json()["run_as"] == account
+
+
+@contextmanager
+def service(state_dir, *options, prefix=()):
+    """Run a supervisor of root for an engine of ours."""
+    state_dir.mkdir(mode=0o700)
+    argv = [*prefix, sys.executable, "-m", "worker_core.supervisor", str(state_dir)]
+    argv += ["--foreground", "--engine", pwd.getpwuid(os.geteuid()).pw_name, *options]
+    process = subprocess.Popen(argv)
+    try:
+        wait_until((state_dir / jobdir.SOCKET).exists)
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_workerd_uses_the_service_and_starts_no_supervisor(tmp_path):
+    """workerd would start a supervisor of its own, which cannot run jobs as others."""
+    daemon = Daemon(tmp_path, start=False, supervisor="service")
+    with daemon, service(daemon.state_dir, "--root-jobs") as process:
+        daemon.start()
+        with support.User(daemon.url, (daemon.user, daemon.password)) as user:
+            job_id = user.run("echo", "hello")
+            user.ended(job_id)
+            assert user.out(job_id) == b"hello\n"
+        assert daemon.supervisors() == [process.pid]
+        assert daemon.stop() == 0

@@ -1,0 +1,247 @@
+"""What jobs may use: defaults where they say nothing, maxima that they cannot pass."""
+
+import math
+from pathlib import Path
+
+import pytest
+from support import api as support
+from support.api import refused
+from worker_core import Engine, InvalidSpec, JobSpec, Limits
+from worker_daemon import bounds, config, errors
+
+GIB = 1 << 30
+
+
+def table(tmp_path, text):
+    """Read the setting from a file."""
+    path = tmp_path / "w.toml"
+    path.write_text(text)
+    return config.load(path).limits
+
+
+def faults(tmp_path, text):
+    """Return what is wrong with a file, without the path in front of each."""
+    with pytest.raises(errors.ConfigError) as caught:
+        table(tmp_path, text)
+    return [each.removeprefix(f"{tmp_path}/w.toml: ") for each in caught.value.faults]
+
+
+def bounded(read, user="alice", **limits):
+    """Return the limits of a job as the user gets it."""
+    return read.bounded(JobSpec("true", limits=Limits(**limits)), user).limits
+
+
+def over(read, user="alice", **limits):
+    """Return what is said of limits over a maximum."""
+    with pytest.raises(InvalidSpec) as caught:
+        bounded(read, user, **limits)
+    return {each.field: each.message for each in caught.value.errors}
+
+
+EVERYTHING = """
+[limits.default]
+memory = "1GiB"
+cpus = 1
+pids = 100
+io = { read = "10MiB", write = "5MiB" }
+cpu_time = "10m"
+open_files = 512
+file_size = "2GiB"
+[limits.max]
+memory = "8 GiB"
+cpus = 4.5
+pids = 1000
+io = { read = "100MiB", write = "50MiB" }
+cpu_time = "1h"
+open_files = 4096
+file_size = "20GiB"
+"""
+
+
+def test_defaults_are_filled_in_where_a_job_says_nothing(tmp_path):
+    """A job without limits would take the whole machine."""
+    read = table(tmp_path, EVERYTHING)
+    assert bounded(read) == Limits(
+        memory=GIB,
+        cpus=1,
+        pids=100,
+        io={"read": 10 << 20, "write": 5 << 20},
+        cpu_time=600.0,
+        open_files=512,
+        file_size=2 * GIB,
+    )
+    asked = bounded(read, memory=2 * GIB, io={"read": 7})
+    assert (asked.memory, asked.cpus, asked.io) == (2 * GIB, 1, {"read": 7, "write": 5 << 20})
+
+
+def test_each_maximum_holds_and_is_told(tmp_path):
+    """A user could take more than the administrator gives, or would not learn how much that is."""
+    read = table(tmp_path, EVERYTHING)
+    most = {
+        "memory": 8 * GIB,
+        "cpus": 4.5,
+        "pids": 1000,
+        "io": {"read": 100 << 20, "write": 50 << 20},
+        "cpu_time": 3600.0,
+        "open_files": 4096,
+        "file_size": 20 * GIB,
+    }
+    assert bounded(read, **most) == Limits(**most)
+    more = {name: value + 1 for name, value in most.items() if name != "io"}
+    said = over(read, **more, io={"read": (100 << 20) + 1, "write": (50 << 20) + 1})
+    assert said["limits.memory"] == "must be at most 8GiB, your maximum on this server"
+    assert said["limits.cpus"] == "must be at most 4.5, your maximum on this server"
+    assert said["limits.io.write"] == "must be at most 50MiB, your maximum on this server"
+    assert said["limits.cpu_time"] == "must be at most 1h, your maximum on this server"
+    assert set(said) == {f"limits.{name}" for name in bounds.AMOUNTS}
+
+
+def test_a_maximum_bounds_who_asks_for_nothing(tmp_path):
+    """Leaving the limit out would be the way around the maximum."""
+    read = table(tmp_path, "[limits.max]\npids = 50\n")
+    assert bounded(read) == Limits(pids=50)
+
+
+def test_a_user_has_bounds_of_their_own(tmp_path):
+    """Whoever needs more could get it only together with everybody."""
+    read = table(
+        tmp_path,
+        "[limits.default]\nmemory = '1GiB'\ncpus = 2\n[limits.max]\nmemory = '2GiB'\npids = 100\n"
+        "[limits.users.alice.max]\nmemory = 'unlimited'\ncpus = 1\n"
+        "[limits.users.alice.default]\nmemory = '4GiB'\n",
+    )
+    assert bounded(read, "bob") == Limits(memory=GIB, cpus=2, pids=100)
+    assert bounded(read) == Limits(memory=4 * GIB, cpus=1, pids=100)
+    assert bounded(read, memory=100 * GIB).memory == 100 * GIB
+    assert set(over(read, cpus=1.5, pids=101)) == {"limits.cpus", "limits.pids"}
+    assert set(over(read, "bob", memory=3 * GIB, cpus=1.5)) == {"limits.memory"}
+
+
+def test_an_unlimited_default_leaves_a_user_alone(tmp_path):
+    """A default for everybody could not be taken back for one."""
+    text = "[limits.default]\npids = 9\n[limits.users.alice.default]\npids = 'unlimited'\n"
+    assert bounded(table(tmp_path, text)) == Limits()
+    assert table(tmp_path, text).users["alice"].default == {"pids": math.inf}
+
+
+def test_best_effort_is_no_way_around_a_maximum(tmp_path):
+    """Whoever says best_effort would run unbounded where the machine cannot enforce the maximum."""
+    assert bounded(table(tmp_path, ""), pids=9, best_effort=True).best_effort
+    read = table(tmp_path, "[limits.max]\npids = 50\n")
+    assert bounded(read, pids=9, best_effort=True) == Limits(pids=9)
+    text = "[limits.default]\nbest_effort = true\n[limits.max]\npids = 50\n"
+    assert bounded(table(tmp_path, text), pids=9) == Limits(pids=9, best_effort=True)
+    text += "[limits.users.alice.default]\nbest_effort = false\n"
+    assert not bounded(table(tmp_path, text)).best_effort
+
+
+def test_a_job_that_nothing_bounds_stays_as_it_is(tmp_path):
+    """Jobs would have to be copied, input and all, for nothing."""
+    spec = JobSpec("true", stdin=b"x")
+    assert table(tmp_path, "").bounded(spec, "alice") is spec
+
+
+def test_every_fault_is_told_at_once(tmp_path):
+    """The administrator would find the mistakes one by one, each by another failed start."""
+    said = faults(
+        tmp_path,
+        "threads = 0\n[limits.default]\nmemory = 'much'\ncpus = 0\npids = 1.5\nio = 7\n"
+        "best_effort = 1\nmemroy = 1\ncpu_time = '0s'\n"
+        "[limits.max]\nopen_files = true\nio = { both = 1, read = 0 }\nbest_effort = true\n"
+        "[limits.mx]\n[limits.users]\nbob = 1\n[limits.users.'al ice']\nmaxi = 1\n"
+        "[limits.users.'al ice'.max]\nfile_size = 0\n",
+    )
+    assert said == [
+        "threads must be a whole number of at least 1, not 0",
+        "limits.mx is not known here; there are default, max, users",
+        "limits.default.best_effort must be true or false",
+        "limits.default.io must be a table, not 7",
+        "limits.default.memory must be a number of bytes or a text such as \"16 MiB\", not 'much'",
+        "limits.default.cpus must be at least 0.01, not 0",
+        "limits.default.pids must be a whole number of at least 1, not 1.5",
+        f"limits.default.memroy is no limit; there are {', '.join(bounds.AMOUNTS)}",
+        "limits.default.cpu_time must be at least 0.01, not '0s'",
+        "limits.max.best_effort is no amount; it belongs to default",
+        "limits.max.open_files must be a whole number of at least 1, not True",
+        f"limits.max.io.both is no limit; there are {', '.join(bounds.AMOUNTS)}",
+        "limits.max.io.read must be at least 1, not 0",
+        "limits.users.bob must be a table, not 1",
+        'limits.users."al ice".maxi is not known here; there are default, max',
+        'limits.users."al ice".max.file_size must be at least 1, not 0',
+    ]
+
+
+@pytest.mark.parametrize("text", ["limits = 1\n", "limits = 'x'\n", "limits = [1]\n"])
+def test_what_is_no_table_is_said_so(tmp_path, text):
+    """A typing error would be a traceback."""
+    assert faults(tmp_path, text)[0].startswith("limits must be a table, not ")
+
+
+@pytest.mark.parametrize("value", ["'nan'", "nan", "inf", "-1", "1e300", "true", "'x'", "[]"])
+def test_what_is_no_amount_is_refused(tmp_path, value):
+    """Every job would be refused because of a setting that was accepted."""
+    assert faults(tmp_path, f"[limits.default]\ncpus = {value}\n")[0].startswith(
+        "limits.default.cpus must be "
+    )
+
+
+def test_a_default_over_its_maximum_is_a_fault(tmp_path):
+    """Jobs that ask for nothing would be refused, or get another limit than was written."""
+    said = faults(
+        tmp_path,
+        "[limits.default]\nmemory = '2GiB'\n[limits.max]\nmemory = '1GiB'\npids = 9\n"
+        "[limits.users.alice.default]\npids = 10\n",
+    )
+    assert said == [
+        "limits.default.memory must be at most 1GiB, the maximum",
+        "limits.users.alice.default.pids must be at most 9, the maximum",
+    ]
+
+
+def test_the_readme_has_every_limit():
+    """An administrator could not know what can be bounded."""
+    readme = Path(__file__).parents[2] / "packages/worker-daemon/README.md"
+    lines = readme.read_text().splitlines()
+    for name, amount in bounds.AMOUNTS.items():
+        assert f"| `{name}` | {amount.doc} |" in lines
+
+
+# Through the API
+
+
+@pytest.fixture
+def api(tmp_path):
+    """A server that gives 100 open files, and at most 200."""
+    everybody = bounds.Bounds({"open_files": 100}, {"open_files": 200})
+    limits = bounds.Table(everybody, {"bob": bounds.Bounds(most={"open_files": 300})})
+    with Engine() as engine, support.serving(engine, tmp_path, limits=limits) as running:
+        yield running
+
+
+def test_a_job_has_the_default_and_its_record_says_so(api):
+    """The record would not tell what bounded the job."""
+    alice = api.user("alice")
+    job_id = alice.shell("ulimit -n")
+    alice.ended(job_id)
+    assert alice.out(job_id) == b"100\n"
+    record = alice.get(f"/jobs/{job_id}").json()
+    assert record["spec"]["limits"] == {"open_files": 100}
+    assert record["enforced"] == {"open_files": "rlimit"}
+
+
+def test_a_request_over_the_maximum_is_refused_with_it(api):
+    """A user would have to guess how much is allowed, or be allowed everything."""
+    job = {"command": "true", "limits": {"open_files": 201}}
+    document = refused(api.user("alice").post("/jobs/run", json=job), 422, "invalid_job")
+    told = "must be at most 200, your maximum on this server"
+    assert document["errors"] == [{"field": "limits.open_files", "message": told}]
+    assert document["detail"] == f"limits.open_files: {told}"
+    assert api.user("bob").post("/jobs/run", json=job).status_code == 201
+    assert api.user("alice").get("/jobs").json()["jobs"] == []
+
+
+def test_the_same_request_again_is_the_same_job(api):
+    """A default that was filled in would make a repeated request another one."""
+    ask = {"json": {"command": "true"}, "headers": {"Idempotency-Key": "k"}}
+    first, second = (api.user("alice").post("/jobs/run", **ask).json()["id"] for _ in range(2))
+    assert first == second
