@@ -109,6 +109,8 @@ class Client:
         stop_grace: float | None = None,
         separate_stderr: bool = False,
         output_limit: int | None = None,
+        limits: Mapping[str, Any] | None = None,
+        isolation: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Create a job and return it; it is stored for good, but has perhaps not started yet.
@@ -116,6 +118,13 @@ class Client:
         A command that cannot be found is no error here: the job exists and has failed. Strings
         may carry any byte through surrogateescape, as `os.fsdecode` makes them. `timeout` and
         `stop_grace` are seconds, `output_limit` is bytes; None leaves a default to the server.
+
+        `limits` may have `memory` and `file_size` in bytes, `cpus`, `pids`, `open_files`,
+        `cpu_time` in seconds, `io` as {"read": …, "write": …} in bytes per second, and
+        `best_effort`, without which a limit that the server cannot enforce refuses the job;
+        the record's `enforced` tells what held. `isolation` may have `private_network`,
+        `private_tmp`, `read_only`, `writable` as a list of directories, and `pid_namespace`.
+
         Two calls with the same `idempotency_key` make one job; without one, each call makes its
         own. Raises Refused with code "invalid_job" and the fields that are wrong in `errors`.
         """
@@ -130,6 +139,8 @@ class Client:
             "stop_grace": stop_grace,
             "separate_stderr": separate_stderr or None,
             "output_limit": output_limit,
+            "limits": limits,
+            "isolation": isolation,
         }
         body = {key: value for key, value in fields.items() if value is not None}
         import uuid  # only here, and not quick to import

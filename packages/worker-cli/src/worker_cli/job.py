@@ -14,12 +14,16 @@ FINAL = ("completed", "failed", "killed", "timed_out", "out_of_memory", "lost")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a job used: seconds and bytes."""
+    """What a job has used up to now, or used in all: seconds and bytes, None where not counted."""
 
     wall_seconds: float | None = None
     user_seconds: float | None = None
     system_seconds: float | None = None
     max_rss_bytes: int | None = None
+    read_bytes: int | None = None
+    """From disks; this and what follows only where the server counts them with a cgroup."""
+    written_bytes: int | None = None
+    max_processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,12 @@ class JobRecord(JobStatus):
 
     owner: str | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
-    """The job object as the server keeps it."""
+    """The job object as the server keeps it, its default limits included."""
+    run_as: str | None = None
+    """The Unix account that it runs as; None is the server's own."""
+    enforced: Mapping[str, str | None] = field(default_factory=dict)
+    """For each limit what enforces it, "cgroup" or "rlimit"; None is nothing. Empty before the
+    start."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -88,8 +97,13 @@ class JobRecord(JobStatus):
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> Self:
         """Make it from the server's answer."""
-        fields = _fields(answer)
-        return cls(raw=answer, owner=answer.get("owner"), spec=answer.get("spec") or {}, **fields)
+        more: dict[str, Any] = {
+            "owner": answer.get("owner"),
+            "spec": answer.get("spec") or {},
+            "run_as": answer.get("run_as"),
+            "enforced": answer.get("enforced") or {},
+        }
+        return cls(raw=answer, **more, **_fields(answer))
 
 
 def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:

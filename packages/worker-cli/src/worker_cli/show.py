@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from worker_cli import exits, job, terminal, words
+from worker_cli import bounds, exits, job, terminal, words
 
 _COLOURS = {
     "completed": "green",
@@ -50,7 +50,10 @@ def paragraph(record: job.JobRecord, now: datetime) -> str:
         ("name", _text(record.spec.get("name"))),
         ("command", words.command_line(record.argv)),
         ("in", _text(record.spec.get("cwd"))),
+        ("as", _text(record.run_as)),
         ("labels", _pairs(record.spec.get("labels"))),
+        ("limits", bounds.limits_told(record.spec.get("limits"), record.enforced)),
+        ("private", bounds.isolation_told(record.spec.get("isolation"))),
         ("created", _when(record.created_at, now)),
         ("ran" if record.ended else "runs", _run_time(record, now)),
         ("used", _used(record.usage)),
@@ -149,8 +152,18 @@ def _run_time(record: job.JobStatus, now: datetime) -> str:
 
 
 def _used(usage: job.Usage | None) -> str:
-    if usage is None or usage.user_seconds is None or usage.system_seconds is None:
+    """Return what is known of what a job used, or has used up to now."""
+    if usage is None:
         return ""
-    cpu = words.duration(usage.user_seconds + usage.system_seconds)
-    memory = f", {words.size(usage.max_rss_bytes)} of memory at most" if usage.max_rss_bytes else ""
-    return f"{cpu} of CPU{memory}"
+    parts = []
+    if usage.user_seconds is not None and usage.system_seconds is not None:
+        parts.append(f"{words.duration(usage.user_seconds + usage.system_seconds)} of CPU")
+    if usage.max_rss_bytes:
+        parts.append(f"{words.size(usage.max_rss_bytes)} of memory at most")
+    if usage.max_processes:
+        several = "process" if usage.max_processes == 1 else "processes at most"
+        parts.append(f"{usage.max_processes} {several}")
+    for count, what in ((usage.read_bytes, "read"), (usage.written_bytes, "written")):
+        if count is not None:
+            parts.append(f"{words.size(count)} {what}")
+    return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 
@@ -17,6 +18,14 @@ def text(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
     return value
+
+
+def lossless(word: str) -> str:
+    """Return a word of the command line as UTF-8, with lone surrogates for all other bytes.
+
+    In a locale that is not UTF-8, Python has read the same bytes as other characters.
+    """
+    return os.fsencode(word).decode("utf-8", "surrogateescape")
 
 
 def duration(value: str) -> float:
@@ -37,6 +46,13 @@ def count(value: str) -> int:
     if not re.fullmatch(r"\d{1,15}", value, re.ASCII):
         raise ValueError("must be a whole number")
     return int(value)
+
+
+def number(value: str) -> float:
+    """Take a number that is not negative."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+        raise ValueError("must be a number, such as 2 or 0.5")
+    return float(value)
 
 
 def size(value: str) -> int:

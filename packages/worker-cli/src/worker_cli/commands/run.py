@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import errors, options, values
+from worker_cli import bounds, errors, options, values
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag, Option
 
@@ -63,7 +62,8 @@ SHELL = Option(
 
 def run(args: Args) -> int:
     """Create the job, and print its id or stay with it."""
-    argv = [_lossless(word) for word in _argv(args)]
+    argv = [values.lossless(word) for word in _argv(args)]
+    bounds.check(args)
     stdin = _stdin(args.get(STDIN))
     with common.connect(args) as client:
         if not args.has(WAIT):
@@ -102,14 +102,18 @@ def _stdin(name: str | None) -> bytes | None:
 
 def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) -> JobHandle:
     fields: dict[str, Any] = {
-        "env": {_lossless(key): _lossless(value) for key, value in args.all(ENV)} or None,
-        "labels": {_lossless(key): _lossless(value) for key, value in args.all(LABEL)} or None,
+        "env": {values.lossless(key): values.lossless(value) for key, value in args.all(ENV)}
+        or None,
+        "labels": {values.lossless(key): values.lossless(value) for key, value in args.all(LABEL)}
+        or None,
         "cwd": _given(args, CWD),
         "name": _given(args, NAME),
         "timeout": args.get(TIMEOUT),
         "stop_signal": args.get(STOP_SIGNAL),
         "stop_grace": args.get(GRACE),
         "output_limit": args.get(OUTPUT_LIMIT),
+        "limits": bounds.limits(args),
+        "isolation": bounds.isolation(args),
     }
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
@@ -121,15 +125,7 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
 
 def _given(args: Args, option: Option[str]) -> str | None:
     value = args.get(option)
-    return None if value is None else _lossless(value)
-
-
-def _lossless(word: str) -> str:
-    """Return a word of the command line as UTF-8, with lone surrogates for all other bytes.
-
-    In a locale that is not UTF-8, Python has read the same bytes as other characters.
-    """
-    return os.fsencode(word).decode("utf-8", "surrogateescape")
+    return None if value is None else values.lossless(value)
 
 
 ACTION = Action(
@@ -159,12 +155,15 @@ ACTION = Action(
         GRACE,
         SEPARATE_STDERR,
         OUTPUT_LIMIT,
+        *bounds.OPTIONS,
     ),
     examples=(
         ("worker run echo hello", "print the id of a job that says hello"),
         ("worker run --wait make -j8", "build, with the output here and make's exit code"),
         ("worker run --shell 'ls | wc -l'", "run a shell line"),
         ("worker run --timeout 10m --name nightly ./backup --all", "with a limit and a name"),
+        ("worker run --memory 2G --cpus 1.5 ./train", "with no more than that of the server"),
+        ("worker run --isolate --wait ./untrusted", "where it can neither reach nor change much"),
         ("worker run --stdin - tar xz -C /srv/app < app.tgz", "unpack a local file over there"),
     ),
     completes=(options.PROGRAM,),

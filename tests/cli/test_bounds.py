@@ -1,0 +1,189 @@
+"""Limits and isolation: what the options ask for, and what a record tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from support.cli_run import Worker
+from support.cli_stub import Script, Stub, answer
+from worker_cli import Client, bounds, show
+from worker_cli.job import JobRecord
+
+ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+Serve = Callable[[Script], Stub]
+
+
+def asked(worker: Worker, serve: Serve, *words: str | bytes) -> dict[str, Any]:
+    """Return the job object that the command sends."""
+    stub = serve(lambda _: answer(201, {"id": ID, "status": "running"}))
+    worker.ok("run", "--server", stub.url, *words, "true")
+    job = stub.requests[0].json
+    return {name: job[name] for name in ("limits", "isolation") if name in job}
+
+
+def test_every_limit_is_asked_for(worker: Worker, serve: Serve) -> None:
+    """A job would run without the limit that was typed, or with another."""
+    words = (
+        "--memory 512M --cpus 1.5 --pids 20 --io-read 10M --io-write 5M --cpu-time 1m "
+        "--open-files 64 --file-size 1G --best-effort"
+    )
+    assert asked(worker, serve, *words.split()) == {
+        "limits": {
+            "memory": 512 << 20,
+            "cpus": 1.5,
+            "pids": 20,
+            "io": {"read": 10 << 20, "write": 5 << 20},
+            "cpu_time": 60.0,
+            "open_files": 64,
+            "file_size": 1 << 30,
+            "best_effort": True,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "isolation"),
+    [
+        (["--private-network"], {"private_network": True}),
+        (["--private-tmp"], {"private_tmp": True}),
+        (["--pid-namespace"], {"pid_namespace": True}),
+        (
+            ["--read-only", "--writable", "/a", "--writable=/b c"],
+            {"read_only": True, "writable": ["/a", "/b c"]},
+        ),
+        (["--read-only", "--writable", b"/\xff"], {"read_only": True, "writable": ["/\udcff"]}),
+        (
+            ["--isolate"],
+            dict.fromkeys(("private_network", "private_tmp", "read_only", "pid_namespace"), True),
+        ),
+    ],
+)
+def test_every_switch_is_asked_for(
+    worker: Worker, serve: Serve, words: list[str | bytes], isolation: dict[str, object]
+) -> None:
+    """A job would see or change what it should not."""
+    assert asked(worker, serve, *words) == {"isolation": isolation}
+
+
+def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
+    """The server's defaults would never count; an older one would refuse every job."""
+    assert asked(worker, serve) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--memory", "much"), "--memory much: must be a number of bytes"),
+        (("--cpus", "-1"), "--cpus -1: must be a number, such as 2 or 0.5"),
+        (("--cpus", "1e3"), "--cpus 1e3: must be a number"),
+        (("--cpus", "nan"), "--cpus nan: must be a number"),
+        (("--pids", "1.5"), "--pids 1.5: must be a whole number"),
+        (("--cpu-time", "long"), "--cpu-time long: must be seconds"),
+        (("--writable", "/srv"), "--writable DIR means something only with --read-only"),
+        (("--read-only", "--writable", ""), "--writable : must not be empty"),
+        (("--isolate=yes",), "--isolate takes no value"),
+        (("--mem", "1G"), "unknown option --mem; did you mean --memory?"),
+    ],
+)
+def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
+    """A slip would be sent, or leave a job unbounded."""
+    done = worker.run("run", *words, "true")
+    assert done.code == 2
+    assert done.stderr.startswith(f"Client Error: {says}")
+
+
+def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub], Client]) -> None:
+    """Limits would be for the command line only."""
+    stub = serve(lambda _: answer(201, {"id": ID, "status": "running"}))
+    client_of(stub).run("true", limits={"pids": 9}, isolation={"read_only": True})
+    job = stub.requests[0].json
+    assert (job["limits"], job["isolation"]) == ({"pids": 9}, {"read_only": True})
+
+
+# What a record tells
+
+
+def paragraph(**fields: Any) -> dict[str, str]:
+    """Return what a person sees of a job, by the words at the left."""
+    record = JobRecord.from_json({"id": ID, "status": "running"} | fields)
+    _, *lines = show.paragraph(record, NOW).splitlines()
+    return {line[2:10].strip(): line[11:] for line in lines}
+
+
+def test_limits_are_told_with_what_enforces_them() -> None:
+    """A person would believe in a limit that nothing holds."""
+    limits = {
+        "memory": 512 << 20,
+        "cpus": 1.5,
+        "io": {"read": 10 << 20, "write": 1024},
+        "cpu_time": 90,
+        "open_files": 64,
+        "best_effort": True,
+    }
+    enforced = {"memory": "cgroup", "cpus": None, "io": None, "open_files": "rlimit"}
+    told = paragraph(spec={"command": "x", "limits": limits}, enforced=enforced)
+    assert told["limits"] == (
+        "memory 512.0 MiB (cgroup), cpus 1.5 (not enforced), "
+        "io read 10.0 MiB/s, write 1.0 KiB/s (not enforced), cpu time 1m30s, open files 64 (rlimit)"
+    )
+
+
+def test_isolation_and_account_are_told() -> None:
+    """A person could not see what a job may touch."""
+    isolation = {
+        "private_network": True,
+        "private_tmp": True,
+        "read_only": True,
+        "writable": ["/srv", "/a\x1b[2J"],
+        "pid_namespace": True,
+    }
+    told = paragraph(spec={"command": "x", "isolation": isolation}, run_as="alice")
+    assert told["as"] == "alice"
+    assert told["private"] == (
+        r"network, /tmp, processes, file system read-only but for /srv /a\x1b[2J"
+    )
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        ({"user_seconds": 1.0, "system_seconds": 2.0}, "3s of CPU"),
+        (
+            {"user_seconds": 1, "system_seconds": 2, "max_rss_bytes": 1 << 20, "max_processes": 3},
+            "3s of CPU, 1.0 MiB of memory at most, 3 processes at most",
+        ),
+        (
+            {"max_processes": 1, "read_bytes": 0, "written_bytes": 2048},
+            "1 process, 0 B read, 2.0 KiB written",
+        ),
+        ({"max_rss_bytes": None, "wall_seconds": 1.0}, None),
+        (None, None),
+    ],
+)
+def test_usage_is_told_as_far_as_it_is_known(usage: object, told: str | None) -> None:
+    """A person would take what was not counted for nothing."""
+    assert paragraph(spec={"command": "x"}, usage=usage).get("used") == told
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"limits": None, "isolation": None},
+        {"limits": [], "isolation": "all"},
+        {"limits": {"memory": "half", "io": 7, "gpus": {"a": 1}}, "isolation": {"new": True}},
+    ],
+)
+def test_what_a_newer_server_tells_does_no_harm(spec: dict[str, object]) -> None:
+    """An update of the server would break every client."""
+    assert "job" in paragraph(spec={"command": "x"} | spec)
+
+
+def test_every_option_is_one_of_run(worker: Worker) -> None:
+    """An option would be without effect, or not be in the help."""
+    text = worker.ok("run", "--help").out
+    assert all(f"  {option.names[0]}" in text for option in bounds.OPTIONS)
