@@ -2,11 +2,22 @@
 
 import os
 import threading
+import time
 
 import pytest
 from support.core import begin, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until
-from worker_core import Engine, InvalidRequest, JobSpec, State, StreamNotSeparate, jobdir
+from worker_core import (
+    Engine,
+    EngineClosed,
+    EngineSettings,
+    InvalidRequest,
+    JobNotFound,
+    JobSpec,
+    State,
+    StreamNotSeparate,
+    jobdir,
+)
 
 MIB = 1 << 20
 
@@ -94,8 +105,6 @@ def test_many_followers_of_a_short_job_see_all_of_it(engine):
 
 def test_a_queued_job_can_be_followed():
     """Whoever is impatient would get an error or an empty end."""
-    from worker_core import EngineSettings
-
     with Engine(settings=EngineSettings(max_running=1)) as engine:
         first = begin(engine, shell("echo ready; sleep 600"))
         second = engine.submit(shell("echo x"), "me")
@@ -112,6 +121,41 @@ def test_a_silent_job_gives_a_sign_of_life(engine):
     assert [next(follower), next(follower), next(follower)] == [b"ready\n", b"", b""]
     engine.kill(job.id, now=True)
     assert b"".join(follower) == b""
+
+
+def test_a_follower_of_a_removed_job_does_not_take_that_for_the_end(engine):
+    """A download that a removal cuts short would look complete."""
+    job = run(engine, JobSpec("head", ["-c", str(MIB), "/dev/zero"]))
+    follower = engine.follow(job.id)
+    next(follower)
+    engine.remove(job.id)
+    with pytest.raises(JobNotFound):
+        list(follower)
+
+
+def test_a_follower_of_an_endless_writer_ends_with_the_engine(tmp_path):
+    """A daemon that ends would wait for a job that writes faster than anybody reads."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell("echo ready; exec yes", output_limit=MIB))
+        follower = engine.follow(job.id)
+        for _ in range(20):
+            next(follower)
+        engine.close()
+        with pytest.raises(EngineClosed):
+            list(follower)
+    with Engine(tmp_path) as engine:
+        engine.kill(job.id, now=True)
+
+
+def test_a_waiting_job_gives_no_more_signs_of_life_than_a_running_one():
+    """Each follower of a queued job would be sent something twice a second."""
+    with Engine(settings=EngineSettings(max_running=1)) as engine:
+        first = begin(engine, shell("echo ready; sleep 600"))
+        second = engine.submit(JobSpec("true"), "me")
+        began = time.monotonic()
+        assert next(engine.follow(second.id, heartbeat=0.8)) == b""
+        assert time.monotonic() - began >= 0.8
+        engine.kill(first.id, now=True)
 
 
 def test_output_is_there_before_the_job_has_ended(engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -71,6 +72,7 @@ class Outputs:
         offset = max(offset, first.start)  # a gap at the beginning is none: output_info tells of it
         with self._watches.on(str(first.path)) as watch:
             touches = -1
+            due = _due(heartbeat)
             while True:
                 seen = watch.changes
                 # In this order: what is final now cannot grow any more, so a read that comes
@@ -79,15 +81,23 @@ class Outputs:
                 if touches != watch.touches:
                     touches = watch.touches
                     info = self.info(job_id, stream)
-                for at, chunk in self._available(job_id, stream, info, offset):
+                at, chunk = self._next(job_id, stream, info, offset)
+                if chunk:
                     if at > offset and on_gap is not None:
                         on_gap(offset, at)
                     offset = at + len(chunk)
                     yield chunk
+                    due = _due(heartbeat)
+                    continue
                 if info.final:
+                    if offset < info.size:  # it was removed meanwhile, which this raises
+                        self._get(job_id)
                     return
-                if not watch.wait(seen, heartbeat or _SILENCE) and heartbeat is not None:
-                    yield b""
+                watch.wait(seen, due - time.monotonic())
+                if time.monotonic() >= due:
+                    due = _due(heartbeat)
+                    if heartbeat is not None:
+                        yield b""
 
     def touch(self, job_id: str) -> None:
         """Wake whoever follows a job: it has started, or it has ended."""
@@ -99,16 +109,16 @@ class Outputs:
         """Let go of the kernel's watches, and wake everybody once."""
         self._watches.close()
 
-    def _available(
-        self, job_id: str, stream: str, info: OutputInfo, offset: int
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield what can be read now, each chunk after its offset."""
-        path = str(info.path)
+    def _next(self, job_id: str, stream: str, info: OutputInfo, offset: int) -> tuple[int, bytes]:
+        """Return the next chunk that can be read now, after its offset."""
         offset = max(offset, info.start)
-        while chunk := spool.read(path, offset, spool.CHUNK):
+        while chunk := spool.read(str(info.path), offset, spool.CHUNK):
             kept = JobDir(self._state_dir, job_id).starts().get(stream, 0)
-            if offset < kept:  # given back while it was read
-                offset = kept
-                continue
-            yield offset, chunk
-            offset += len(chunk)
+            if offset >= kept:
+                break
+            offset = kept  # given back while it was read
+        return offset, chunk
+
+
+def _due(heartbeat: float | None) -> float:
+    return time.monotonic() + (_SILENCE if heartbeat is None else heartbeat)
