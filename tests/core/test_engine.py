@@ -269,6 +269,32 @@ def test_a_closed_engine_says_so():
             call()
 
 
+def test_closing_wakes_everybody_who_waits(tmp_path):
+    """A thread that waits for a job would wait for ever on an engine that is no more."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell("echo ready; sleep 600"))
+        waits = [lambda: engine.wait(job.id), lambda: list(engine.follow(job.id)),
+                 lambda: engine.kill(job.id, signal="CONT", grace=60, wait=60),
+                 lambda: next(engine.events("you", heartbeat=60))]  # fmt: skip
+        ends = []
+
+        def wait(what):
+            try:
+                ends.append(what())
+            except EngineClosed:
+                ends.append(EngineClosed)
+
+        threads = [threading.Thread(target=wait, args=(what,), daemon=True) for what in waits]
+        for each in threads:
+            each.start()
+        wait_until(lambda: engine.get(job.id).state is State.STOPPING)
+    for each in threads:
+        each.join(10)
+    with Engine(tmp_path) as engine:
+        engine.kill(job.id, now=True)
+    assert ends == [EngineClosed] * 4
+
+
 def test_several_jobs_run_at_the_same_time(engine, tmp_path):
     """One job would wait for another."""
     everybody = f"[ $(ls {tmp_path} | wc -l) = 5 ]"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from worker_core import Engine, JobSpec, StoreUnavailable, records
-from worker_core.errors import JobNotFound
+from worker_core.errors import EngineClosed, JobNotFound
 from worker_core.job import Job
 from worker_core.state import State
 from worker_core.store import Store
@@ -110,6 +110,25 @@ def test_what_follows_a_write_cannot_stop_the_store(store):
     store.write(insertion(store, "a"), then=lambda _: 1 / 0).result(10)
     store.write(insertion(store, "b")).result(10)
     assert ids(store) == ["a", "b"]
+
+
+def test_a_write_that_meets_the_end_is_done(tmp_path):
+    """A request during the end of the daemon would wait for ever."""
+    store = Store(str(tmp_path / "worker.db"))
+    closing, real = threading.Thread(target=store.close), store._queue
+
+    class SlowQueue:
+        def put(self, write):
+            if write is not None:
+                closing.start()
+                closing.join(0.2)  # let it overtake if it can
+            real.put(write)
+
+    store._queue = SlowQueue()
+    assert store.write(lambda _: "done").result(10) == "done"
+    closing.join(10)
+    with pytest.raises(EngineClosed):
+        store.write(lambda _: None).result(10)
 
 
 def test_more_readers_than_are_kept(store):

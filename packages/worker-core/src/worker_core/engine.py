@@ -107,6 +107,7 @@ class Engine:
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
                 log.error("the supervisor does not answer yet; going on without")
             undo.callback(retention.Retention(self._expire).close)
+            undo.callback(self._jobs.hub.tell_all)
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -118,7 +119,7 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Let go of everything.
+        """Let go of everything; who still waits for a job or its output gets EngineClosed.
 
         With a state directory, jobs and their supervisor go on. Without one, all jobs are ended
         and nothing is left of them.

@@ -56,3 +56,10 @@ class Hub:
             told = [*self._listeners.get(job.id, ()), *self._listeners.get(None, ())]
         for news in told:
             news.tell()
+
+    def tell_all(self) -> None:
+        """Wake everybody, whatever they listen to: there will be no more news."""
+        with self._lock:
+            told = [news for listeners in self._listeners.values() for news in listeners]
+        for news in told:
+            news.tell()

@@ -52,6 +52,7 @@ class Store:
         self._durable = durable
         self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_READERS)
+        self._gate = threading.Lock()  # nothing is put behind the end of the queue
         self._closed = False
         self.fault: str | None = None
         """Why the last transaction failed; None when it did not."""
@@ -78,10 +79,11 @@ class Store:
         and before the future is done, in the order of the writes.
         """
         write = _Write(run, then, must)
-        if self._closed:
-            write.future.set_exception(EngineClosed("the engine was closed"))
-        else:
-            self._queue.put(write)
+        with self._gate:
+            if not self._closed:
+                self._queue.put(write)
+                return write.future
+        write.future.set_exception(EngineClosed("the engine was closed"))
         return write.future
 
     @property
@@ -112,8 +114,9 @@ class Store:
 
     def close(self) -> None:
         """Finish what was asked for, then close."""
-        self._closed = True
-        self._queue.put(None)
+        with self._gate:
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         self._db.close()
         with contextlib.suppress(queue.Empty):
