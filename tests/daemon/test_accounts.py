@@ -1,11 +1,13 @@
 """Whose rights jobs have: the accounts of the settings, and jobs of a service of root."""
 
 import grp
+import json
 import os
 import pwd
+import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from support.daemon import Daemon
 from support.waiting import wait_until
 from worker_core import Engine, jobdir
 from worker_daemon import accounts, config
+
+UNITS = Path(accounts.__file__).with_name("systemd")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -119,11 +123,13 @@ def test_jobs_run_as_their_users(tmp_path):
 
 
 @contextmanager
-def service(state_dir, *options, prefix=()):
-    """Run a supervisor of root for an engine of ours."""
+def service(state_dir, *options, account=None, prefix=()):
+    """Run a supervisor for the engine of an account, our own if none is named."""
+    known = pwd.getpwnam(account) if account else pwd.getpwuid(os.geteuid())
     state_dir.mkdir(mode=0o700)
+    os.chown(state_dir, known.pw_uid, -1)
     argv = [*prefix, sys.executable, "-m", "worker_core.supervisor", str(state_dir)]
-    argv += ["--foreground", "--engine", pwd.getpwuid(os.geteuid()).pw_name, *options]
+    argv += ["--foreground", "--engine", known.pw_name, *options]
     process = subprocess.Popen(argv)
     try:
         wait_until((state_dir / jobdir.SOCKET).exists)
@@ -144,3 +150,101 @@ def test_workerd_uses_the_service_and_starts_no_supervisor(tmp_path):
             assert user.out(job_id) == b"hello\n"
         assert daemon.supervisors() == [process.pid]
         assert daemon.stop() == 0
+
+
+# An engine that has no rights, and each job of its: spec and account.
+ENGINE = """
+import json, os, sys
+from worker_core import Engine, EngineSettings, JobSpec
+Engine  # imported now, while the files can be read
+state_dir, jobs = sys.argv[1], json.loads(sys.argv[2])
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+with Engine(state_dir, settings=EngineSettings(start_supervisor=False)) as engine:
+    for spec, run_as in jobs:
+        job = engine.submit(JobSpec.from_dict(spec), "me", run_as=run_as)
+        if spec["command"] == "sleep":
+            while engine.get(job.id).started_at is None:
+                engine.wait(job.id, 0.01)
+            job = engine.kill(job.id, by="me", wait=20)
+        job = engine.wait(job.id, 20)
+        print(json.dumps([job.state.value, job.reason, engine.read_output(job.id).decode()]))
+"""
+
+
+def bounding_set():
+    """Return the capabilities that the unit leaves to the supervisor, as setpriv takes them."""
+    (line,) = [
+        line.partition("=")[2]
+        for line in (UNITS / "worker-supervisor.service").read_text().splitlines()
+        if line.startswith("CapabilityBoundingSet=")
+    ]
+    return ",".join(["-all", *(f"+{each[4:].lower()}" for each in line.split())])
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The home of the account daemon, below directories that all may pass."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    path = tmp_path / "home"
+    path.mkdir(mode=0o755)
+    os.chown(path, pwd.getpwnam("daemon").pw_uid, -1)
+    return path
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_the_rights_that_the_unit_leaves_are_enough(tmp_path, home):
+    """The service would start, and then not be able to run, box or end the jobs of others."""
+    state_dir = tmp_path / "state"
+    switches = ("private_network", "read_only", "pid_namespace")
+    box = {"isolation": dict.fromkeys(switches, True), "cwd": str(home)}
+    private_tmp = {"isolation": {"private_tmp": True}, "cwd": "/"}
+    script = "id -un; pwd; touch x && ls; wc -l < /proc/net/route; ls -d /proc/[0-9]* | wc -l"
+    jobs = [
+        ({"command": "id", "args": ["-un"], "cwd": str(home)}, "daemon"),
+        ({"command": "sleep", "args": ["600"]}, "daemon"),
+        ({"command": "sh", "args": ["-c", script], **box}, "daemon"),
+        ({"command": "ls", "args": ["-A", "/tmp"], **private_tmp}, "daemon"),
+    ]
+    # Marks and /proc, because they need the most rights.
+    prefix = ["env", "WORKER_CGROUPS=off", "setpriv", f"--bounding-set={bounding_set()}"]
+    with service(state_dir, account="nobody", prefix=prefix):
+        argv = [sys.executable, "-c", ENGINE, str(state_dir), json.dumps(jobs)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    plain, killed, boxed, empty = map(json.loads, done.stdout.splitlines())
+    assert plain == ["completed", None, "daemon\n"]
+    assert killed[:2] == ["killed", "killed by me"]
+    assert boxed[0] == "completed", boxed
+    user, directory, listed, routes, processes = boxed[2].splitlines()
+    assert (user, directory, listed) == ("daemon", str(home), "x")
+    assert int(routes) <= 1  # the head of the table
+    assert int(processes) <= 5
+    assert empty == ["completed", None, ""]
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_a_detached_process_is_ended_with_the_rights_that_the_unit_leaves(tmp_path, home):
+    """What a job of somebody else leaves behind would run for ever."""
+    state_dir = tmp_path / "state"
+    mark = f"{os.getpid()}.5"  # a number of seconds that no other process sleeps
+    jobs = [({"command": "sh", "args": ["-c", f"setsid sleep {mark} &"], "cwd": "/"}, "daemon")]
+    prefix = ["env", "WORKER_CGROUPS=off", "setpriv", f"--bounding-set={bounding_set()}"]
+    with service(state_dir, account="nobody", prefix=prefix):
+        argv = [sys.executable, "-c", ENGINE, str(state_dir), json.dumps(jobs)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout)[0] == "completed", done.stderr
+    wait_until(lambda: not running("sleep", mark))
+
+
+def running(*argv):
+    """Return whether a process with this argv exists."""
+    wanted = "".join(f"{word}\0" for word in argv).encode()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if entry.read_bytes() == wanted:
+                return True
+    return False

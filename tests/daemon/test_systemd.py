@@ -91,31 +91,63 @@ def units(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     for unit in UNITS.iterdir():
-        text = unit.read_text().replace("/opt/worker/bin/workerd", sys.executable)
+        text = unit.read_text()
+        for program in ("/opt/worker/bin/workerd", "/opt/worker/bin/python"):
+            text = text.replace(program, sys.executable)
         (tmp_path / unit.name).write_text(text)
     return tmp_path
 
 
-def test_systemd_finds_nothing_wrong_with_the_units(units):
-    """A misspelt line would be ignored, and with it the protection that it stands for."""
-    files = [str(units / "workerd.service"), str(units / "workerd.socket")]
+@pytest.fixture
+def two_units(units):
+    """The units as they are installed when root's supervisor runs the jobs."""
+    drop_in = units / "workerd.service.d" / "worker-supervisor.conf"
+    drop_in.parent.mkdir()
+    (units / "worker-supervisor.conf").rename(drop_in)
+    return units
+
+
+def security(unit, threshold):
+    """Have systemd judge the sandbox of a unit: 0 is no contact with the system, 100 none."""
+    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}"]
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *files],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, "--no-pager", str(unit)], capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stdout
+
+
+def verified(*files):
+    """Have systemd read units; nothing may be wrong."""
+    command = ["systemd-analyze", "verify", "--man=no", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     # Older than 254, it ignores the line that limits need; workerd then refuses limits.
     said = [each for each in done.stderr.splitlines() if "'DelegateSubgroup'" not in each]
     assert (done.returncode, said) == (0, [])
 
 
+def test_systemd_finds_nothing_wrong_with_the_units(units):
+    """A misspelt line would be ignored, and with it the protection that it stands for."""
+    verified(units / "workerd.service", units / "workerd.socket")
+
+
+def test_systemd_finds_nothing_wrong_with_the_two_units(two_units):
+    """The same where root's supervisor runs the jobs."""
+    verified(two_units / "worker-supervisor.service", two_units / "workerd.service")
+    drop_in = two_units / "workerd.service.d" / "worker-supervisor.conf"
+    drop_in.write_text(drop_in.read_text() + "[Service]\nProtectClok=yes\n")
+    with pytest.raises(AssertionError, match="ProtectClok"):  # it was read at all
+        verified(two_units / "workerd.service")
+
+
 def test_systemd_calls_the_sandbox_no_worse_than_ok(units):
     """A line of the sandbox could get lost without anybody noticing."""
-    file = str(units / "workerd.service")
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=50", "--no-pager", file]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    security(units / "workerd.service", 50)
+
+
+def test_the_sandboxes_of_the_two_units(two_units):
+    """workerd would keep rights that it needs no more."""
+    security(two_units / "workerd.service", 20)
+    security(two_units / "worker-supervisor.service", 70)
 
 
 def test_the_service_leaves_jobs_alone_and_is_told_of_its_own_files():
@@ -132,3 +164,38 @@ def test_the_service_leaves_jobs_alone_and_is_told_of_its_own_files():
         "LoadCredential=server.key:/etc/xdg/workerd/server.key",
     ):
         assert f"\n{line}\n" in text
+
+
+def test_the_supervisor_of_root_leaves_jobs_alone():
+    """An upgrade would end all jobs, or lose how they end."""
+    text = (UNITS / "worker-supervisor.service").read_text()
+    for line in (
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "Restart=always",
+        "KillMode=process",
+        "Delegate=yes",
+        "DelegateSubgroup=worker-main",
+        "OOMPolicy=continue",
+    ):
+        assert f"\n{line}\n" in text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    # All of these would be gone for the jobs, too; StateDirectory= would give root the directory.
+    for name in ("PrivateNetwork", "IPAddressDeny", "PrivateTmp", "StateDirectory", "User"):
+        assert not any(line.startswith(f"{name}=") for line in lines)
+
+
+def test_the_supervisor_of_root_starts_as_the_unit_says(tmp_path):
+    """The service would end at once with wrong usage."""
+    text = (UNITS / "worker-supervisor.service").read_text()
+    (line,) = [each for each in text.splitlines() if each.startswith("ExecStart=")]
+    argv = line.partition("=")[2].split()
+    assert argv[:3] == ["/opt/worker/bin/python", "-P", "-m"]
+    argv[0] = sys.executable
+    done = subprocess.run(
+        [*argv[:4], str(tmp_path), *argv[5:-1], "no-such"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, argv[-2:]) == (2, ["--engine", "workerd"])
+    assert "there is no account no-such" in done.stderr
