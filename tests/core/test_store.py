@@ -118,6 +118,8 @@ def test_a_write_that_meets_the_end_is_done(tmp_path):
     closing, real = threading.Thread(target=store.close), store._queue
 
     class SlowQueue:
+        get, get_nowait = real.get, real.get_nowait
+
         def put(self, write):
             if write is not None:
                 closing.start()
