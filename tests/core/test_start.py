@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.core import run, shell
@@ -89,6 +90,22 @@ def test_input_comes_from_nowhere_from_bytes_or_from_a_file(engine, tmp_path):
     assert output(engine, JobSpec("cat", stdin=tmp_path / "file")) == data
     job = run(engine, JobSpec("cat", stdin=tmp_path / "missing"))
     assert job.reason == f"stdin: {tmp_path}/missing: No such file or directory"
+
+
+def test_a_relative_path_of_the_input_is_that_of_the_caller(engine, tmp_path, monkeypatch):
+    """The job would be told that a file is missing which is there."""
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert output(engine, JobSpec("cat", stdin=Path("file"))) == b"x"
+
+
+def test_input_that_cannot_be_opened_now_holds_nobody_up(engine, tmp_path):
+    """A FIFO that nobody writes to would stop all jobs of the server."""
+    os.mkfifo(tmp_path / "fifo")
+    job = run(engine, JobSpec("cat", stdin=tmp_path / "fifo"))
+    assert (job.state, job.started_at) == (State.FAILED, None)
+    assert job.reason == f"stdin: {tmp_path}/fifo: is a FIFO; only a file can be read"
+    assert output(engine, JobSpec("head", ["-c", "3"], stdin=Path("/dev/zero"))) == b"\0\0\0"
 
 
 def test_every_byte_of_an_argument_arrives(engine):

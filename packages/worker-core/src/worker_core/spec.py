@@ -68,6 +68,8 @@ class JobSpec:
         object.__setattr__(self, "args", tuple(self.args))
         object.__setattr__(self, "env", dict(self.env))
         object.__setattr__(self, "labels", dict(self.labels))
+        if isinstance(self.stdin, Path):  # who opens it is in another directory
+            object.__setattr__(self, "stdin", self.stdin.absolute())
         object.__setattr__(self, "stop_signal", signals.name(signals.number(self.stop_signal)))
 
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import subprocess
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def _open_stdio(
     stack: contextlib.ExitStack, jobdir: JobDir, spec: dict[str, Any]
 ) -> tuple[int, int, int]:
     try:
-        stdin = _open(stack, spec.get("stdin") or os.devnull, os.O_RDONLY)
+        stdin = _open_stdin(stack, spec.get("stdin") or os.devnull)
     except OSError as error:
         if error.errno in _SHORTAGE:
             raise ShortageError(str(error)) from error
@@ -133,6 +134,15 @@ def _open_stdio(
     except OSError as error:
         raise ShortageError(str(error)) from error
     return stdin, stdout, stderr
+
+
+def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:
+    # To open a FIFO, or a device that is not ready, may take for ever, and all jobs with it.
+    fd = _open(stack, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        raise NotStartedError(f"stdin: {path}: is a FIFO; only a file can be read")
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _spawn_fast(program: _Program, stdio: tuple[int, int, int]) -> int:
