@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import threading
 
@@ -269,6 +270,15 @@ def test_a_queued_job_that_is_killed_never_starts(tmp_path):
         engine.kill(first.id, by="me")
         assert engine.wait(third.id, 20).state is State.COMPLETED
         assert not ran.exists()
+
+
+def test_a_job_whose_directory_was_removed_can_be_ended(engine):
+    """A job that deletes too much would run for ever, hold its slot, and fill the log."""
+    job = begin(engine, shell("echo ready; sleep 600"))
+    shutil.rmtree(engine.output_info(job.id).path.parent)
+    assert engine.kill(job.id, by="me").state is State.KILLED
+    assert engine.read_output(job.id) == b""
+    engine.remove(job.id)
 
 
 def test_the_supervisor_keeps_no_descriptor_and_no_child(engine):

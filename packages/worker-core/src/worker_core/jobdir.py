@@ -145,8 +145,13 @@ class JobDir:
         return self._read("start.json") or {}
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
-        """Record what came of the job."""
-        atomic.replace(self.file("exit.json"), _encode(asdict(end)), sync=sync)
+        """Record what came of the job, even if somebody has removed its directory."""
+        path, data = self.file("exit.json"), _encode(asdict(end))
+        try:
+            atomic.replace(path, data, sync=sync)
+        except FileNotFoundError:
+            make_private_dir(self.path)
+            atomic.replace(path, data, sync=sync)
 
     def exit(self) -> Exit | None:
         """Return what came of the job, if that was recorded."""
