@@ -60,6 +60,16 @@ def test_a_private_tmp_is_empty_and_leaves_nothing(engine, tmp_path):
         assert job.state is State.FAILED
 
 
+def test_a_directory_that_the_box_hides_is_named(engine, tmp_path):
+    """A user would look for a fault in the program."""
+    spec = JobSpec("true", cwd=str(tmp_path), isolation=Isolation(private_tmp=True))
+    job = engine.wait(engine.submit(spec, owner="me").id, 30)
+    if str(tmp_path).startswith(("/tmp/", "/var/tmp/")):
+        assert job.reason.startswith(f"cannot change to working directory {tmp_path}: No such")
+    else:
+        assert job.state is State.COMPLETED
+
+
 def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):
     """A job could change the host's files, or could not even write its own results."""
     work, more = tmp_path / "work", tmp_path / "more"

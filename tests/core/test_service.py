@@ -23,7 +23,9 @@ state_dir, jobs = sys.argv[1], json.loads(sys.argv[2])
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 with Engine(state_dir, settings=EngineSettings(start_supervisor=False)) as engine:
     for argv, run_as in jobs:
-        job = engine.submit(JobSpec(argv[0], argv[1:]), "me", run_as=run_as)
+        more = argv.pop() if isinstance(argv[-1], dict) else {}
+        spec = JobSpec.from_dict({"command": argv[0], "args": argv[1:], **more})
+        job = engine.submit(spec, "me", run_as=run_as)
         if argv[0] == "sleep":
             while engine.get(job.id).started_at is None:
                 engine.wait(job.id, 0.01)
@@ -78,6 +80,25 @@ def test_jobs_run_as_the_account_that_is_named(state_dir):
             state_dir, (["id", "-un"], "daemon"), (["id", "-un"], None), (["id", "-Gn"], "daemon")
         )
     assert [output for _, _, output in told] == ["daemon\n", "nobody\n", "daemon\n"]
+
+
+def test_a_box_works_in_a_private_home(state_dir, tmp_path):
+    """Isolation would fail for every user whose home others cannot read."""
+    home = tmp_path / "home"
+    home.mkdir(0o700)
+    os.chown(home, 1, 1)
+    with Service(state_dir):
+        told = run(
+            state_dir,
+            *(
+                (
+                    ["sh", "-c", "touch here && ls", {"cwd": str(home), "isolation": {each: True}}],
+                    "daemon",
+                )
+                for each in ("read_only", "pid_namespace", "private_network")
+            ),
+        )
+    assert [output for _, _, output in told] == ["here\n"] * 3
 
 
 def test_a_taken_over_daemon_gets_no_root(state_dir):

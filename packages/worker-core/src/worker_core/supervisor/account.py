@@ -25,6 +25,12 @@ class Account:
     home: str
     shell: str
 
+    def use_files(self) -> None:
+        """Have this account's rights on files, and root's for everything else."""
+        os.setgroups(self.groups)
+        libc.set_file_group(self.gid)
+        libc.set_file_user(self.uid)
+
     def become(self) -> None:
         """Be this account for good. Runs between fork and exec, as root."""
         libc.set_file_user(0)  # setgroups and the others need the capabilities back

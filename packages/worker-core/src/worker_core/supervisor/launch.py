@@ -191,9 +191,12 @@ def _spawn(
 
 
 def _step_failed(error: spawn.StepError, program: _Program) -> NotStartedError:
-    if error.step in ("exec", "working directory"):
-        where = program.cwd if error.step == "working directory" else program.argv[0]
-        failed = OSError(error.errno, os.strerror(error.errno), where)
+    if error.step == "working directory":
+        return NotStartedError(
+            f"cannot change to working directory {program.cwd}: {os.strerror(error.errno)}"
+        )
+    if error.step == "exec":
+        failed = OSError(error.errno, os.strerror(error.errno), program.argv[0])
         return diagnose(failed, program.argv[0], program.env, program.cwd)
     cure = ""
     if error.step == "isolation":

@@ -86,6 +86,8 @@ def _child(way: Way, error: int) -> NoReturn:
         run("umask", lambda: os.umask(0o022))
         inside = way.box
         if inside is not None:
+            if way.account is not None:
+                run("account", way.account.use_files)  # a box may be in a home that is private
             run("working directory", lambda: os.chdir(way.cwd))  # the box needs it to be there
             run("isolation", lambda: box.enter(inside, os.fsdecode(way.cwd), error))
             _reset_signals()
