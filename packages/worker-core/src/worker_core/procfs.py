@@ -102,6 +102,11 @@ def pids() -> Iterator[int]:
             yield int(name)
 
 
+def shutting_down() -> bool:
+    """Whether the machine is going down, and systemd ends all processes that are left."""
+    return _read(1, "comm") == b"systemd-shutdow\n"  # what its pid 1 executes then; 15 bytes of it
+
+
 def children(parent: int) -> list[int]:
     """Return the ids of the direct children of a process with one thread."""
     try:

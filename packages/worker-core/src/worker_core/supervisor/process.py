@@ -7,10 +7,10 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from worker_core import signals
+from worker_core import procfs, signals
 from worker_core.jobdir import Exit, JobDir, Kill, Pid
 from worker_core.supervisor.loop import Timer
 from worker_core.wire import Message
@@ -66,6 +66,18 @@ def outcome(status: int, kill: Kill | None, memory_limit: int | None) -> Exit:
         reason = f"out of memory: it needed more than its limit of {memory_limit} bytes"
         return Exit("memory", None, signum, reason, 0.0)
     return Exit("own", exit_code, signum, signals.failure_reason(exit_code, signum), 0.0)
+
+
+def unless_shut_down(end: Exit) -> Exit:
+    """Return `end`, or that the job was lost if what ended it was the shutdown of the machine.
+
+    That sends SIGTERM and then SIGKILL to everybody. What it ends is treated like what a power cut
+    ends: the job has not failed.
+    """
+    by_signal = end.cause == "own" and end.signal in (signal.SIGTERM, signal.SIGKILL)
+    if by_signal and procfs.shutting_down():
+        return replace(end, cause="lost", signal=None, reason="the machine was shut down")
+    return end
 
 
 def lost(why: str, at: float) -> Exit:

@@ -23,7 +23,15 @@ from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NotStartedError
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process, exited, logged, lost, outcome, started
+from worker_core.supervisor.process import (
+    Process,
+    exited,
+    logged,
+    lost,
+    outcome,
+    started,
+    unless_shut_down,
+)
 from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
@@ -185,7 +193,7 @@ class Processes:
             if process is not None:
                 crash.point("supervisor.reaped")
                 end = replace(
-                    outcome(status, process.kill, self._over_memory(process)),
+                    unless_shut_down(outcome(status, process.kill, self._over_memory(process))),
                     ended_at=self.now(),
                     wall_seconds=self._loop.clock.monotonic() - process.began,
                     user_seconds=usage.ru_utime,
