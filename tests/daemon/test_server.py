@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 from support.edge import Edge, reply, serving, settings
@@ -388,6 +389,30 @@ def test_a_request_on_its_way_is_still_answered_while_draining(app):
         assert edge.server.draining.wait(5)
         connection.sendall(data[-50:])
         assert reply(connection).endswith(b"100 bytes")
+    edge.stop()
+
+
+def test_who_has_just_come_is_still_answered_while_draining(app):
+    """A restart under systemd's socket, which loses nobody, would cut off who is shaking hands."""
+    edge = Edge(app, settings())
+    with edge.connect() as fresh:
+        edge.server.drain()
+        assert edge.server.draining.wait(5)
+        fresh.sendall(request())
+        assert reply(fresh).endswith(b"0 bytes")
+    edge.stop()
+
+
+def test_who_was_answered_does_not_keep_it_from_ending(app):
+    """Every kept connection of a browser would make a restart longer."""
+    edge = Edge(app, settings())
+    with edge.connect() as kept:
+        kept.sendall(request(close=False))
+        wait_until(lambda: all(c.idle and c._served for c in edge.server._channels()), 5)
+        begun = time.monotonic()
+        edge.server.drain()
+        assert reply(kept).endswith(b"0 bytes")
+        assert time.monotonic() - begun < 1.9
     edge.stop()
 
 

@@ -33,6 +33,7 @@ _CHUNK = 128 << 10  # bytes handed to the TLS layer at once
 _TURN = 1 << 20  # bytes read or written before the others have their turn
 _LINGER = 5.0  # seconds for the other side to read the last answer
 _LINGER_DRAINING = 1.0  # the same, while the daemon ends
+_FIRST_DRAINING = 2.0  # seconds for the first request on a connection, while the daemon ends
 _LEAST_RATE = 1000  # bytes per second; a body that is slower for long is a trick
 _HANDSHAKE = b"\x16"  # the type of a TLS record that carries a handshake
 
@@ -63,6 +64,7 @@ class TlsChannel(channel.HTTPChannel):
         self._handshake_writes = False  # the handshake waits for room to write, not for bytes
         self._unsent = b""  # what the TLS layer holds in part, and wants again in full
         self._left = _TURN
+        self._served = False
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
         self.sendbuf_len = _CHUNK
@@ -204,6 +206,7 @@ class TlsChannel(channel.HTTPChannel):
             super().service()
         finally:
             self.server.serving.channel = None
+            self._served = True
             self._moved = self._begun = time.monotonic()
 
     # The end.
@@ -239,6 +242,10 @@ class TlsChannel(channel.HTTPChannel):
         if self._phase is Phase.OPEN:
             return not (self.requests or self.request or self.total_outbufs_len)
         return self._phase is not Phase.PARTING
+
+    def spent(self, now: float) -> bool:
+        """Whether to close now that the daemon ends; who has just come is served first."""
+        return self.idle and (self._served or now - self._since > _FIRST_DRAINING)
 
     def handle_close(self) -> None:
         """Close: with a farewell when the connection is in order, at once when it is not."""

@@ -203,7 +203,7 @@ class Server:
 
     def _look_at_the_clock(self, now: float) -> None:
         for connection in self._channels():
-            if self.draining.is_set() and connection.idle:
+            if self.draining.is_set() and connection.spent(now):
                 connection.abandon()
             elif connection.expired(now):
                 connection.handle_close()
