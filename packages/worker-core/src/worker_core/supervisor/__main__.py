@@ -102,19 +102,22 @@ class Supervisor:
                 self._processes.start(job_id, spec)
                 self._spools.wake()
             case {"op": "kill", "id": str(job_id), **options}:
-                self._kill(job_id, options)
+                self.loop.attempt(lambda: self._kill(job_id, options))
             case {"op": "signal", "id": str(job_id), "signal": int(signum)}:
-                self._processes.signal(job_id, signum)
+                self.loop.attempt(lambda: self._processes.signal(job_id, signum))
             case {"op": "query", "ids": list(ids), "token": token}:
-                jobs = {each: recover.known(self._processes, each) for each in ids}
-                connection.send({"event": "known", "token": token, "jobs": jobs})
-                self._spools.wake()
+                self.loop.attempt(lambda: self._tell(ids, token, connection))
             case {"op": "upgrade"}:
                 self._execute_anew()
             case {"op": "shutdown"}:
-                self._end_all()
+                self.loop.attempt(self._end_all)
             case _:
                 log.warning("unknown request: %s", message.get("op"))
+
+    def _tell(self, ids: list[str], token: int, connection: Connection) -> None:
+        jobs = {each: recover.known(self._processes, each) for each in ids}
+        connection.send({"event": "known", "token": token, "jobs": jobs})
+        self._spools.wake()
 
     def _kill(self, job_id: str, options: dict[str, Any]) -> None:
         self._processes.kill(

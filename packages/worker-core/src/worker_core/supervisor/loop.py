@@ -1,6 +1,8 @@
 """One thread, one selector, deadlines as data.
 
-Nothing that a handler raises ends the loop: it is logged, and the loop goes on.
+Nothing that a handler raises ends the loop: it is logged, and the loop goes on. What is due at a
+time or follows a signal is tried again when a shortage of the machine, such as no free descriptor,
+made it fail: nobody would ask for it a second time.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from worker_core.clock import Clock
 
 log = logging.getLogger(__name__)
 
+_RETRY = 0.1  # seconds between two tries of what a shortage made fail
 _LONGEST_WAIT = 60.0  # seconds; a timer further away is looked at again
 
 
@@ -77,6 +80,10 @@ class Loop:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def attempt(self, call: Callable[[], None]) -> None:
+        """Call `call` now, and again a moment later for as long as it raises OSError."""
+        self._attempt(Timer(0.0, next(self._numbers), call))
+
     def stop(self) -> None:
         """Let `run` return after the handlers that are due now."""
         self._running = False
@@ -98,15 +105,24 @@ class Loop:
     def _run_timers(self) -> None:
         now = self.clock.monotonic()
         while self._timers and self._timers[0].due <= now:
-            call = heapq.heappop(self._timers).call
-            if call is not None:
-                self._guard(call)
+            self._attempt(heapq.heappop(self._timers))
+
+    def _attempt(self, timer: Timer) -> None:
+        try:
+            if timer.call is not None:
+                timer.call()
+        except OSError as error:
+            log.warning("trying again: %s", error)
+            timer.due = self.clock.monotonic() + _RETRY
+            heapq.heappush(self._timers, timer)
+        except Exception:
+            log.exception("a handler failed; going on")
 
     def _signalled(self, _: int) -> None:
         came: Iterable[int] = set(self._wakeup.recv(4096))
         for signum in came:
             if signum in self._on_signal:
-                self._guard(self._on_signal[signum])
+                self.attempt(self._on_signal[signum])
 
     def _guard(self, call: Callable[..., None], *args: int) -> None:
         try:

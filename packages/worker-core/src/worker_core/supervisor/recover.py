@@ -18,6 +18,7 @@ the tree is ended before `lost` is recorded.
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +28,8 @@ from worker_core.procfs import Stat
 from worker_core.supervisor import tree
 from worker_core.supervisor.process import Process, logged, lost
 from worker_core.supervisor.processes import Processes
+
+_SPARE = 64  # descriptors that a supervisor needs beside those of the leaders that it watches
 
 
 def known(processes: Processes, job_id: str) -> dict[str, Any]:
@@ -61,9 +64,22 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
             jobdir.write_pid(process.pid)
     if leader.ppid != os.getpid():
         process.foreign = True
-        process.pidfd = os.pidfd_open(leader.pid)
+        process.pidfd = _hold(leader)
     processes.adopt(process)
     return process
+
+
+def _hold(leader: Stat) -> int:
+    """Open a descriptor of a process, leaving enough of them for everything else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pidfd = os.pidfd_open(leader.pid)
+    if pidfd + _SPARE >= soft != hard:
+        # Jobs that start from now on inherit that; better than a supervisor that can do nothing.
+        more = max(soft, pidfd) + 2 * _SPARE
+        if hard != resource.RLIM_INFINITY:
+            more = min(more, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    return pidfd
 
 
 def _leader(recorded: Pid | None, job_id: str) -> Stat | None:

@@ -20,6 +20,7 @@ from worker_core.wire import Message
 log = logging.getLogger(__name__)
 
 _BUFFER_LIMIT = 64 << 20  # bytes; an engine that reads so little is let go, and may ask again
+_RETRY = 0.1  # seconds
 _SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # passes: what could not be sent is sent later
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
@@ -121,7 +122,7 @@ class Server:
         self._welcome = {os.geteuid(), 0, engine_uid}
         self._connections: set[Connection] = set()
         listener.setblocking(False)
-        loop.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
+        self._listen()
 
     @property
     def watched(self) -> bool:
@@ -139,10 +140,18 @@ class Server:
         if not self._connections:
             self._on_alone()
 
+    def _listen(self) -> None:
+        self._loop.watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
+
     def _accept(self, _: int) -> None:
         try:
             peer, _address = self._listener.accept()
         except BlockingIOError:
+            return
+        except OSError as error:  # it would be ready again at once, and the loop do nothing else
+            log.warning("cannot accept a connection now: %s", error)
+            self._loop.unwatch(self._listener.fileno())
+            self._loop.call_later(_RETRY, self._listen)
             return
         _pid, uid, _gid = _UCRED.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
