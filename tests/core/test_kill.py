@@ -1,5 +1,6 @@
 """Ending jobs: a kill leaves nothing behind, and the record says truthfully who ended what."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -19,8 +20,22 @@ from worker_core import (
     State,
     procfs,
 )
+from worker_core.supervisor import tree
 
 FOREVER = "while :; do sleep 0.01; done"
+
+FIRST_THREAD_ENDS = """
+import ctypes, sys, threading, time
+def go_on():
+    with open("/proc/self/stat") as file:
+        while file.read().rpartition(")")[2].split()[0] != "Z":
+            file.seek(0)
+    print("ready", flush=True)
+    time.sleep(float(sys.argv[1]))
+    import os; os._exit(5)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
 
 FORK_LOOP = """
 import os, signal, time
@@ -83,6 +98,24 @@ def test_a_kill_ends_a_fork_loop(engine):
     wait_until(lambda: len(marked(job.id)) > 50, message="the loop to fork")
     assert engine.kill(job.id, by="me", grace=0.05).state is State.KILLED
     assert marked(job.id) == []
+
+
+def test_a_process_whose_first_thread_has_ended_can_be_ended(engine):
+    """A program that goes on in its other threads could not be killed, nor time out."""
+    spec = JobSpec("python3", ["-c", FIRST_THREAD_ENDS, "600"])
+    job = begin(engine, spec)
+    assert procfs.stat(job.pid).state != "Z"
+    assert engine.kill(job.id, by="me").state is State.KILLED
+    late = run(engine, dataclasses.replace(spec, timeout=0.5))
+    assert late.state is State.TIMED_OUT
+    by_itself = run(engine, JobSpec("python3", ["-c", FIRST_THREAD_ENDS, "0"]))
+    assert (by_itself.state, by_itself.exit_code) == (State.FAILED, 5)
+    behind = JobSpec(
+        "sh", ["-c", '(setsid python3 -c "$0" 600 &) | read -r line', FIRST_THREAD_ENDS]
+    )
+    left = run(engine, behind)
+    assert left.state is State.COMPLETED
+    assert [pid for pid in procfs.pids() if procfs.realtime_limit(pid) == tree.mark(left.id)] == []
 
 
 def test_a_grandchild_that_holds_stdout_delays_nobody(engine):

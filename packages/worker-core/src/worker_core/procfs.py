@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
 _RTTIME = b"Max realtime timeout"
 _VMHWM = re.compile(rb"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
+_PENDING = re.compile(rb"^SigPnd:\s*([0-9a-f]+)$", re.MULTILINE)
+_SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
 _NSPID = re.compile(rb"^NSpid:.*\t(\d+)$", re.MULTILINE)
 _MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Stat:
-    """The fields of /proc/PID/stat that matter here."""
+    """The fields of /proc/PID/stat that matter here; the state is that of a thread that lives."""
 
     pid: int
     state: str
@@ -39,18 +43,47 @@ def stat(pid: int) -> Stat | None:
     data = _read(pid, "stat")
     if data is None:
         return None
-    # The name in parentheses may itself hold spaces and parentheses.
-    fields = data[data.rindex(b")") + 2 :].split()
+    fields = _fields(data)
+    state, exiting = _condition(fields)
+    if (exiting or state in "ZX") and int(fields[17]) > 1:
+        # Its first thread has ended, by pthread_exit(3); it lives as long as another one does.
+        state, exiting = _living_thread(pid) or (state, exiting)
     return Stat(
         pid=pid,
-        state=fields[0].decode(),
+        state=state,
         ppid=int(fields[1]),
         session=int(fields[3]),
-        exiting=bool(int(fields[6]) & _PF_EXITING),
+        exiting=exiting,
         start_time=int(fields[19]),
         user_ticks=int(fields[11]) + int(fields[13]),
         system_ticks=int(fields[12]) + int(fields[14]),
     )
+
+
+def _fields(data: bytes) -> list[bytes]:
+    # The name in parentheses may itself hold spaces and parentheses.
+    return data[data.rindex(b")") + 2 :].split()
+
+
+def _condition(fields: list[bytes]) -> tuple[str, bool]:
+    return fields[0].decode(), bool(int(fields[6]) & _PF_EXITING)
+
+
+def _living_thread(pid: int) -> tuple[str, bool] | None:
+    """Return the condition of a thread that does not end, if there is one.
+
+    The end of a process is a SIGKILL to each of its threads, whatever began it.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            pending = _PENDING.search(_read(pid, f"task/{thread}/status") or b"")
+            data = _read(pid, f"task/{thread}/stat")
+            if data is None or pending is None or int(pending[1], 16) & _SIGKILL_BIT:
+                continue
+            state, exiting = _condition(_fields(data))
+            if not exiting and state not in "ZX":
+                return state, exiting
+    return None
 
 
 def realtime_limit(pid: int) -> int | None:
