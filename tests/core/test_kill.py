@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -312,6 +313,20 @@ def test_a_job_whose_directory_was_removed_can_be_ended(engine):
     assert engine.kill(job.id, by="me").state is State.KILLED
     assert engine.read_output(job.id) == b""
     engine.remove(job.id)
+
+
+def test_a_job_whose_groups_are_too_deep_to_be_removed_ends(engine):
+    """A job that makes control groups below its own would never be seen to end."""
+    job = begin(engine, shell("echo ready; sleep 600"))
+    group = procfs.cgroup(job.pid) or ""
+    grouped = os.path.basename(group) == job.id
+    if grouped:
+        deeper = "mkdir $NAME && cd -P $NAME && n=$((n+1)) && [ $n -lt 20 ]"
+        make = shell(f"cd {group}; while {deeper}; do :; done", env={"NAME": "g" * 250})
+        assert run(engine, make).state.final
+    assert engine.kill(job.id, by="me").state is State.KILLED
+    if grouped:
+        subprocess.run(["find", group, "-depth", "-type", "d", "-delete"], check=True)
 
 
 def test_the_supervisor_keeps_no_descriptor_and_no_child(engine):
