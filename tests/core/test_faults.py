@@ -5,9 +5,9 @@ import os
 import sqlite3
 
 import pytest
-from support.core import run, shell, supervisor_pid
+from support.core import begin, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, State, StoreUnavailable, store
+from worker_core import Engine, JobSpec, Limits, State, StoreUnavailable, store
 from worker_core.testing import faults
 
 FAULTS = {
@@ -16,6 +16,7 @@ FAULTS = {
     "rename": "ENOSPC",
     "write": "ENOSPC",
     "send": "ENOBUFS",
+    "proc": "ENFILE",
 }
 
 
@@ -63,6 +64,41 @@ def test_a_job_that_waits_for_a_process_can_be_killed(tmp_path, monkeypatch):
         wait_until((tmp_path / "jobs" / job.id / "spec.json").exists)
         job = engine.kill(job.id, by="me")
         assert (job.state, job.started_at, job.exit_code) == (State.KILLED, None, None)
+
+
+def test_a_job_that_waits_for_its_claim_can_be_killed(tmp_path, monkeypatch):
+    """On a full disk a kill would be forgotten, and the job run once there is room."""
+    monkeypatch.setenv("WORKER_FAULTS", "write:1:ENOSPC*10")
+    log = tmp_path / "supervisor.log"
+    with Engine(tmp_path) as engine:
+        job = engine.submit(shell(f"touch {tmp_path}/ran; sleep 600"), "me")
+        wait_until(lambda: "cannot write its claim" in log.read_text())
+        job = engine.kill(job.id, by="me")
+        assert (job.state, job.started_at, job.exit_code) == (State.KILLED, None, None)
+        assert run(engine, JobSpec("true")).state is State.COMPLETED
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_start_that_fails_again_and_again_holds_no_descriptors(tmp_path, monkeypatch):
+    """A machine short of processes would run the supervisor out of descriptors too."""
+    monkeypatch.setenv("WORKER_FAULTS", "fork:1:EAGAIN*10")
+    with Engine(tmp_path) as engine:
+        folder = f"/proc/{supervisor_pid(engine.state_dir)}/fd"
+        before = os.listdir(folder)
+        run(engine, JobSpec("true", limits=Limits(open_files=100)))
+        assert os.listdir(folder) == before
+
+
+def test_an_end_that_cannot_be_synced_is_recorded_later(tmp_path, monkeypatch):
+    """What ends while no engine is there would be lost with the first error of the disk."""
+    monkeypatch.setenv("WORKER_FAULTS", "fsync:1:EIO*3")
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 3"))
+    (tmp_path / "go").touch()
+    wait_until((tmp_path / "jobs" / job.id / "exit.json").exists)
+    with Engine(tmp_path) as engine:
+        assert engine.wait(job.id, 10).exit_code == 3
+    assert (tmp_path / "supervisor.log").read_text().count("cannot record its end") == 3
 
 
 def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypatch):

@@ -76,23 +76,32 @@ class Processes:
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
         """Start a job unless it was started before; `started` or `exited` is told either way."""
         crash.point("supervisor.start_received")
-        process = Process(JobDir(self.state_dir, job_id), spec)
+        if job_id in self.jobs:
+            self._tell_again(job_id)
+        else:
+            self._claim(Process(JobDir(self.state_dir, job_id), spec))
+
+    def _claim(self, process: Process) -> None:
+        if process.end is not None:  # killed while it waited for another try
+            return
         try:
-            claimed = process.dir.claim(spec)
+            # A try that failed may have left the file: a job in the table is ours all the same.
+            claimed = process.dir.claim(process.spec) or process.id in self.jobs
         except OSError as error:
-            log.warning("job %s: cannot write its claim: %s", job_id, error)
-            self._loop.call_later(_RETRY, lambda: self.start(job_id, spec))
+            log.warning("job %s: cannot write its claim: %s", process.id, error)
+            self.jobs[process.id] = process
+            self._loop.call_later(_RETRY, lambda: self._claim(process))
             return
         if not claimed:
-            self._tell_again(job_id)
+            self._tell_again(process.id)
             return
         crash.point("supervisor.claimed")
-        self.jobs[job_id] = process
+        self.jobs[process.id] = process
         process.give_up = self._loop.clock.monotonic() + _START_PATIENCE
         self._launch(process)
 
     def _launch(self, process: Process) -> None:
-        if process.end is not None:  # killed while it waited for another try
+        if process.end is not None or process.pid is not None:  # killed meanwhile; or it runs
             return
         try:
             launched = launch.launch(
@@ -111,9 +120,7 @@ class Processes:
     def _started(self, process: Process, launched: launch.Launched) -> None:
         pid = launched.pid
         self._by_pid[pid] = process
-        stat = procfs.stat(pid)
-        start_time = stat.start_time if stat is not None else 0
-        process.pid = Pid(pid, start_time, self.boot, self.now(), launched.enforced)
+        process.pid = Pid(pid, _start_time(pid), self.boot, self.now(), launched.enforced)
         process.began = self._loop.clock.monotonic()
         with logged(process, "cannot record its pid"):
             process.dir.write_pid(process.pid)
@@ -303,6 +310,16 @@ class Processes:
         self._emit(exited(process.id, end))
         if not self.jobs:
             self._on_empty()
+
+
+def _start_time(pid: int) -> int:
+    """Return when a process was started; 0, so that nobody takes it for ours later, if unknown."""
+    try:
+        stat = procfs.stat(pid)
+    except OSError as error:  # the job runs: this must not look as if it did not
+        log.error("cannot read the start time of process %d: %s", pid, error)
+        return 0
+    return stat.start_time if stat is not None else 0
 
 
 def _peak(usage: resource.struct_rusage) -> int | None:

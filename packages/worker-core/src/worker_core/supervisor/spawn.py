@@ -57,13 +57,13 @@ class Way:
 def spawn(way: Way) -> int:
     """Start a process; return its pid once it has executed its program. Raises StepError."""
     report, error = os.pipe()
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _child(way, error)
-    finally:
-        os.close(error)
     with open(report, "rb") as pipe:
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _child(way, error)
+        finally:
+            os.close(error)
         failed = pipe.read()
     if failed:
         os.waitpid(pid, 0)

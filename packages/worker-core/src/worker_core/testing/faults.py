@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import libc
+from worker_core import libc, procfs
 
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "fork": ((os, "fork"), (subprocess, "_fork_exec")),
@@ -28,6 +28,7 @@ _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "write": ((os, "write"),),
     "send": ((socket.socket, "send"),),
     "punch": ((libc, "punch_hole"),),
+    "proc": ((procfs, "_read"),),
 }
 """What can fail, and where the calls of it go through."""
 
