@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
 
 import pytest
 from support import crashing
@@ -24,8 +25,16 @@ from worker_core import (
 )
 from worker_core.jobdir import JobDir
 
-ENGINE_POINTS = [point for point in crash.POINTS if point.startswith("engine.")]
-SUPERVISOR_POINTS = [point for point in crash.POINTS if point.startswith("supervisor.")]
+VISITS = {  # which visits of a point are the last one; a commit may be of any record
+    "engine.before_commit": (1, 2, 4, 7),
+    "engine.after_commit": (1, 2, 4, 7),
+    "engine.after_kill_sent": (1,),
+    "supervisor.kill_written": (1,),
+    "supervisor.kill_sent": (1,),
+}
+POINTS = [f"{point}:{nth}" for point in crash.POINTS for nth in VISITS.get(point, (1, 3))]
+ENGINE_POINTS = [point for point in POINTS if point.startswith("engine.")]
+SUPERVISOR_POINTS = [point for point in POINTS if point.startswith("supervisor.")]
 
 
 def gone(engine):
@@ -320,3 +329,23 @@ def test_an_ephemeral_engine_leaves_nothing_however_it_ends():
     sleepers.wait(0)
     wait_until(lambda: not os.path.exists(state_dir))
     wait_until(lambda: supervisor_pid(state_dir) is None)
+
+
+def test_what_a_crash_left_of_unrecorded_jobs_is_removed(tmp_path):
+    """Each crash between a job's directory and its record would cost disk for ever."""
+    with Engine(tmp_path) as engine:
+        ended, kept = run(engine, JobSpec("true")), run(engine, shell("echo kept"))
+        runs = begin(engine, shell(waiting_for(tmp_path / "go")))
+    jobs = tmp_path / "jobs"
+    never = jobs / str(uuid.uuid4())
+    never.mkdir()
+    (never / "stdin").write_bytes(b"x")
+    (jobs / "lost+found").mkdir()
+    with sqlite3.connect(tmp_path / "worker.db") as db:
+        db.execute("DELETE FROM jobs WHERE id IN (?, ?)", (ended.id, runs.id))
+    db.close()
+    with Engine(tmp_path) as engine:
+        wait_until(lambda: not never.exists() and not (jobs / ended.id).exists())
+        assert engine.read_output(kept.id) == b"kept\n"
+        assert {each.name for each in jobs.iterdir()} == {kept.id, runs.id, "lost+found"}
+    (tmp_path / "go").touch()

@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker_core import Engine, EngineSettings, JobNotRunning, JobSpec, State
+from worker_core import Engine, EngineSettings, Job, JobNotRunning, JobSpec, State
 
 from support.core import marked
+from support.waiting import wait_until
 
 # Every job writes its id into the file RUNS when it runs, so that two runs of one would show.
 KINDS = {
@@ -49,25 +50,32 @@ def acknowledged(program: subprocess.Popen[str], timeout: float = 30) -> dict[st
 
 
 def check(state_dir: Path, promised: dict[str, str], *, may_be_lost: bool = False) -> None:
-    """Open the directory again, and check the end of every job that was promised."""
+    """Open the directory again, and check the end of every job that was promised or recorded."""
     with Engine(state_dir) as engine:
-        for job_id, kind in promised.items():
+        # The program may have ended between the record of a job and its promise.
+        recorded = {job.id: str(job.spec.name) for job in engine.list(limit=1000).jobs}
+        assert promised.items() <= recorded.items()
+        for job_id, kind in recorded.items():
             if kind == "endless":
                 with contextlib.suppress(JobNotRunning):
                     engine.kill(job_id, by="me", wait=20)
-            job = engine.wait(job_id, 20)
-            assert marked(job_id) == []
-            if job.state is State.LOST:
-                assert may_be_lost
-                assert "the end could not be observed" in str(job.reason)
-                continue
-            output = engine.read_output(job_id)
-            if kind == "endless" and job.signal is None:  # it was killed before it had started
-                assert (job.state, job.started_at) == (State.KILLED, None)
-                continue
-            assert (job.state, job.exit_code, job.signal, output) == ENDS[kind], (kind, job)
+            _check_end(engine, engine.wait(job_id, 20), kind, may_be_lost=may_be_lost)
+        wait_until(lambda: set(os.listdir(state_dir / "jobs")) == set(recorded))
     runs = (state_dir.parent / "runs").read_text().split()
     assert len(runs) == len(set(runs)), "a job ran twice"
+    assert set(runs) <= set(recorded), "a job ran that is not recorded"
+
+
+def _check_end(engine: Engine, job: Job, kind: str, *, may_be_lost: bool) -> None:
+    assert marked(job.id) == []
+    if job.state is State.LOST:
+        assert may_be_lost
+        assert "the end could not be observed" in str(job.reason)
+    elif kind == "endless" and job.signal is None:  # it was killed before it had started
+        assert (job.state, job.started_at) == (State.KILLED, None)
+    else:
+        output = engine.read_output(job.id)
+        assert (job.state, job.exit_code, job.signal, output) == ENDS[kind], (kind, job)
 
 
 def main() -> None:
@@ -78,7 +86,8 @@ def main() -> None:
         for _ in range(int(rounds)):
             jobs = []
             for kind, script in KINDS.items():
-                job = engine.submit(JobSpec("sh", ["-c", script], env={"RUNS": runs}), "me")
+                spec = JobSpec("sh", ["-c", script], env={"RUNS": runs}, name=kind)
+                job = engine.submit(spec, "me")
                 sys.stdout.write(json.dumps([job.id, kind]) + "\n")
                 sys.stdout.flush()
                 jobs.append(job.id)

@@ -1,11 +1,13 @@
 """Named points at which a process ends itself, so that tests can visit every instant that matters.
 
-A point does nothing unless the environment variable WORKER_CRASH_AT names it; then the process is
-gone as by `kill -9`. Jobs never see the variable: their environment is built from nothing.
+A point does nothing unless the environment variable WORKER_CRASH_AT names it, as POINT or POINT:N;
+then the process is gone as by `kill -9`, at the first or the Nth visit. Jobs never see the variable: their
+environment is built from nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
@@ -26,10 +28,11 @@ POINTS = (
     "supervisor.exit_written",
 )
 
-_ARMED = os.environ.get("WORKER_CRASH_AT")
+_armed, _, _nth = os.environ.get("WORKER_CRASH_AT", "").partition(":")
+_visits = itertools.count(1)
 
 
 def point(name: str) -> None:
     """End this process here if a test armed this point."""
-    if name == _ARMED:
+    if name == _armed and next(_visits) == int(_nth or 1):
         os.kill(os.getpid(), signal.SIGKILL)

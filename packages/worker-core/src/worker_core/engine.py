@@ -106,7 +106,8 @@ class Engine:
             undo.callback(self._executor.close, end_jobs=self._ephemeral)
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
                 log.error("the supervisor does not answer yet; going on without")
-            undo.callback(retention.Retention(self._expire).close)
+            self._unchecked = statedir.job_ids(self.state_dir)  # none of them is new
+            undo.callback(retention.Retention(self._tidy).close)
             undo.callback(self._jobs.hub.tell_all)
             self._undo = undo.pop_all()
 
@@ -384,8 +385,20 @@ class Engine:
         if self._closed.is_set():
             raise EngineClosed("the engine was closed")
 
+    def _tidy(self) -> None:
+        """Remove what the settings do not keep, and what a crash left."""
+        self._clear()
+        self._expire()
+
+    def _clear(self) -> None:
+        if not self._unchecked:
+            return
+        with self._store.reading() as db:
+            unknown = set(self._unchecked) - records.ids(db)
+        statedir.clear(self.state_dir, unknown)
+        self._unchecked = []
+
     def _expire(self) -> None:
-        """Remove what the settings do not keep."""
         now = self._clock.now()
         with self._store.reading() as db:
             gone = retention.expired(records.finished(db), records.kept(db), self.settings, now)

@@ -69,6 +69,11 @@ def insert(
     return job
 
 
+def ids(db: sqlite3.Connection) -> set[str]:
+    """Return the id of every job."""
+    return {row[0] for row in db.execute(QUERIES["ids"])}
+
+
 def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | None:
     """Return the owner's job with this idempotency key, and the hash of its spec."""
     row = db.execute(QUERIES["by_key"], {"owner": owner, "idempotency_key": key}).fetchone()

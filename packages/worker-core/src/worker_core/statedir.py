@@ -7,6 +7,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
+from collections.abc import Iterable
 
 from worker_core import jobdir
 from worker_core.errors import StateDirInUse
@@ -30,6 +32,28 @@ def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> 
     jobdir.make_private_dir(os.path.join(made, jobdir.JOBS))
     _lock(made, undo)
     return made
+
+
+def job_ids(path: str) -> list[str]:
+    """Return the ids of the jobs that have a directory, recorded or not."""
+    return [name for name in os.listdir(os.path.join(path, jobdir.JOBS)) if _is_id(name)]
+
+
+def clear(path: str, unrecorded: Iterable[str]) -> None:
+    """Remove directories of jobs without a record: never committed, or the record is removed.
+
+    One that runs, or whose end nobody saw, is left alone: perhaps the database is an older copy.
+    """
+    for directory in (jobdir.JobDir(path, job_id) for job_id in unrecorded):
+        if directory.claimed() is None or directory.exit() is not None:
+            shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _is_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def _lock(path: str, undo: contextlib.ExitStack) -> None:

@@ -33,6 +33,9 @@ SELECT * FROM jobs WHERE owner = :owner AND version > :version ORDER BY version 
 -- name: last_version
 SELECT coalesce(max(version), 0) FROM jobs;
 
+-- name: ids
+SELECT id FROM jobs;
+
 -- name: delete
 DELETE FROM jobs WHERE id = :id;
 
