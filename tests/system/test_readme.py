@@ -77,6 +77,14 @@ def test_the_library_example_prints_what_it_shows() -> None:
     assert (done.stdout, done.stderr) == (blocks("text", text)[0], "")
 
 
+def test_named_options_exist() -> None:
+    """Options are renamed in the code and forgotten in the README."""
+    command = [Path(sys.executable).with_name("worker"), "help", "run"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for option in re.findall(r"`(--[a-z-]+)", README):
+        assert re.search(rf"^ +{option}\b", known, re.MULTILINE), option
+
+
 @pytest.mark.parametrize("path", [ROOT / "README.md", *ROOT.glob("packages/*/README.md")])
 def test_links_lead_somewhere(path: Path) -> None:
     """A dead link in a README is a dead end for a new user."""

@@ -12,12 +12,14 @@ from support.waiting import wait_until
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 
-def run_pytest(directory: Path, source: str, *, ci: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(
+    directory: Path, source: str, *options: str, ci: str
+) -> subprocess.CompletedProcess[str]:
     """Run pytest over one file with the conftest.py of this project."""
     shutil.copy(CONFTEST, directory)
     (directory / "test_sample.py").write_text(source)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--rootdir", directory, directory],
+        [sys.executable, "-m", "pytest", "--rootdir", directory, directory, *options],
         env={**os.environ, "CI": ci},
         capture_output=True,
         text=True,
@@ -37,9 +39,10 @@ pytest.skip("moon in the wrong phase", allow_module_level=True)
 """
 
 
-def test_a_skip_without_a_listed_reason_fails_in_ci(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_a_skip_without_a_listed_reason_fails_in_ci(tmp_path: Path, options: list[str]) -> None:
     """A test that quietly stops running would be missed by nobody."""
-    done = run_pytest(tmp_path, SKIPS, ci="1")
+    done = run_pytest(tmp_path, SKIPS, *options, ci="1")
     assert done.returncode == 1
     assert "test_sample.py::test_skips: moon in the wrong phase" in done.stdout
 
