@@ -73,6 +73,22 @@ def test_those_ahead_are_told():
     assert scheduler.why_waiting("a3").endswith("; 1 of a's jobs are ahead of it")
 
 
+def test_a_long_queue_is_not_counted_to_its_end():
+    """Each new job of a user with a hundred thousand would hold everybody up a little longer."""
+    scheduler = Scheduler(1)
+    admit(scheduler, *(f"a{n}" for n in range(1500)))
+    assert scheduler.why_waiting("a1001").endswith("; 1000 of a's jobs are ahead of it")
+    assert scheduler.why_waiting("a1499").endswith("; more than 1000 of a's jobs are ahead of it")
+
+
+def test_who_waits_for_nothing_is_about_to_start():
+    """After a restart a job would be said to wait for a slot of 0 of 0."""
+    scheduler = Scheduler(1)
+    scheduler.enqueue("a1", "a")
+    assert scheduler.why_waiting("a1") == "about to start"
+    assert scheduler.ready() == ["a1"]
+
+
 @given(
     st.integers(1, 4),
     st.integers(0, 2),
@@ -102,3 +118,50 @@ def test_no_slot_is_empty_while_a_job_could_use_it(slots, own, steps):
         eligible = [job for job in waiting if not own or counts[job[0]] < own]
         assert not eligible or len(running) == slots
         assert scheduler.queued == len(waiting)
+
+
+STEPS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5)), max_size=80)
+
+
+@given(st.integers(1, 4), STEPS)
+def test_a_slot_goes_to_who_has_fewest(slots, steps):
+    """A user with many jobs would get the next slot too, while others wait with less."""
+    scheduler = Scheduler(slots)
+    running, waiting = [], []
+    for number, (owner, kind) in enumerate(steps):
+        if kind < 4:
+            job = f"{owner}{number}"
+            (running if scheduler.admit(job, owner) else waiting).append(job)
+        elif running:
+            gone = running.pop(number % len(running))
+            had = Counter(job[0] for job in running)
+            for started in scheduler.withdraw(gone):
+                assert all(had[started[0]] <= had[job[0]] for job in waiting)
+                waiting.remove(started)
+                running.append(started)
+                had[started[0]] += 1
+
+
+@given(STEPS)
+def test_nobody_gets_a_second_turn_while_another_waits(steps):
+    """A user whose jobs are short would starve everybody else."""
+    scheduler = Scheduler(1)
+    running, waiting, passed = None, [], Counter()  # who was passed by whom how often
+    for number, (owner, kind) in enumerate(steps):
+        if kind < 4:
+            job = f"{owner}{number}"
+            if scheduler.admit(job, owner):
+                running = job
+            else:
+                waiting.append(job)
+        elif running is not None:
+            (running,) = scheduler.withdraw(running) or (None,)
+            if running is None:
+                assert not waiting
+                continue
+            waiting.remove(running)
+            for other in {job[0] for job in waiting} - {running[0]}:
+                passed[other, running[0]] += 1
+                assert passed[other, running[0]] <= 1
+            for pair in [pair for pair in passed if pair[0] == running[0]]:
+                del passed[pair]

@@ -9,6 +9,9 @@ the one who has waited longest for a turn. Priorities and dependencies would be 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
+
+_COUNTED = 1000  # jobs; who waits behind more is told just that: each answer counts anew
 
 
 class Scheduler:
@@ -86,12 +89,19 @@ class Scheduler:
         owner = self._waiting_ids.get(job_id)
         if owner is None:
             return None
-        ahead = list(self._waiting[owner]).index(job_id)
-        if self._free():
+        if not self._free():
+            slots = f"{self.running} of {self.max_running} running"
+            return f"waiting for a free slot: {slots}{self._ahead(job_id, owner)}"
+        if not self._may_run(owner):
             taken, most = self._running_of[owner], self.max_running_of_owner
             return f"waiting for a free slot of {owner}: {taken} of {most} running"
-        own = f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
-        return f"waiting for a free slot: {self.running} of {self.max_running} running{own}"
+        return "about to start"
+
+    def _ahead(self, job_id: str, owner: str) -> str:
+        for ahead, each in enumerate(islice(self._waiting[owner], _COUNTED + 1)):
+            if each == job_id:
+                return f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
+        return f"; more than {_COUNTED} of {owner}'s jobs are ahead of it"
 
     def _free(self) -> bool:
         return not self.max_running or len(self._running) < self.max_running
