@@ -173,6 +173,15 @@ def test_what_cannot_start_says_why(engine, tmp_path, command, options, reason, 
     assert (job.exit_code, job.signal, job.started_at) == (exit_code, None, None)
 
 
+def test_what_nobody_foresaw_fails_the_job_too(engine):
+    """A job that neither runs nor ends would hold its slot for ever."""
+    job = run(engine, JobSpec("cat", stdin=Path("/a\0b")))
+    assert (job.state, job.exit_code, job.started_at) == (State.FAILED, 126, None)
+    assert job.reason == "cannot be started: embedded null byte"
+    job = engine.wait(engine.submit(JobSpec("true"), "me", run_as="a\0b").id, 20)
+    assert job.state is State.FAILED
+
+
 def test_a_path_that_stands_is_told_from_one_that_does_not(engine):
     """`ls` in a directory without rights would be told as a missing command."""
     job = run(engine, JobSpec("env", env={"PATH": ""}))

@@ -20,7 +20,7 @@ from worker_core import crash, procfs, signals
 from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
 from worker_core.supervisor import launch, tree
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.diagnosis import NotStartedError
+from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import (
@@ -109,11 +109,15 @@ class Processes:
             )
         except NotStartedError as error:
             self._not_started(process, str(error), error.exit_code)
-        except launch.ShortageError as error:
+        except (launch.ShortageError, OSError) as error:
             if self._loop.clock.monotonic() > process.give_up:
                 self._not_started(process, f"cannot start a process now: {error}", None)
             else:
                 self._loop.call_later(_RETRY, lambda: self._launch(process))
+        except Exception as error:
+            # Nobody foresaw it; but a job that neither runs nor ends would wait for ever.
+            log.exception("job %s: cannot be started", process.id)
+            self._not_started(process, f"cannot be started: {error}", NOT_EXECUTABLE)
         else:
             self._started(process, launched)
 
