@@ -4,8 +4,8 @@ A frame is four bytes of length (big-endian) and that many bytes of JSON, an obj
 sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
 can enforce: `{"controllers": […], "cure": "…"}`. Then the engine sends
 
-    {"op": "start", "id", "spec", "stdin"}     started or exited follows
-    {"op": "kill", "id", "cause", "reason", "signal", "grace", "now"}      exited follows
+    {"op": "start", "id", "spec"}              started or exited follows; `stdin` is a path
+    {"op": "kill", "id", "reason", "signal", "grace", "now"}               exited follows
     {"op": "signal", "id", "signal"}
     {"op": "query", "ids", "token"}            answered by one "known" with the same token
     {"op": "upgrade"}                          the supervisor executes itself anew
