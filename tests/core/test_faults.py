@@ -3,11 +3,23 @@
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from support.core import begin, run, shell, supervisor_pid, waiting_for
+from support import full_disk
+from support.core import begin, marked, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, Limits, State, StoreUnavailable, store
+from worker_core import (
+    Engine,
+    EngineSettings,
+    JobSpec,
+    Limits,
+    State,
+    StoreUnavailable,
+    store,
+)
 from worker_core.testing import faults
 
 FAULTS = {
@@ -122,6 +134,47 @@ def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypat
         assert sorted(os.listdir(tmp_path / "jobs")) == [job.id]
         assert run(engine, JobSpec("true")).state is State.COMPLETED
         assert engine.health()["store"] == "ok"
+
+
+def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypatch):
+    """The job that fills the disk could not be ended because the disk is full."""
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    with Engine(tmp_path, settings=EngineSettings(max_running=2)) as engine:
+        job = begin(engine, shell("echo ready; sleep 600"))
+        ends = begin(engine, shell(waiting_for(tmp_path / "go")))
+        waits = engine.submit(JobSpec("true"), "me")
+        other = sqlite3.connect(tmp_path / "worker.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert engine.kill(job.id, by="me", wait=0).state is State.RUNNING  # as recorded so far
+        wait_until(lambda: not marked(job.id))
+        with pytest.raises(StoreUnavailable):  # it could begin after a crash: no promise
+            engine.kill(waits.id, by="me")
+        (tmp_path / "go").touch()
+        wait_until((tmp_path / "jobs" / ends.id / "exit.json").exists)
+        assert engine.kill(ends.id, by="me", wait=0).state is State.RUNNING
+        other.execute("ROLLBACK")
+        other.close()
+        job = engine.wait(job.id, 20)
+        assert (job.state, job.signal, job.killed_by) == (State.KILLED, 15, "me")
+        assert engine.wait(ends.id, 20).state is State.COMPLETED  # before it was asked to end
+        assert engine.wait(waits.id, 20).state is State.COMPLETED
+
+
+def test_a_full_disk_refuses_and_holds_back_and_can_be_emptied(tmp_path):
+    """A full disk would cost ends, or could only be helped by an administrator."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("needs root: mounts a small disk, seen by nobody else")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" -m support.full_disk "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", disk, sys.executable],
+        env=os.environ | {"PYTHONPATH": str(Path(full_disk.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_job_whose_input_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path, monkeypatch):

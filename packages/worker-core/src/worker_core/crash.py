@@ -1,8 +1,8 @@
 """Named points at which a process ends itself, so that tests can visit every instant that matters.
 
 A point does nothing unless the environment variable WORKER_CRASH_AT names it, as POINT or POINT:N;
-then the process is gone as by `kill -9`, at the first or the Nth visit. Jobs never see the variable: their
-environment is built from nothing.
+then the process is gone as by `kill -9`, at the first or the Nth visit. Jobs never see the
+variable: their environment is built from nothing.
 """
 
 from __future__ import annotations

@@ -226,10 +226,12 @@ class Engine:
 
         Its stop signal (or `signal`) goes to the whole tree, SIGKILL after its grace (or `grace`
         seconds), SIGKILL at once with `now`. A job that waits in the queue never starts. The job
-        that is returned is `stopping` if it has not ended in time.
+        that is returned is `stopping` if it has not ended in time, or `running` if in addition the
+        database cannot be written now.
 
-        Raises JobNotFound, and JobNotRunning if it had ended already or ended by itself while the
-        kill was on its way; the error's `job` tells how.
+        Raises StoreUnavailable (only for a job that waits), JobNotFound, and JobNotRunning if it
+        had ended already or ended by itself while the kill was on its way; the error's `job` tells
+        how.
         """
         self._check_open()
         signum = None if signal is None else signals.number(signal)
@@ -246,7 +248,17 @@ class Engine:
             crash.point("engine.after_kill_sent")
 
         try:
-            self._store.write(self._jobs.transition(job_id, change), then=request).result()
+            try:
+                self._store.write(self._jobs.transition(job_id, change), then=request).result()
+            except StoreUnavailable:
+                # It may be the very job that fills the disk: ended now, recorded later. One that
+                # waits could begin after a crash, so its kill is refused.
+                stopping = self._record(job_id).after(change)
+                if stopping.state.final:
+                    raise
+                write = self._jobs.transition(job_id, change)
+                self._store.write(write, then=self._jobs.hub.publish, must=True)
+                request(stopping)
         except IllegalTransition:
             raise JobNotRunning(self._record(job_id)) from None
         job = self.wait(job_id, wait)
@@ -279,13 +291,21 @@ class Engine:
         return job
 
     def remove(self, job_id: str) -> None:
-        """Remove a finished job: its record, then its output. Raises JobNotFinished."""
+        """Remove a finished job: its record, then its output.
+
+        Raises JobNotFound, JobNotFinished, or StoreUnavailable; then only its output is gone.
+        """
         self._check_open()
         job = self._record(job_id)
         if not job.state.final:
             raise JobNotFinished(job)
-        self._store.write(lambda db: records.delete(db, job_id)).result()
-        shutil.rmtree(JobDir(self.state_dir, job_id).path, ignore_errors=True)
+        path = JobDir(self.state_dir, job_id).path
+        try:
+            self._store.write(lambda db: records.delete(db, job_id)).result()
+        except StoreUnavailable:  # on a full disk for want of what this frees
+            shutil.rmtree(path, ignore_errors=True)
+            self._store.write(lambda db: records.delete(db, job_id)).result()
+        shutil.rmtree(path, ignore_errors=True)
 
     def events(
         self, owner: str, after: int | None = None, *, heartbeat: float = 15.0
@@ -410,6 +430,9 @@ class Engine:
         os.mkdir(directory.path, atomic.PRIVATE_DIR)
         if isinstance(job.spec.stdin, bytes):
             atomic.create(directory.file("stdin"), job.spec.stdin, sync=not self._ephemeral)
+            if not self._ephemeral:  # the names too: the supervisor cannot make this file again
+                atomic.sync_dir(directory.path)
+                atomic.sync_dir(os.path.dirname(directory.path))
 
     def _insertion(
         self, job: Job, spec_hash: str, key: str | None
