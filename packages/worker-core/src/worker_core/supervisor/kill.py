@@ -115,7 +115,7 @@ class Kills:
         if self._groups is not None:
             self._groups.kill(process.id)
         tree.send_all(self._targets(process, signal.SIGKILL), signal.SIGKILL)
-        self._loop.call_later(_AGAIN, lambda: self._kill_hard(process))
+        self._arm(process, self._loop.clock.monotonic() + _AGAIN)
 
     def _targets(self, process: Process, signum: int) -> list[procfs.Stat]:
         """Return who gets a signal, the leader first: it must not have ended when it is sent."""

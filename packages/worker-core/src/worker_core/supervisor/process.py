@@ -33,6 +33,7 @@ class Process:
     give_up: float = 0.0
     timeout: Timer | None = None
     kill_timer: Timer | None = None
+    sweep_timer: Timer | None = None
 
     @property
     def id(self) -> str:

@@ -268,8 +268,12 @@ class Processes:
     def _sweep(self, process: Process) -> None:
         """End what the leader left in its tree; record the end once nothing is left."""
         if self._left_behind(process):
-            if self._loop.clock.monotonic() < process.give_up:
-                self._loop.call_later(_SWEEP, lambda: self._sweep(process))
+            now = self._loop.clock.monotonic()
+            if now < process.give_up:
+                # One round at a time: every child that ends meanwhile is a reason to look, too.
+                if process.sweep_timer is None or process.sweep_timer.due <= now:
+                    again = now + _SWEEP
+                    process.sweep_timer = self._loop.call_at(again, lambda: self._sweep(process))
                 return
             log.error("job %s: some of its processes do not end by SIGKILL", process.id)
         if self._sweeping.pop(process.id, None) is not None:

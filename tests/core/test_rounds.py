@@ -1,0 +1,70 @@
+"""What does not end at once, by SIGKILL, is looked at again and again: in one row of looks."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from worker_core import procfs
+from worker_core.jobdir import JobDir, Pid
+from worker_core.supervisor import tree
+from worker_core.supervisor.kill import Kills
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.process import Process, lost
+from worker_core.supervisor.processes import Processes
+from worker_core.testing.fakes import FakeClock
+
+JOB = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def loop():
+    loop = Loop(FakeClock())
+    yield loop
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
+@pytest.fixture(autouse=True)
+def deathless(monkeypatch):
+    """Let jobs have one process, on a dead network disk, that no signal ends."""
+    stat = replace(procfs.stat(os.getpid()), state="D")
+    monkeypatch.setattr(tree, "members", lambda *_: [stat])
+    monkeypatch.setattr(tree, "send_all", lambda *_: None)
+
+
+@pytest.fixture
+def process(tmp_path):
+    (tmp_path / "jobs" / JOB).mkdir(parents=True)
+    spec = {"stop_signal": "SIGTERM", "stop_grace": 10.0}
+    return Process(JobDir(str(tmp_path), JOB), spec, pid=Pid(os.getpid(), 0, "boot", 0.0))
+
+
+def due(loop):
+    """Return how many calls are due at some time."""
+    return sum(timer.call is not None for timer in loop._timers)
+
+
+def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process):
+    """An impatient user could keep the supervisor busy with a job that cannot end."""
+    kills = Kills(loop, None)
+    for _ in range(5):
+        kills.kill(process, "kill", None, 9, grace=10.0)
+    assert due(loop) == 1
+
+
+def test_what_is_left_behind_is_looked_at_once_a_round(loop, process, tmp_path):
+    """Each job that ends meanwhile would add another look, until nothing else is done."""
+    processes = Processes(
+        str(tmp_path), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
+    )
+    processes.take_lost(process, lost("gone", 0.0))
+    for _ in range(5):
+        processes._sweep(process)
+    assert due(loop) == 1
+    loop.clock.advance(0.05)
+    loop._run_timers()
+    assert due(loop) == 1
+    loop.clock.advance(11)
+    loop._run_timers()  # ten seconds were enough
+    assert due(loop) == 0
+    assert process.dir.exit().cause == "lost"
