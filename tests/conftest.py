@@ -2,7 +2,12 @@
 
 import os
 
+import hypothesis
 import pytest
+
+# How long an example takes says something about the machine, not about the product.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Why a test may be skipped, everywhere and in one place: each entry is the beginning of a
 # reason as pytest prints it. In CI ($CI is set) a skip for any other reason fails the run,

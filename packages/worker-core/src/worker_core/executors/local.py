@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 15.0  # for a supervisor to be there
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0  # seconds between two tries
 _BUSY = 75  # what a supervisor returns when there is another one
+_SEND_SECONDS = 10.0  # for it to take a message; every write to the store may wait for that
 _CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
 
 
@@ -124,9 +126,14 @@ class LocalExecutor:
 
     def _send(self, message: wire.Message) -> None:
         """Send, or drop it: what a supervisor did not get is found out when it is back."""
-        with self._lock, contextlib.suppress(OSError):
-            if self._peer is not None:
+        with self._lock:
+            if self._peer is None:
+                return
+            try:
                 self._peer.sendall(wire.encode(message))
+            except OSError:  # it has gone, or takes nothing; half a message may be on its way
+                with contextlib.suppress(OSError):
+                    self._peer.shutdown(socket.SHUT_RDWR)
 
     # -- the reader's thread, but for the first _open ----------------------------------------------
 
@@ -203,6 +210,9 @@ class LocalExecutor:
             self._agree(first[0], peer)
             self._able = first[0]["able"]
             peer.settimeout(None)
+            # For sending alone; who waits for a message may wait for long.
+            most = struct.pack("ll", *divmod(int(_SEND_SECONDS * 1e6), 1_000_000))
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, most)
         except BaseException:
             peer.close()
             raise
@@ -243,6 +253,8 @@ class LocalExecutor:
                     stderr=output,
                     timeout=_START_SECONDS,
                     check=False,
+                    # Not by posix_spawn, which glibc lets ignore two signals of its own for ever.
+                    start_new_session=True,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 return f"cannot start one: {error}"
