@@ -53,10 +53,12 @@ def _measure(
     found: dict[str, list[Row]] = {}
     missing: list[str] = []
     failed = False
-    for name in names:
-        begun = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as directory:
-            bench = Bench(Path(directory), options.quick)
+    # Removed at the end only: ext4 creates files slowly for minutes after many were removed.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as directory:
+        for name in names:
+            begun = time.monotonic()
+            bench = Bench(Path(directory) / name, options.quick)
+            bench.directory.mkdir()
             try:
                 found[name] = _module(name).measure(bench)
             except tools.MissingToolError as error:
@@ -64,10 +66,8 @@ def _measure(
             except Exception:  # noqa: BLE001  # the other figures are worth something all the same
                 failed = True
                 traceback.print_exc()
-        missing += [f"{name}: {each}" for each in bench.missing]
-        _say(f"{name}: {time.monotonic() - begun:.1f} s")
-        if name in found:
-            _say(report.table(found[name]))
+            missing += [f"{name}: {each}" for each in bench.missing]
+            _say(f"{name}: {time.monotonic() - begun:.1f} s")
     return found, missing, failed
 
 

@@ -26,6 +26,8 @@ class Service(daemon.Daemon):
 
     program = ("-m", "worker_daemon")
     cost = _COST
+    supervisor = 0
+    """The process id of its supervisor, once it is started."""
 
     def write_users(self, passwords: Mapping[str, str]) -> None:
         """Let exactly these users in."""
@@ -52,6 +54,7 @@ class Service(daemon.Daemon):
                 pass
             taken = time.perf_counter() - begun
         wait_until(lambda: self._listening(before), message=self.log)
+        (self.supervisor,) = self.supervisors()
         return taken
 
     @contextlib.contextmanager
@@ -86,12 +89,6 @@ class Service(daemon.Daemon):
     def connect(self, source: str = "") -> Connection:
         """Return a connection of the demo user; `source` is the loopback address it comes from."""
         return Connection(self.host, self.port, self.ca, self.user, self.password, source)
-
-    @property
-    def supervisor(self) -> int:
-        """The process id of its supervisor."""
-        (pid,) = self.supervisors()
-        return pid
 
 
 class OpenService(Service):

@@ -43,5 +43,5 @@ function done(summary)
     end
     local errors = summary.errors
     wrong = wrong + errors.connect + errors.read + errors.write
-    io.write(string.format("RESULT %.6f %d\n", all / (summary.duration / 1e6), wrong))
+    io.write(string.format("RESULT %d %.6f %d\n", all, summary.duration / 1e6, wrong))
 end
