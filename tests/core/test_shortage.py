@@ -1,7 +1,8 @@
-"""When the supervisor has no descriptor left: it waits, goes on, and nothing is forgotten."""
+"""When the supervisor can do nothing for a while: it goes on later, and nothing is forgotten."""
 
 import os
 import resource
+import signal
 import socket
 from contextlib import contextmanager
 
@@ -69,15 +70,33 @@ def test_more_jobs_than_descriptors_can_be_taken_over(tmp_path, monkeypatch):
     """After the death of a supervisor with many jobs the next one could end none of them."""
     sleepers = Sleepers()
     with Engine(tmp_path) as engine:
-        jobs = [engine.submit(shell(f"exec {sleepers}"), "me") for _ in range(60)]
-        sleepers.wait(60)
+        jobs = [engine.submit(shell(f"exec {sleepers}"), "me") for _ in range(30)]
+        sleepers.wait(30)
         wait_until(lambda: all(engine.get(job.id).started_at for job in jobs))
         pid = supervisor_pid(engine.state_dir)
-    os.kill(pid, 9)
+    os.kill(pid, signal.SIGKILL)
     wait_gone(pid)
-    monkeypatch.setattr(local.resource, "getrlimit", lambda _: (40, 40))
+    monkeypatch.setattr(local.resource, "getrlimit", lambda _: (24, 24))
     with Engine(tmp_path) as engine:
         for job in jobs:
             engine.kill(job.id, now=True, wait=0)
         assert all(engine.wait(job.id, 20).state is State.LOST for job in jobs)
     assert sleepers.count() == 0
+
+
+def test_a_supervisor_that_hangs_takes_nobody_along(tmp_path, monkeypatch):
+    """While it waits for a dead disk, every request to the daemon would wait too, for ever."""
+    monkeypatch.setattr(local, "_SEND_SECONDS", 0.3)
+    with Engine(tmp_path) as engine:
+        monkeypatch.setattr(local, "_START_SECONDS", 1.0)
+        pid = supervisor_pid(engine.state_dir)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            spec = JobSpec("true", ["x" * 100_000])
+            jobs = [engine.submit(spec, "me") for _ in range(8)]
+            wait_until(lambda: engine.health()["supervisor"] != "ok")
+            assert engine.get(jobs[0].id).state is State.RUNNING
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert [engine.wait(job.id, 20).state for job in jobs] == [State.COMPLETED] * 8
+        assert engine.health()["supervisor"] == "ok"
