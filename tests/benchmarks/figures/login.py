@@ -58,7 +58,7 @@ def _row(known: list[float], unknown: list[float]) -> Row:
     # The standard error of that under the null hypothesis (Mann and Whitney's U).
     some, others = len(known), len(unknown)
     error = ((some + others + 1) / (12 * some * others)) ** 0.5
-    what = "|P(a known name takes longer) - 1/2|, in standard errors"
+    what = "P(a known name takes longer): distance from 1/2, in standard errors"
     return Row(what, "", [told_apart / error], target=Target(most=4.0))
 
 
