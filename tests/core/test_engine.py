@@ -83,6 +83,8 @@ def test_a_bad_owner_is_refused(engine, owner):
     """A job would belong to nobody."""
     with pytest.raises(InvalidRequest, match="owner"):
         engine.submit(JobSpec("true"), owner)
+    with pytest.raises(InvalidRequest, match="account"):
+        engine.submit(JobSpec("true"), "me", run_as=owner)
 
 
 def test_the_same_key_runs_once(tmp_path):

@@ -250,7 +250,8 @@ def test_killing_a_finished_job_says_how_it_ended(engine):
 
 
 @pytest.mark.parametrize("bad", [{"signal": "NOPE"}, {"signal": 0}, {"signal": 999}, {"grace": -1},
-                                 {"grace": float("nan")}])  # fmt: skip
+                                 {"grace": float("nan")}, {"by": ""},
+                                 {"by": "\ud800"}])  # fmt: skip
 def test_a_bad_kill_is_refused_and_does_nothing(engine, bad):
     """A misspelt signal would end a job in another way than was meant."""
     job = begin(engine, shell("echo ready; sleep 600"))

@@ -92,6 +92,12 @@ def test_a_queued_job_is_killed_without_having_run():
     assert ended.summary() == "been killed by alice"
 
 
+def test_a_kill_that_nobody_could_record_was_by_somebody():
+    """A record would say "killed by None"."""
+    ended = job(R).after(Change(Event.END_KILLED, 2.0, signal=15))
+    assert (ended.killed_by, ended.reason) == ("unknown", "killed by unknown")
+
+
 @pytest.mark.parametrize(
     ("change", "summary"),
     [

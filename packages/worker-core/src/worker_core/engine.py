@@ -145,7 +145,7 @@ class Engine:
         as another one than its own.
 
         The same key with an equal spec from the same owner returns the job of the first time and
-        starts nothing.
+        starts nothing, for as long as that job is kept.
 
         Raises InvalidRequest, InvalidSpec (a limit that cannot be enforced here), QueueFull,
         IdempotencyKeyReused or StoreUnavailable; then there is no job.
@@ -154,6 +154,8 @@ class Engine:
         _check_text("owner", owner)
         if idempotency_key is not None:
             _check_text("idempotency key", idempotency_key)
+        if run_as is not None:
+            _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
         job_id = str(uuid.uuid4())
@@ -235,6 +237,8 @@ class Engine:
         """
         self._check_open()
         signum = None if signal is None else signals.number(signal)
+        if by is not None:
+            _check_text("name of who asks", by)
         if grace is not None and not 0 <= grace < float("inf"):
             raise InvalidRequest("grace must be a number of seconds >= 0")
         change = Change(Event.KILL, self._clock.now(), by=by, reason=reason)

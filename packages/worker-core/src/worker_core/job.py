@@ -111,7 +111,8 @@ class Job:
         return replace(self, kill_by=change.by or "unknown", kill_reason=change.reason)
 
     def _ended(self, new: State, change: Change) -> Job:
-        killed = new is State.KILLED
+        # Nobody's wish is recorded if the database could not take it before the end came.
+        killed_by = (self.kill_by or "unknown") if new is State.KILLED else None
         ended = replace(
             self,
             state=new,
@@ -119,12 +120,12 @@ class Job:
             exit_code=change.exit_code,
             signal=change.signal,
             reason=change.reason,
-            killed_by=self.kill_by if killed else None,
+            killed_by=killed_by,
             usage=change.usage,
         )
-        if killed:
+        if killed_by is not None:
             why = f": {self.kill_reason}" if self.kill_reason else ""
-            return replace(ended, reason=f"killed by {self.kill_by}{why}")
+            return replace(ended, reason=f"killed by {killed_by}{why}")
         return ended
 
     def summary(self) -> str:
