@@ -12,12 +12,15 @@ LONG = 600  # seconds that no test lasts
 
 
 def marked(job_id):
-    """Return the pids of the living processes that carry a job's mark."""
+    """Return the pids of the living processes that carry a job's mark.
+
+    One that is on its way out, in the kernel, may still be visible for a moment.
+    """
     wanted = tree.mark(job_id)
     return [
         pid
         for pid in procfs.pids()
-        if procfs.realtime_limit(pid) == wanted and (stat := procfs.stat(pid)) and stat.state != "Z"
+        if procfs.realtime_limit(pid) == wanted and (stat := procfs.stat(pid)) and not stat.ended
     ]
 
 
