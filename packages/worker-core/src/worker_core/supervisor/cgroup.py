@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _WANTED = ("cpu", "memory", "pids", "io")
 _LEAF = "worker-main"  # the unit's DelegateSubgroup=, where the service and the supervisor live
+# Entered to see whether that can be done. The group of all jobs would not do: nobody may enter it
+# any more once a supervisor before us has handed controllers down.
+_TRIAL = "worker-trial"
 _DELEGATION = (
     "user.delegate",
     "trusted.delegate",
@@ -68,8 +71,7 @@ class Cgroups:
             _make(base)
             if not os.path.exists(f"{base}/cgroup.kill"):
                 raise OSError("this kernel has no cgroup.kill (Linux 5.14)")
-            _enter(base)
-            _enter(home)
+            groups._try(f"{base}/{_TRIAL}")
         except OSError as error:
             log.info("cgroup2 at %s cannot be used: %s", home, error)
             groups.close()
@@ -142,6 +144,16 @@ class Cgroups:
         """Remove the group of all jobs, if no job is left."""
         with rights.own(), contextlib.suppress(OSError):
             os.rmdir(self._base)
+
+    def _try(self, group: str) -> None:
+        """Raise OSError unless this process can enter a group like a job's, and come back."""
+        _make(group)
+        try:
+            _enter(group)
+            _enter(self._home)
+        finally:
+            with rights.own():
+                _remove(group)
 
     def _bound(self, job_id: str, name: str, value: str) -> None:
         try:
