@@ -4,7 +4,7 @@ import os
 
 from support.core import run, shell
 from support.waiting import wait_until
-from worker_core import Engine, EngineSettings
+from worker_core import Engine, EngineSettings, retention
 from worker_core.retention import Finished, Kept, expired
 
 JOBS = [Finished(str(n), "ab"[n % 2], ended_at=n * 10.0, output_bytes=100) for n in range(6)]
@@ -54,3 +54,14 @@ def test_an_engine_removes_what_it_does_not_keep(tmp_path):
         wait_until(lambda: os.listdir(tmp_path / "jobs") == [new.id])
         assert engine.read_output(new.id) == b"y\n"
         assert old.id != new.id
+
+
+def test_a_job_that_its_owner_removes_meanwhile_stops_nothing(tmp_path, monkeypatch, caplog):
+    """One removal at the wrong moment would put off all others, with a traceback in the log."""
+    with Engine(tmp_path) as engine:
+        old = run(engine, shell("echo x"))
+    unknown = "00000000-0000-4000-8000-000000000000"
+    monkeypatch.setattr(retention, "expired", lambda *_: [unknown, old.id])
+    with Engine(tmp_path) as engine:
+        wait_until(lambda: engine.list().jobs == ())
+    assert "retention failed" not in caplog.text

@@ -24,6 +24,7 @@ from worker_core.errors import (
     InvalidRequest,
     InvalidSpec,
     JobNotFinished,
+    JobNotFound,
     JobNotRunning,
     StoreUnavailable,
     WorkerError,
@@ -427,7 +428,10 @@ class Engine:
         with self._store.reading() as db:
             gone = retention.expired(records.finished(db), records.kept(db), self.settings, now)
         for job_id in gone:
-            self.remove(job_id)
+            if self._closed.is_set():
+                return
+            with contextlib.suppress(JobNotFound):  # somebody else was quicker
+                self.remove(job_id)
 
     def _make_dir(self, job: Job) -> None:
         directory = JobDir(self.state_dir, job.id)
