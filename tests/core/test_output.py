@@ -189,6 +189,14 @@ def test_the_cap_gives_the_oldest_bytes_back_and_says_so(engine):
     assert job.state is State.KILLED
 
 
+def test_the_cap_holds_for_a_job_that_is_quicker_than_a_look(engine):
+    """Many short jobs would get round the limit, and fill the disk."""
+    job = run(engine, JobSpec("head", ["-c", str(5 * MIB), "/dev/zero"], output_limit=MIB))
+    info = engine.output_info(job.id)
+    assert (info.size, info.start) == (5 * MIB, 4 * MIB)
+    assert os.stat(info.path).st_blocks * 512 <= 2 * MIB
+
+
 def test_a_follower_that_falls_behind_is_told_of_the_gap(engine, tmp_path):
     """Bytes would be missing in the middle, and nobody would know."""
     script = f"{waiting_for(tmp_path / 'go')}; head -c {4 * MIB} /dev/zero; sleep 600"

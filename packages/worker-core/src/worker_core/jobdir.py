@@ -114,6 +114,10 @@ class JobDir:
             return {}
         return found
 
+    def claimed_at(self) -> float:
+        """Return when the job was claimed (Unix seconds), also if the claim was cut short."""
+        return os.stat(self.file("spec.json")).st_mtime
+
     def write_pid(self, pid: Pid) -> None:
         """Record which process the leader is; a reader takes half of it for none."""
         path, data = self.file("pid.json"), _encode(asdict(pid))

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             sys.stderr.write(f"workerd: {line}\n")
         return 1
+    except EOFError:
+        sys.stderr.write("\nworkerd: the input ended at a question; nothing was changed\n")
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -78,7 +78,10 @@ def _users(settings: config.Config) -> list[str]:
 def _state_dir(settings: config.Config) -> list[str]:
     """The directory is made by the engine; here it only must be possible."""
     path = settings.state_dir
-    nearest = next(p for p in (path, *path.parents) if p.exists())
+    try:
+        nearest = next(p for p in (path, *path.parents) if p.exists())
+    except PermissionError as error:
+        return [f"cannot keep jobs in {path}: {error.strerror}"]
     if not nearest.is_dir():
         return [f"cannot keep jobs in {path}: {nearest} is not a directory"]
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -69,7 +69,10 @@ def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
         terminal.say(f"{job_id} killed")
         return exits.DONE
     terminal.say(f"{job_id} {show.outcome(status)}")
-    why = "ended by itself before it was stopped" if status.ended else "has not ended yet"
+    if status.status == "lost":
+        why = "is stopped, but nobody saw its end"
+    else:
+        why = "ended by itself before it was stopped" if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import crash, procfs, signals
-from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
-from worker_core.supervisor import launch, tree
+from worker_core.jobdir import STREAMS, Cause, Exit, JobDir, Pid, boot_id
+from worker_core.supervisor import cap, launch, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
 from worker_core.supervisor.kill import Kills
@@ -299,12 +299,20 @@ class Processes:
         tree.send_all(left, signal.SIGKILL)
         return bool(left) or grouped
 
+    def _bound_output(self, process: Process) -> None:
+        """Apply the cap once more: a quick job ends before anybody has looked at its output."""
+        limit = process.spec.get("output_limit") or 0
+        for stream in STREAMS if limit else ():
+            with contextlib.suppress(OSError):
+                cap.bound(process.dir, stream, limit)
+
     def _record(self, process: Process) -> None:
         """Write the end to the job's directory before anybody is told; try until it is written.
 
         It is synced to the disk only when no engine is there to commit it to its store.
         """
         end = cast("Exit", process.end)
+        self._bound_output(process)
         try:
             process.dir.write_exit(end, sync=not self._watched())
         except OSError as error:

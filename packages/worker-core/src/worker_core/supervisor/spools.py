@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 
-from worker_core import jobdir, libc
+from worker_core import jobdir
+from worker_core.supervisor import cap
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process
 from worker_core.supervisor.processes import Processes
@@ -18,7 +18,6 @@ from worker_core.supervisor.processes import Processes
 log = logging.getLogger(__name__)
 
 _INTERVAL = 0.5  # seconds; a job that writes 2 GB/s is past its cap by 1 GB at most
-_BLOCK = 1 << 16  # holes end at a multiple of this
 
 
 class Spools:
@@ -47,7 +46,7 @@ class Spools:
     def _bound(self, process: Process) -> None:
         for stream in jobdir.STREAMS:
             try:
-                bound(process.dir, stream, process.spec["output_limit"])
+                cap.bound(process.dir, stream, process.spec["output_limit"])
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -60,19 +59,3 @@ class Spools:
                     "state directory cannot give the oldest bytes back"
                 )
                 self._processes.kill(process.id, cause="output_limit", reason=reason)
-
-
-def bound(directory: jobdir.JobDir, stream: str, limit: int) -> None:
-    """Keep at least the newest `limit` bytes of a stream, and hardly more."""
-    path = directory.stream(stream)
-    size = os.stat(path).st_size
-    starts = directory.starts() if size > limit else {}
-    start = (size - limit) // _BLOCK * _BLOCK
-    if start <= starts.get(stream, 0):
-        return
-    directory.write_start(starts | {stream: start})
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        libc.punch_hole(fd, 0, start)
-    finally:
-        os.close(fd)
