@@ -51,12 +51,16 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
 def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:
     process = Process(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
     recorded, now = process.pid, processes.now()
-    if _of_another_boot(processes, jobdir, recorded):
+    if recorded is not None and recorded.boot_id != processes.boot:
         processes.take_lost(process, lost("the machine was restarted", now))
         return process
     leader = _leader(recorded, jobdir.job_id)
     if leader is None:
         why = "it ended while no supervisor was there to see it, or was never started"
+        # A power cut takes pid.json, which is not synced to the disk.
+        booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if recorded is None and jobdir.claimed_at() < booted:
+            why = "the machine was restarted"
         processes.take_lost(process, lost(why, now))
         return process
     if recorded is None:
@@ -68,15 +72,6 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         process.pidfd = _hold(leader)
     processes.adopt(process)
     return process
-
-
-def _of_another_boot(processes: Processes, jobdir: JobDir, recorded: Pid | None) -> bool:
-    if recorded is not None:
-        return recorded.boot_id != processes.boot
-    # A power cut takes pid.json, which is not synced. A clock that was set since makes this wrong,
-    # and a process that lives is proof of this boot; the rest is about the reason only.
-    booted = processes.now() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return jobdir.claimed_at() < booted and tree.find_leader(jobdir.job_id) is None
 
 
 def _hold(leader: Stat) -> int:
