@@ -43,6 +43,9 @@ def _guarded(action: options.Action, args: options.Args) -> int:
         return _reader_left()
     except KeyboardInterrupt:
         return exits.INTERRUPTED
+    except EOFError:
+        sys.stderr.write("\nworker: the input ended at a question; nothing was changed\n")
+        return exits.NO_ANSWER
     except Exception as error:  # noqa: BLE001  # the last resort, so that nobody sees a traceback
         if args.has(common.DEBUG):
             import traceback
