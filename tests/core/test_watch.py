@@ -89,6 +89,19 @@ def test_without_watches_a_wait_looks_again_soon(watches, tmp_path, monkeypatch)
     monkeypatch.undo()
 
 
+def test_when_the_kernel_drops_events_everybody_looks(watches, tmp_path, monkeypatch):
+    """When very much is written at once, some followers would stand still."""
+    paths = [str(tmp_path / name) for name in "ab"]
+    for path in paths:
+        append(path)
+    with watches.on(paths[0]) as first, watches.on(paths[1]) as second:
+        seen = first.changes, second.changes
+        monkeypatch.setattr(libc, "inotify_watches", lambda _: iter([-1]))
+        append(paths[0])
+        assert first.wait(seen[0], 10)
+        assert second.wait(seen[1], 10)
+
+
 def test_closing_wakes_who_waits_and_frees_the_descriptor(tmp_path):
     """A daemon that ends would wait for its followers."""
     path = str(tmp_path / "output")

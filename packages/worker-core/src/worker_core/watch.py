@@ -123,9 +123,11 @@ class Watches:
         """Run by a thread of its own, until `close`."""
         while not self._closed:
             data = os.read(descriptor, 1 << 16)
-            for number in set(libc.inotify_watches(data)):
-                with self._lock:
-                    watch = self._by_number.get(number)
-                if watch is not None:
-                    watch.tell(touched=False)
+            numbers = set(libc.inotify_watches(data))
+            with self._lock:
+                # The kernel says -1 if it had to drop events: then it may have been anybody's.
+                changed = self._by_number.keys() if -1 in numbers else numbers
+                watches = [self._by_number[each] for each in changed if each in self._by_number]
+            for watch in watches:
+                watch.tell(touched=False)
         os.close(descriptor)
