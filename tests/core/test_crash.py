@@ -76,6 +76,22 @@ def test_the_engine_may_die_at_any_instant(tmp_path):
         crashing.check(tmp_path / "state", crashing.acknowledged(program))
 
 
+def test_engine_and_supervisor_may_die_at_any_instant(tmp_path):
+    """The death of both at once, by the kernel's hand for instance, would cost more than ends."""
+    numbers = random.Random(8)
+    (tmp_path / "runs").touch()
+    for _ in range(5):
+        program = crashing.start(tmp_path / "state", rounds=50)
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(numbers.uniform(0.3, 0.8))
+        doomed = [program.pid, supervisor_pid(str(tmp_path / "state"))]
+        numbers.shuffle(doomed)
+        for pid in filter(None, doomed):
+            os.kill(pid, signal.SIGKILL)
+        promised = crashing.acknowledged(program)
+        crashing.check(tmp_path / "state", promised, may_be_lost=True)
+
+
 def test_what_ended_while_nobody_was_there_has_its_true_end(tmp_path):
     """A job that ends during an upgrade of the daemon would be lost."""
     with Engine(tmp_path) as engine:
