@@ -21,7 +21,6 @@ from worker_core import (
     State,
     procfs,
 )
-from worker_core.supervisor import tree
 
 FOREVER = "while :; do sleep 0.01; done"
 
@@ -116,7 +115,7 @@ def test_a_process_whose_first_thread_has_ended_can_be_ended(engine):
     )
     left = run(engine, behind)
     assert left.state is State.COMPLETED
-    assert [pid for pid in procfs.pids() if procfs.realtime_limit(pid) == tree.mark(left.id)] == []
+    assert marked(left.id) == []
 
 
 def test_a_grandchild_that_holds_stdout_delays_nobody(engine):
