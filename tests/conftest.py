@@ -1,6 +1,7 @@
 """Rules for every test run."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -8,6 +9,16 @@ import pytest
 # How long an example takes says something about the machine, not about the product.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+# A run in the background of a script, or below nohup, starts with these ignored, and so would
+# everything that is tested: no Ctrl-C would reach it.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # Why a test may be skipped, everywhere and in one place: each entry is the beginning of a
 # reason as pytest prints it. In CI ($CI is set) a skip for any other reason fails the run,

@@ -71,3 +71,21 @@ def test_waiting_in_vain_says_what_for() -> None:
     """A failed wait without a word costs somebody an hour."""
     with pytest.raises(AssertionError, match=r"not within 0 s: the moon"):
         wait_until(lambda: False, 0, lambda: "the moon")
+
+
+def test_no_signal_is_ignored_because_the_run_is_in_the_background(tmp_path: Path) -> None:
+    """A gate in the background of a script would fail where Ctrl-C is tested, and nowhere else."""
+    source = """
+import signal
+def test_signals():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+"""
+    (tmp_path / "test_sample.py").write_text(source)
+    shutil.copy(CONFTEST, tmp_path)
+    ignoring = 'trap "" INT QUIT HUP; exec "$@"'
+    words = [sys.executable, "-m", "pytest", "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(
+        ["sh", "-c", ignoring, "sh", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
