@@ -365,3 +365,17 @@ def test_what_a_crash_left_of_unrecorded_jobs_is_removed(tmp_path):
         assert engine.read_output(kept.id) == b"kept\n"
         assert {each.name for each in jobs.iterdir()} == {kept.id, runs.id, "lost+found"}
     (tmp_path / "go").touch()
+
+
+def test_a_lock_that_a_dying_engine_still_holds_is_waited_for(tmp_path):
+    """A service that is started again right after a crash would refuse to start."""
+    with Engine(tmp_path):
+        pass
+    holder = subprocess.Popen(["flock", tmp_path / "engine.lock", "sleep", "0.3"])
+    try:
+        locked = ["flock", "--nonblock", tmp_path / "engine.lock", "true"]
+        wait_until(lambda: subprocess.run(locked, check=False).returncode)
+        with Engine(tmp_path) as engine:
+            assert run(engine, JobSpec("true")).state is State.COMPLETED
+    finally:
+        holder.wait()

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable
 
@@ -15,6 +16,10 @@ from worker_core.errors import StateDirInUse
 
 DATABASE = "worker.db"
 _LOCK = "engine.lock"
+
+# Seconds. An engine that was killed while it started its supervisor holds the lock for a moment
+# longer: the child that it had forked has it too, until it executes its program.
+_PATIENCE = 1.0
 
 
 def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> str:
@@ -59,10 +64,17 @@ def _is_id(name: str) -> bool:
 def _lock(path: str, undo: contextlib.ExitStack) -> None:
     lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     undo.callback(os.close, lock)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StateDirInUse(
-            f"cannot use {path}: another engine has it open; stop that one, or choose another "
-            "state directory"
-        ) from None
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                break
+            time.sleep(0.02)
+        else:
+            return
+    raise StateDirInUse(
+        f"cannot use {path}: another engine has it open; stop that one, or choose another "
+        "state directory"
+    )
