@@ -1,7 +1,9 @@
 """One suite for everything that runs jobs: the local executor and the one that pretends."""
 
+from importlib import metadata
+
 import pytest
-from worker_core import Engine, JobNotRunning, JobSpec, State
+from worker_core import Engine, JobNotRunning, JobSpec, State, executor
 from worker_core.executors.local import LocalExecutor
 from worker_core.testing.fakes import FakeClock, FakeExecutor
 
@@ -75,3 +77,14 @@ def test_a_clock_that_stands_still():
     clock = FakeClock(5.0)
     clock.advance(2)
     assert (clock.now(), clock.monotonic()) == (7.0, 7.0)
+
+
+def test_executors_are_found_by_name(monkeypatch):
+    """Another distribution could not offer its executor, or a wrong name would be a traceback."""
+    offered = metadata.EntryPoint(
+        "pretending", "worker_core.testing.fakes:FakeExecutor", "worker_core.executors"
+    )
+    monkeypatch.setattr(metadata, "entry_points", lambda group: metadata.EntryPoints([offered]))
+    assert executor.find("pretending") is FakeExecutor
+    with pytest.raises(LookupError, match="no executor named 'slurm'; installed are: pretending"):
+        executor.find("slurm")

@@ -68,6 +68,36 @@ def test_what_is_refused_names_the_field(given_object, field, message):
     assert str(caught.value).startswith(f"{field}: ")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stdin": "text"}, "stdin: must be bytes or a Path, not a text"),
+        ({"stdin": 5}, "stdin: must be bytes or a Path, not a number"),
+        ({"limits": {}}, "limits: must be Limits, not an object"),
+        ({"isolation": None}, "isolation: must be Isolation, not null"),
+        ({"args": "ab"}, "args: must be a list of texts, not a text"),
+        ({"args": [b"a"]}, r"args\[0\]: must be a text, not bytes"),
+        ({"env": {1: "x"}}, r"env\[1\]: as a name: must be a text"),
+        ({"stop_signal": None}, "stop_signal: None is no signal"),
+        ({"timeout": 10**400}, "timeout: must be a number of seconds > 0"),
+        ({"output_limit": 1 << 63}, "output_limit: must be a number of bytes >= 0"),
+    ],
+)
+def test_a_program_is_refused_like_a_request(options, message):
+    """A wrong value from a Python program would fail somewhere far away."""
+    with pytest.raises(InvalidSpec, match=message):
+        JobSpec("true", **options)
+
+
+def test_what_was_given_may_be_changed_afterwards():
+    """A queued job would run with what its caller did later."""
+    args, env, labels = ["a"], {"A": "1"}, {"l": "1"}
+    spec = JobSpec("true", args, env=env, labels=labels)
+    args.append("b")
+    env["B"] = labels["m"] = "2"
+    assert (spec.args, spec.env, spec.labels) == (("a",), {"A": "1"}, {"l": "1"})
+
+
 def test_everything_that_is_wrong_is_told_at_once():
     """A user would correct one field after another."""
     with pytest.raises(InvalidSpec) as caught:
@@ -110,7 +140,12 @@ def test_a_spec_never_shows_its_input():
     assert "secret" not in json.dumps(shown)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+# Any text, and what stands for raw bytes.
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs"])
+    | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF),
+    max_size=20,
+)
 
 
 @given(

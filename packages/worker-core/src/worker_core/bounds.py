@@ -67,10 +67,6 @@ class Isolation:
     pid_namespace: bool = False
     """No process is visible but its own."""
 
-    def __bool__(self) -> bool:
-        """Whether anything is asked for."""
-        return any((self.private_network, self.private_tmp, self.read_only, self.pid_namespace))
-
     def problems(self) -> Problems:
         """Yield what is wrong with each field."""
         for name in ("private_network", "private_tmp", "read_only", "pid_namespace"):

@@ -37,10 +37,6 @@ class Scheduler:
         """How many slots are taken."""
         return len(self._running)
 
-    def running_of(self, owner: str) -> int:
-        """How many slots a user has."""
-        return self._running_of[owner]
-
     def queued_of(self, owner: str) -> int:
         """How many jobs of a user wait."""
         return len(self._waiting.get(owner, ()))
