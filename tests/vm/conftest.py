@@ -7,7 +7,7 @@ machine, and what that pytest reports is reported here.
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vm.guest import boots, marks
 from vm.host import cache, disk, machine, root, wheels
 
 HERE = Path(__file__).parent
+Messages = Generator[dict[str, Any], None, None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +40,7 @@ class _Outside:
         self._plans: dict[str, dict[str, list[str]]] = {}
         self._machine: machine.Machine | None = None
         self._at: tuple[str, str] | None = None  # the folder and the boot that is under way
-        self._messages: Iterator[dict[str, Any]] = iter(())
+        self._messages: Messages = _nothing()
         self._fault: str | None = None
 
     @pytest.hookimpl(trylast=True)
@@ -70,9 +71,8 @@ class _Outside:
         return True
 
     def pytest_sessionfinish(self) -> None:
-        """End the machine that is still up."""
-        with contextlib.suppress(machine.MachineError):
-            self._finish()
+        """End the machine that is still up, also after Ctrl-C or with -x."""
+        self._messages.close()
         self._stack.close()
 
     def _reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
@@ -113,7 +113,8 @@ class _Outside:
         self._stack.close()
         self._stack.enter_context(cache.locked())
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="worker-vm-"))
-        return machine.Machine(disk.disk(self._suite), Path(directory))
+        made = disk.disk(self._suite)
+        return machine.Machine(made, wheels.product() / "next", Path(directory))
 
     def _start(self, folder: str, boot: str) -> None:
         assert self._machine is not None
@@ -121,13 +122,17 @@ class _Outside:
         later = {name for name in self._plans[folder] if boots.order(name) > boots.order(boot)}
         then = boots.BOOTS[boot] if later else "power off"
         plan = {"tests": self._plans[folder][boot], "then": then}
-        self._messages = self._machine.boot(plan, wheels.product() / "next")
+        self._messages = self._machine.boot(plan)
 
     def _finish(self) -> None:
         """Wait until the boot that is under way has ended."""
         for _ in self._messages:
             pass
-        self._messages = iter(())
+        self._messages = _nothing()
+
+
+def _nothing() -> Messages:
+    yield from ()
 
 
 def _ours(item: pytest.Item) -> bool:

@@ -6,7 +6,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,25 @@ class MachineError(Exception):
 class Machine:
     """A computer that keeps what is written to its disk when it is booted again."""
 
-    def __init__(self, disk: Disk, directory: Path) -> None:
-        """Give it a copy of `disk`; what it needs is kept in `directory`."""
+    def __init__(self, disk: Disk, wheels: Path, directory: Path) -> None:
+        """Give it a copy of `disk` and, at each boot, of `wheels`; all is kept in `directory`."""
         if shutil.which(QEMU) is None:
             pytest.exit(f"there is no {QEMU}; `apt-get install qemu-system-x86`")
         self._disk = disk
+        self._wheels = wheels
         self._directory = directory
         self._image = directory / "disk"
         self._console = directory / "console"
         copy = ["cp", "--sparse=always", "--reflink=auto", disk.image, self._image]
         subprocess.run(copy, check=True)
 
-    def boot(self, plan: dict[str, Any], wheels: Path) -> Iterator[dict[str, Any]]:
+    def boot(self, plan: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Boot, have `plan` carried out, and yield each message of the agent until it is down.
 
         Raises MachineError when it is silent for too long or goes down before it says so. Closing
         the iterator ends the machine.
         """
-        command = self._command(_payload(self._directory, plan, wheels))
+        command = self._command(_payload(self._directory, plan, self._wheels))
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe) as qemu:
             try:
