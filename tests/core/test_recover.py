@@ -1,8 +1,12 @@
 """The store against the executor: every finding of recover.py."""
 
+import sqlite3
+
 import pytest
+from worker_core import Engine, JobSpec, engine
 from worker_core.recover import Finding, compare
 from worker_core.state import State
+from worker_core.testing.fakes import FakeExecutor
 
 RUNNING, ENDED, NEVER = {"running": {"pid": 1}}, {"exit": {}}, {}
 
@@ -24,3 +28,28 @@ RUNNING, ENDED, NEVER = {"running": {"pid": 1}}, {"exit": {}}, {}
 def test_the_finding(state, known, same_boot, finding):
     """After a restart a job would run twice, be forgotten, or get an invented end."""
     assert compare(state, known, same_boot=same_boot) is finding
+
+
+class SilentExecutor(FakeExecutor):
+    """One that has not said yet what became of jobs."""
+
+    def query(self, job_ids):
+        pass
+
+
+def test_an_engine_that_dies_before_it_has_recovered_repeats_no_start(tmp_path, monkeypatch):
+    """After a power failure and a crash in the first second a job would run a second time."""
+    monkeypatch.setattr(engine, "_RECOVERY_SECONDS", 0.1)
+    with Engine(tmp_path, executor=FakeExecutor()) as first:
+        job = first.submit(JobSpec("sleep"), "me")
+    with sqlite3.connect(tmp_path / "worker.db") as db:
+        db.execute("UPDATE meta SET value = 'another' WHERE key = 'boot_id'")
+    db.close()
+    with Engine(tmp_path, executor=SilentExecutor()):
+        pass
+    with Engine(tmp_path, executor=FakeExecutor()) as last:  # which knows nothing of the job
+        assert last.wait(job.id, 10).state is State.LOST
+    with Engine(tmp_path, executor=FakeExecutor()) as later:
+        job = later.submit(JobSpec("sleep"), "me")
+    with Engine(tmp_path, executor=FakeExecutor()) as same_boot:
+        assert same_boot.get(job.id).state is State.RUNNING  # started again

@@ -78,7 +78,7 @@ class Lifecycle:
         self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
         self._begun = 0  # this and the next are only written by the store's thread
         self._ended: Counter[str] = Counter()
-        self._same_boot = self._remember_boot()
+        self._same_boot = self._same_boot_as_before()
         self._load()
 
     # -- callers' threads --------------------------------------------------------------------------
@@ -203,7 +203,11 @@ class Lifecycle:
             ready = self._scheduler.ready()
         for each in ready:
             self._dispatch(each)
-        self._same_boot = True
+        if not self.recovered.is_set():
+            # Behind what was found out, in the store's order: an engine that dies before takes
+            # nothing for started in this boot that was started in the one before.
+            self._remember_boot()
+            self._same_boot = True
         self.recovered.set()
 
     def _settle(self, job: Job, found: dict[str, Any]) -> None:
@@ -234,16 +238,14 @@ class Lifecycle:
 
     # -- construction ------------------------------------------------------------------------------
 
-    def _remember_boot(self) -> bool:
-        """Return whether the machine was not restarted since the last engine."""
+    def _same_boot_as_before(self) -> bool:
+        """Return whether the machine was not restarted since the last engine that recovered."""
+        with self._store.reading() as db:
+            return records.get_meta(db, "boot_id") in (None, jobdir.boot_id())
+
+    def _remember_boot(self) -> None:
         boot = jobdir.boot_id()
-
-        def remember(db: sqlite3.Connection) -> bool:
-            before = records.get_meta(db, "boot_id")
-            records.set_meta(db, "boot_id", boot)
-            return before in (None, boot)
-
-        return self._store.write(remember).result()
+        self._store.write(lambda db: records.set_meta(db, "boot_id", boot), must=True)
 
     def _load(self) -> None:
         """Give the jobs of the store their slots and places."""
