@@ -109,6 +109,19 @@ def test_the_same_key_runs_once(tmp_path):
     assert count.read_text() == "x\nx\n"
 
 
+def test_the_same_key_is_the_same_after_an_upgrade(tmp_path, monkeypatch):
+    """A request that is sent again to a later release would be refused as another one."""
+    with Engine(tmp_path) as engine:
+        first = engine.submit(JobSpec("true", ["x"]), "me", idempotency_key="k")
+        engine.wait(first.id, 20)
+    today = JobSpec.to_dict
+    monkeypatch.setattr(JobSpec, "to_dict", lambda spec: today(spec) | {"priority": 0})
+    with Engine(tmp_path) as engine:
+        assert engine.submit(JobSpec("true", ["x"]), "me", idempotency_key="k").id == first.id
+        with pytest.raises(IdempotencyKeyReused):
+            engine.submit(JobSpec("true"), "me", idempotency_key="k")
+
+
 def test_the_same_key_at_the_same_time_runs_once(engine):
     """Two copies of a request that race would run the job twice."""
     start, seen = threading.Barrier(8, timeout=10), []
