@@ -7,7 +7,7 @@ import threading
 import uuid
 
 import pytest
-from support.core import begin, run, shell, supervisor_pid, wait_gone
+from support.core import begin, run, shell, supervisor_pid, wait_gone, waiting_for
 from support.waiting import wait_until
 from worker_core import (
     Engine,
@@ -21,6 +21,7 @@ from worker_core import (
     QueueFull,
     State,
     StateDirInUse,
+    atomic,
 )  # fmt: skip
 
 
@@ -329,3 +330,37 @@ def test_the_host_program_has_no_child_of_ours():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "none\n"
+
+
+def test_a_slot_that_is_free_before_the_record_of_the_next_job_is_written(tmp_path, monkeypatch):
+    """A job would be promised and wait for ever, and its slot be lost to everybody."""
+    create = atomic.create
+
+    def late(path, data, *, sync=False):
+        create(path, data, sync=sync)
+        if path.endswith("/stdin"):  # of the second job, which has no record yet
+            (tmp_path / "go").touch()
+            engine.wait(first.id, 10)
+
+    with Engine(tmp_path / "state", settings=EngineSettings(max_running=1)) as engine:
+        first = begin(engine, shell(waiting_for(tmp_path / "go")))
+        monkeypatch.setattr(atomic, "create", late)
+        assert run(engine, JobSpec("cat", stdin=b"x")).state is State.COMPLETED
+        assert engine.counts() == {"running": 0, "queued": 0}
+
+
+def test_many_jobs_from_many_threads_all_get_their_turn(tmp_path):
+    """A job would be forgotten in the queue when others end while it is submitted."""
+    jobs = []
+
+    def submit():
+        jobs.extend(engine.submit(JobSpec("true"), "me").id for _ in range(20))
+
+    with Engine(tmp_path, settings=EngineSettings(max_running=2)) as engine:
+        threads = [threading.Thread(target=submit) for _ in range(6)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert len(jobs) == 120
+        assert all(engine.wait(job_id, 20).state is State.COMPLETED for job_id in jobs)

@@ -39,7 +39,7 @@ from worker_core.settings import EngineSettings
 from worker_core.spec import JobSpec
 from worker_core.spool import OutputInfo
 from worker_core.state import Event, IllegalTransition, State
-from worker_core.store import Store
+from worker_core.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -159,20 +159,24 @@ class Engine:
             _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
-        job_id = str(uuid.uuid4())
-        state = self._jobs.admit(job_id, owner)
+        self._jobs.check_room(owner)
         job = Job(
-            job_id,
+            str(uuid.uuid4()),
             owner,
             _bounded(spec, self.settings),
-            state,
+            State.QUEUED,
             self._clock.now(),
             run_as=run_as,
         )
+
+        spec_hash = _hash(spec)
+
+        def insertion(state: State) -> Operation[Job]:
+            return self._insertion(replace(job, state=state), spec_hash, idempotency_key)
+
         try:
             self._make_dir(job)
-            insertion = self._insertion(job, _hash(spec), idempotency_key)
-            accepted = self._store.write(insertion, then=self._jobs.accepted).result()
+            accepted = self._jobs.admit(job.id, owner, insertion).result()
         except OSError as error:
             self._discard(job)
             raise StoreUnavailable(f"cannot store the job: {error}") from error
@@ -442,9 +446,7 @@ class Engine:
                 atomic.sync_dir(directory.path)
                 atomic.sync_dir(os.path.dirname(directory.path))
 
-    def _insertion(
-        self, job: Job, spec_hash: str, key: str | None
-    ) -> Callable[[sqlite3.Connection], Job]:
+    def _insertion(self, job: Job, spec_hash: str, key: str | None) -> Operation[Job]:
         def insert(db: sqlite3.Connection) -> Job:
             found = None if key is None else records.by_key(db, job.owner, key)
             if found is None:

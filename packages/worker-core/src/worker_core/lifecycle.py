@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from worker_core.recover import Finding
 from worker_core.scheduler import Scheduler
 from worker_core.settings import EngineSettings
 from worker_core.state import Event, State
-from worker_core.store import Store
+from worker_core.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -83,18 +84,32 @@ class Lifecycle:
 
     # -- callers' threads --------------------------------------------------------------------------
 
-    def admit(self, job_id: str, owner: str) -> State:
-        """Return the state that a new job begins in; raise QueueFull."""
+    def admit(
+        self, job_id: str, owner: str, insertion: Callable[[State], Operation[Job]]
+    ) -> Future[Job]:
+        """Give a new job a slot or a place in the queue, and have it recorded; raise QueueFull.
+
+        `insertion` makes the write for the state that the job begins in.
+        """
         with self._lock:
-            waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
-            most = self._settings.max_queued_of_owner
-            if waiting >= self._settings.max_queued or (most and own >= most):
-                whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
-                number = own if whose else waiting
-                raise QueueFull(
-                    f"{number} jobs{whose} wait already; try again when some have ended"
-                )
-            return State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
+            self._check_room(owner)
+            state = State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
+            # In the lock: a slot that is free a moment later may be given to this job, and what
+            # records that must come to the store after this.
+            return self._store.write(insertion(state), then=self.accepted)
+
+    def check_room(self, owner: str) -> None:
+        """Raise QueueFull if no job of this owner would be admitted now."""
+        with self._lock:
+            self._check_room(owner)
+
+    def _check_room(self, owner: str) -> None:
+        waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
+        most = self._settings.max_queued_of_owner
+        if waiting >= self._settings.max_queued or (most and own >= most):
+            whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
+            number = own if whose else waiting
+            raise QueueFull(f"{number} jobs{whose} wait already; try again when some have ended")
 
     def release(self, job_id: str) -> None:
         """Take back the slot or the place of a job; the next one begins."""
