@@ -44,6 +44,7 @@ class Kills:
             self._kill_hard(process)
         else:
             tree.send_all(targets, signum)
+            self._look_again(process, signum)
             if process.kill_timer is None or due < process.kill_timer.due:
                 self._arm(process, due)
         crash.point("supervisor.kill_sent")
@@ -82,6 +83,18 @@ class Kills:
             process.dir.write_kill(process.kill)
         crash.point("supervisor.kill_written")
         return True
+
+    def _look_again(self, process: Process, signum: int) -> None:
+        """See whether it handles the signal since a moment ago, and so has outlived it.
+
+        It is certain by now: what does not handle a signal when it is sent is ended by it.
+        """
+        kill = cast("Kill", process.kill)
+        target = None if kill.counts else self._whose_end(process)
+        if target is not None and procfs.survives(target, signum):
+            process.kill = replace(kill, counts=True)
+            with logged(process, "cannot record the kill"):
+                process.dir.write_kill(process.kill)
 
     def _whose_end(self, process: Process) -> int | None:
         """Return the process whose end is the job's, None if it has ended or is ending.

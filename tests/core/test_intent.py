@@ -1,0 +1,95 @@
+"""Whose doing an end was: what is recorded around the signal that is to bring it about."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from worker_core import procfs
+from worker_core.clock import SystemClock
+from worker_core.jobdir import JobDir, Pid
+from worker_core.supervisor import kill
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.process import Process, outcome
+
+JOB = "00000000-0000-4000-8000-000000000000"
+HANDLES = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(sys.stdin.readline() and 7))
+print("ready", flush=True)
+signal.pause()
+"""
+DOES_NOT = "import signal; print('ready', flush=True); signal.pause()"
+
+
+@pytest.fixture
+def kills():
+    loop = Loop(SystemClock())
+    yield kill.Kills(loop, None)
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Return what starts a leader, and ends it."""
+    started = []
+
+    def begin(code):
+        argv = [sys.executable, "-c", code]
+        child = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        started.append(child)
+        assert child.stdout.readline() == b"ready\n"
+        (tmp_path / "jobs" / JOB).mkdir(parents=True)
+        begin.go_on = lambda: child.stdin.write(b"\n") and child.stdin.flush()
+        pid = Pid(child.pid, procfs.stat(child.pid).start_time, "boot", 0.0)
+        return Process(JobDir(str(tmp_path), JOB), {"stop_grace": 10.0}, pid=pid)
+
+    yield begin
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def end(process):
+    _, status = os.waitpid(process.pid.pid, 0)
+    return outcome(status, process.kill, None)
+
+
+def test_a_handler_that_came_a_moment_later_counts(kills, begin, monkeypatch):
+    """A program that was killed while it began would be told as having failed by itself."""
+    process = begin(HANDLES)
+    asked, real = [], procfs.survives
+
+    def survives(pid, signum):
+        asked.append(pid)
+        return len(asked) > 1 and real(pid, signum)
+
+    monkeypatch.setattr(procfs, "survives", survives)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    assert len(asked) == 2
+    assert process.kill.counts
+    assert process.dir.kill() == process.kill
+    begin.go_on()
+    ended = end(process)
+    assert (ended.cause, ended.exit_code) == ("kill", 7)
+
+
+def test_what_handles_nothing_ends_by_the_signal(kills, begin):
+    """A program that ends by itself at that moment would be told as killed."""
+    process = begin(DOES_NOT)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    assert not process.kill.counts
+    ended = end(process)
+    assert (ended.cause, ended.exit_code, ended.signal) == ("kill", None, 15)
+
+
+def test_what_has_ended_already_is_not_killed(kills, begin):
+    """A kill that comes too late would claim an end that was none of its doing."""
+    process = begin("print('ready')")
+    os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    assert process.kill is None
+    assert end(process).cause == "own"
