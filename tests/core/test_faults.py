@@ -20,6 +20,7 @@ from worker_core import (
     StoreUnavailable,
     store,
 )
+from worker_core.supervisor import cgroup
 from worker_core.testing import faults
 
 FAULTS = {
@@ -99,6 +100,28 @@ def test_a_start_that_fails_again_and_again_holds_no_descriptors(tmp_path, monke
         before = os.listdir(folder)
         run(engine, JobSpec("true", limits=Limits(open_files=100)))
         assert os.listdir(folder) == before
+
+
+def test_no_job_is_put_into_the_group_of_another(monkeypatch):
+    """The end of one job would kill a second one, which would look as if it had failed."""
+    stuck, entered = True, []
+
+    def enter(group):
+        if stuck and group == "/home":
+            raise OSError(errno.EMFILE, "Too many open files")
+        entered.append(group)
+
+    monkeypatch.setattr(cgroup, "_make", lambda path: None)
+    monkeypatch.setattr(cgroup, "_enter", enter)
+    groups = cgroup.Cgroups("/jobs", "/home")
+    with groups.placed("a"):
+        pass
+    with pytest.raises(BlockingIOError, match="the group of an earlier job"), groups.placed("b"):
+        pass
+    stuck = False
+    with groups.placed("b"):
+        pass
+    assert entered == ["/jobs/a", "/home", "/jobs/b", "/home"]
 
 
 def test_an_end_that_cannot_be_synced_is_recorded_later(tmp_path, monkeypatch):

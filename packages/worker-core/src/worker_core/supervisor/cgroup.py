@@ -13,6 +13,7 @@ spawns per second, against 1,530 without any group.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -88,8 +89,13 @@ class Cgroups:
     def placed(self, job_id: str, files: Iterable[tuple[str, str]] = ()) -> Iterator[None]:
         """Put what is forked in this block into the job's group, bounded by `files`.
 
-        Without `files` it does without a group if that fails; with them it raises OSError.
+        Without `files` it does without a group if that fails; with them it raises OSError. So it
+        does, with EAGAIN, as long as this process cannot leave the group of an earlier job: what is
+        forked there would end with that job.
         """
+        self._return()
+        if self._away:
+            raise OSError(errno.EAGAIN, "cannot leave the group of an earlier job")
         try:
             _make(self.path(job_id))
             for name, value in files:

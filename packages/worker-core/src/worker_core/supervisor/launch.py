@@ -74,7 +74,7 @@ def launch(
             if groups is not None:
                 stack.enter_context(groups.placed(jobdir.job_id, plan.group_files))
         except OSError as error:
-            if plan.group_files:
+            if plan.group_files and error.errno not in _SHORTAGE:
                 raise NotStartedError(f"cannot limit the job: {error}") from error
             raise ShortageError(str(error)) from error
         box = _box(spec)
