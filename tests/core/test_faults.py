@@ -102,6 +102,20 @@ def test_a_start_that_fails_again_and_again_holds_no_descriptors(tmp_path, monke
         assert os.listdir(folder) == before
 
 
+def test_what_cannot_be_sent_to_the_supervisor_is_done_all_the_same(tmp_path):
+    """A job would be promised and never start, or a kill be forgotten."""
+    with Engine(tmp_path) as engine:
+        for _ in range(3):
+            restore = faults.install("send:1:ENOBUFS")
+            try:
+                job = begin(engine, shell("echo ready; sleep 600"))
+                restore()
+                restore = faults.install("send:1:ENOBUFS")
+                assert engine.kill(job.id, by="me", wait=20).state is State.KILLED
+            finally:
+                restore()
+
+
 def test_no_job_is_put_into_the_group_of_another(monkeypatch):
     """The end of one job would kill a second one, which would look as if it had failed."""
     stuck, entered = True, []

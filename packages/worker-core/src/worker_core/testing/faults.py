@@ -26,7 +26,7 @@ _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "fsync": ((os, "fsync"),),
     "rename": ((os, "rename"),),
     "write": ((os, "write"),),
-    "send": ((socket.socket, "send"),),
+    "send": ((socket.socket, "send"), (socket.socket, "sendall")),
     "punch": ((libc, "punch_hole"),),
     "proc": ((procfs, "_read"),),
 }
