@@ -52,11 +52,25 @@ def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process)
     assert due(loop) == 1
 
 
-def test_what_is_left_behind_is_looked_at_once_a_round(loop, process, tmp_path):
-    """Each job that ends meanwhile would add another look, until nothing else is done."""
-    processes = Processes(
+@pytest.fixture
+def processes(loop, tmp_path):
+    return Processes(
         str(tmp_path), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
     )
+
+
+def test_a_pid_that_a_job_of_ours_has_got_stays_with_it(processes, process):
+    """Its end would be nobody's, and it would run for ever."""
+    process.pidfd = os.pidfd_open(os.getpid())
+    processes.adopt(process)
+    ours = replace(process)
+    processes._by_pid[os.getpid()] = ours
+    processes._lost(process)
+    assert processes._by_pid == {os.getpid(): ours}
+
+
+def test_what_is_left_behind_is_looked_at_once_a_round(loop, process, processes):
+    """Each job that ends meanwhile would add another look, until nothing else is done."""
     processes.take_lost(process, lost("gone", 0.0))
     for _ in range(5):
         processes._sweep(process)

@@ -253,7 +253,8 @@ class Processes:
         pidfd, pid = cast("int", process.pidfd), cast("Pid", process.pid)
         self._loop.unwatch(pidfd)
         os.close(pidfd)
-        self._by_pid.pop(pid.pid, None)
+        if self._by_pid.get(pid.pid) is process:  # else a child of ours has got its pid already
+            del self._by_pid[pid.pid]
         self._end(process, lost("the supervisor that started it had ended", self.now()))
 
     def _end(self, process: Process, end: Exit) -> None:
