@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from worker_core import jobdir, limits, wire
-from worker_core.errors import ExecutorUnavailable, FieldError
+from worker_core.errors import ExecutorUnavailable, FieldError, WorkerError
 from worker_core.executor import Listener
 from worker_core.jobdir import Exit
 from worker_core.spec import JobSpec
@@ -138,23 +138,25 @@ class LocalExecutor:
     # -- the reader's thread, but for the first _open ----------------------------------------------
 
     def _read(self, listener: Listener, decoder: wire.Decoder) -> None:
-        listener.connected()
-        while not self._closing.is_set():
-            if self._receive(listener, decoder) or self._closing.is_set():
-                continue
-            log.warning("the supervisor has gone; looking for it or starting another")
-            pause = _FIRST_PAUSE
-            while not self._closing.wait(pause):
-                try:
+        """Run until closed. Whatever fails on the way is tried again: nobody else would."""
+        pause = _FIRST_PAUSE
+        connected = True
+        while True:
+            try:
+                if not connected:
                     decoder = self._open()
-                except ExecutorUnavailable as error:
-                    log.error("%s", error)
-                    pause = min(pause * 2, _LONGEST_PAUSE)
-                else:
-                    listener.connected()
-                    break
-        while self._receive(listener, decoder):  # what it still says while it ends its jobs
-            pass
+                listener.connected()
+                pause = _FIRST_PAUSE
+                while self._receive(listener, decoder):  # to the end, also while it is closed
+                    pass
+            except (WorkerError, OSError) as error:
+                self._fault = str(error)
+                log.error("%s", error)
+            if self._closing.wait(pause):
+                return
+            log.warning("the supervisor has gone; looking for it or starting another")
+            connected = False
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _receive(self, listener: Listener, decoder: wire.Decoder) -> bool:
         """Pass on what comes; False at the end of the connection."""
@@ -244,8 +246,9 @@ class LocalExecutor:
         argv += ["--open-files", str(self._open_files)]
         argv += ["--ephemeral"] if self._ephemeral else []
         argv += [] if self._no_new_privileges else ["--allow-new-privileges"]
-        with open(os.path.join(self._state_dir, jobdir.LOG), "ab", opener=_private) as output:
-            try:
+        log_path = os.path.join(self._state_dir, jobdir.LOG)
+        try:
+            with open(log_path, "ab", opener=_private) as output:
                 done = subprocess.run(
                     argv,
                     stdin=subprocess.DEVNULL,
@@ -256,10 +259,10 @@ class LocalExecutor:
                     # Not by posix_spawn, which glibc lets ignore two signals of its own for ever.
                     start_new_session=True,
                 )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                return f"cannot start one: {error}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"cannot start one: {error}"
         if done.returncode not in (0, _BUSY):
-            return f"a new one did not start; see {self._state_dir}/{jobdir.LOG}"
+            return f"a new one did not start; see {log_path}"
         return None
 
 
@@ -277,6 +280,7 @@ def _connect(peer: socket.socket, state_dir: str) -> None:
 
 
 def _pass_on(listener: Listener, message: wire.Message) -> None:
+    """Tell the listener; what it cannot store now it raises, and is told again on reconnection."""
     try:
         match message:
             case {"event": "started", "id": job_id, "pid": pid, "at": at}:
@@ -287,5 +291,7 @@ def _pass_on(listener: Listener, message: wire.Message) -> None:
                 listener.known(jobs)
             case _:
                 log.warning("unknown event: %s", message.get("event"))
+    except WorkerError:
+        raise
     except Exception:
         log.exception("cannot handle %s", message.get("event"))
