@@ -35,9 +35,11 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return "0.42s", "12s", "3m20s", "2h05m", "3d4h"."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.2g}s" if seconds >= 0.1 else f"{max(seconds, 0):.2f}s"
+    """Return "0.42s", "3.1s", "12s", "3m20s", "2h05m", "3d4h"."""
+    if seconds < 0.995:
+        return f"{max(seconds, 0):.2f}s"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

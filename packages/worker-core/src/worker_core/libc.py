@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import signal
 import struct
 from collections.abc import Iterator
 
@@ -30,6 +32,10 @@ _MOUNT_ATTR_RDONLY = 1
 _AT_FDCWD = -100  # linux/fcntl.h
 _AT_RECURSIVE = 0x8000
 _SYS_MOUNT_SETATTR = 442  # the same number on every architecture, as all calls since 5.1
+
+# By what uname(2) calls the machine; 134 is the number on all that came after 2008.
+_SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134}
+_SIGACTION = struct.Struct("QQQQ")  # handler, flags, restorer, mask; of the last two some have one
 
 IN_MODIFY = 0x002  # linux/inotify.h
 _INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
@@ -74,6 +80,21 @@ def set_mount_read_only(path: str, *, read_only: bool) -> None:
 def forbid_new_privileges() -> None:
     """Let no exec in this process or below it gain privileges (prctl(2), PR_SET_NO_NEW_PRIVS)."""
     _call(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def reset_hidden_signals() -> None:
+    """Give the signals that the C library keeps to itself their default where they are ignored.
+
+    posix_spawn of glibc leaves them ignored in what it starts, and all below inherits that; by
+    sigaction(3) they cannot be reached. No thread may have been started yet.
+    """
+    number = _SYS_RT_SIGACTION.get(platform.machine())
+    for signum in range(32, signal.SIGRTMIN) if number else ():
+        action = ctypes.create_string_buffer(_SIGACTION.size)
+        size = ctypes.c_size_t(8)  # of a mask
+        _call(_libc.syscall(number, signum, None, action, size))
+        if _SIGACTION.unpack(action)[0] == signal.SIG_IGN:
+            _call(_libc.syscall(number, signum, bytes(_SIGACTION.size), None, size))
 
 
 def set_file_user(uid: int) -> None:

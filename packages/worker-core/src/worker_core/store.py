@@ -60,7 +60,11 @@ class Store:
             # Created with its mode; SQLite gives the same one to the -wal and -shm files.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, atomic.PRIVATE_FILE))
             self._db = self._connect()
-            _migrate(self._db, path)
+            try:
+                _migrate(self._db, path)
+            except BaseException:
+                self._db.close()
+                raise
         self._version: int = self._db.execute(records.QUERIES["last_version"]).fetchone()[0]
         self._thread = threading.Thread(target=self._work, name="worker-store", daemon=True)
         self._thread.start()
@@ -128,9 +132,13 @@ class Store:
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
-        db.execute("PRAGMA cache_size = -2000")
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+            db.execute("PRAGMA cache_size = -2000")
+        except BaseException:
+            db.close()
+            raise
         return db
 
     # Everything below runs in the writer's thread.

@@ -258,6 +258,7 @@ def _detach(state_dir: str) -> None:
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
+    libc.reset_hidden_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     libc.become_subreaper()
     logging.basicConfig(
