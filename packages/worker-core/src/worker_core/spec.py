@@ -105,7 +105,7 @@ class JobSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form. Of stdin only its size or its file is told, never its content."""
-        shown = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown = dict(vars(self))
         shown["args"] = list(self.args)
         shown["limits"] = self.limits.to_dict()
         shown["isolation"] = self.isolation.to_dict()
@@ -131,13 +131,19 @@ class JobSpec:
             value = value | {"stdin": stored}
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
-        spec = object.__new__(cls)
-        defaults: dict[str, Any] = {"args": (), "env": {}, "labels": {}}
-        for each in fields(cls):
-            given = value.get(each.name, defaults.get(each.name, each.default))
-            object.__setattr__(spec, each.name, given)
-        object.__setattr__(spec, "args", tuple(spec.args))
-        return spec
+        return _unchecked(vars(_DEFAULT) | value | {"args": tuple(value["args"])})
+
+    def bounded(self, output_limit: int) -> JobSpec:
+        """Return the same spec, with this output limit if it has none."""
+        if self.output_limit is not None:
+            return self
+        return _unchecked(vars(self) | {"output_limit": output_limit})
+
+
+def _unchecked(values: dict[str, Any]) -> JobSpec:
+    spec = object.__new__(JobSpec)
+    vars(spec).update(values)
+    return spec
 
 
 def _stdin_from_json(value: object) -> bytes:
@@ -289,6 +295,8 @@ _CHECKS: dict[str, Callable[[Any], Problems]] = {
     "limits": lambda value: _bounds(value, Limits),
     "isolation": lambda value: _bounds(value, Isolation),
 }
+
+_DEFAULT = JobSpec("-")
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 

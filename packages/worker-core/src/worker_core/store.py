@@ -12,6 +12,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from worker_core import atomic, crash, records
 from worker_core.errors import EngineClosed, StoreUnavailable, WorkerError
+from worker_core.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +29,19 @@ Operation = Callable[[sqlite3.Connection], T]
 
 _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup for instance
 _RETRY_SECONDS = 0.2
+_SOON = 0.02  # seconds that a write which is not urgent waits for others
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
 
 
 @dataclass
 class _Write(Generic[T]):
-    """One operation; `must` means that it is tried until it is done, whatever the disk says."""
+    """One operation; `must` means that it is tried until it is done, whatever the disk says, and
+    `soon` that it need not be on the disk at once."""
 
     run: Operation[T]
     then: Callable[[T], None] | None
     must: bool
+    soon: bool
     future: Future[T] = field(default_factory=Future)
 
 
@@ -54,6 +59,7 @@ class Store:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_READERS)
         self._gate = threading.Lock()  # nothing is put behind the end of the queue
         self._closed = False
+        self.recent = Recent()
         self.fault: str | None = None
         """Why the last transaction failed; None when it did not."""
         with _unavailable(f"cannot open {path}"):
@@ -75,14 +81,16 @@ class Store:
         *,
         then: Callable[[T], None] | None = None,
         must: bool = False,
+        soon: bool = False,
     ) -> Future[T]:
         """Have `run` executed in a transaction; the future is done once that is on the disk.
 
         `run` may be called more than once, in a new transaction each, and raises WorkerError only
         before it writes. `then` is called with its result in the writer's thread, after the commit
-        and before the future is done, in the order of the writes.
+        and before the future is done, in the order of the writes. With `soon` it may wait 20 ms
+        for others, to share their commit.
         """
-        write = _Write(run, then, must)
+        write = _Write(run, then, must, soon)
         with self._gate:
             if not self._closed:
                 self._queue.put(write)
@@ -159,9 +167,13 @@ class Store:
         taken: list[_Write[Any]] = []
         try:
             write = self._queue.get(timeout=wait)
+            until = time.monotonic() + _SOON
             while write is not None:
                 taken.append(write)
-                write = self._queue.get_nowait()
+                if not write.soon:
+                    until = 0.0
+                left = until - time.monotonic()
+                write = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
         except queue.Empty:
             return taken, True
         return taken, False
@@ -185,9 +197,12 @@ class Store:
         """Run a batch in one transaction and tell its callers; return what went wrong."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            self.recent.begin()
             results = [_attempt(write, self._db) for write in batch]
             crash.point("engine.before_commit")
+            self.recent.prepare()
             self._db.execute("COMMIT")
+            self.recent.commit()
             crash.point("engine.after_commit")
         except Exception as error:  # noqa: BLE001  # told to the callers, or tried again
             self.fault = str(error)

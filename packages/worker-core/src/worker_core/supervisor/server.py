@@ -62,7 +62,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            data = self._peer.recv(1 << 18)
+            data = self._peer.recv(1 << 16)
             messages = self._decoder.feed(data)
         except BlockingIOError:
             return

@@ -1,0 +1,91 @@
+"""Records kept in memory: never another answer than the database would give."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from worker_core import Engine, JobNotFound, JobSpec, Limits, State, StoreUnavailable, records
+from worker_core.job import Change, Job
+from worker_core.state import Event
+from worker_core.store import Store
+
+SPECS = {
+    "plain": JobSpec("true"),
+    "input": JobSpec("cat", stdin=b"bytes" * 100),
+    "raw bytes": JobSpec("echo", ["\udcff"], env={"A": "\udc80"}, name="\udcff", labels={"a": "b"}),
+    "not found": JobSpec("no\udcffsuch"),
+    "bounded": JobSpec("true", limits=Limits(open_files=100), timeout=9, output_limit=5),
+    "large": JobSpec("true", ["x" * 10_000]),
+}
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with Engine(tmp_path / "state") as engine:
+        yield engine
+
+
+def both(engine: Engine, job_id: str) -> tuple[Job | None, Job]:
+    with engine._store.reading() as db:
+        return engine._store.recent.get(job_id), records.get(db, job_id)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_memory_says_what_the_database_says(engine, spec):
+    """A status would differ from what the same job shows after a restart."""
+    job = engine.submit(spec, "me")
+    ended = engine.wait(job.id, 20)
+    kept, stored = both(engine, job.id)
+    assert ended == stored
+    assert kept == (None if len(spec.args) and len(spec.args[0]) > 4096 else stored)
+
+
+def test_a_killed_job_and_a_removed_one(engine):
+    """A removed job would still be shown."""
+    job = engine.submit(JobSpec("sleep", ["60"]), "me")
+    engine.kill(job.id, by="me", reason="why\udcff", now=True, wait=20)
+    kept, stored = both(engine, job.id)
+    assert kept == stored
+    assert stored.state is State.KILLED
+    engine.remove(job.id)
+    assert engine._store.recent.get(job.id) is None
+    with pytest.raises(JobNotFound):
+        engine.get(job.id)
+
+
+def test_what_was_not_committed_is_not_remembered(tmp_path):
+    """A job would be shown as ended whose end the disk did not take."""
+    store = Store(str(tmp_path / "worker.db"))
+    job = Job("a", "me", JobSpec("true"), State.RUNNING, created_at=1.0)
+
+    def insert(db: sqlite3.Connection) -> Job:
+        values = {"spec_hash": "", "idempotency_key": None, "version": 1}
+        return records.insert(db, store.recent, job, **values)
+
+    def end_and_fail(db: sqlite3.Connection) -> None:
+        change = Change(Event.END_SUCCESS, 2.0, exit_code=0)
+        assert records.change(db, store.recent, "a", change, 2).state is State.COMPLETED
+        raise sqlite3.OperationalError("disk full")
+
+    def begun(_db: sqlite3.Connection) -> Job | None:
+        return store.recent.inside("a")
+
+    store.write(insert).result(10)
+    before = store.recent.get("a")
+    with pytest.raises(StoreUnavailable):
+        store.write(end_and_fail).result(10)
+    assert store.recent.get("a") == before
+    assert store.write(begun).result(10) == before
+    store.close()
+
+
+def test_only_so_many_are_kept(engine, monkeypatch):
+    """The daemon would grow with every job."""
+    monkeypatch.setattr("worker_core.recent._MOST", 2)
+    jobs = [engine.submit(JobSpec("true"), "me") for _ in range(4)]
+    for job in jobs:
+        engine.wait(job.id, 20)
+    kept = [job.id for job in jobs if engine._store.recent.get(job.id) is not None]
+    assert len(kept) == 2
+    assert all(engine.get(job.id).state is State.COMPLETED for job in jobs)
