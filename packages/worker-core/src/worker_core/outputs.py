@@ -13,7 +13,7 @@ from worker_core.errors import InvalidRequest, StreamNotSeparate
 from worker_core.job import Job
 from worker_core.jobdir import JobDir
 from worker_core.spool import OutputInfo
-from worker_core.watch import Watches
+from worker_core.watch import Watch, Watches
 
 _SILENCE = 30.0  # seconds after which a follower looks again by itself
 
@@ -81,7 +81,7 @@ class Outputs:
                 if touches != watch.touches:
                     touches = watch.touches
                     info = self.info(job_id, stream)
-                at, chunk = self._next(job_id, stream, info, offset)
+                at, chunk = self._next(job_id, stream, info, offset, watch)
                 if chunk:
                     if at > offset and on_gap is not None:
                         on_gap(offset, at)
@@ -109,15 +109,21 @@ class Outputs:
         """Let go of the kernel's watches, and wake everybody once."""
         self._watches.close()
 
-    def _next(self, job_id: str, stream: str, info: OutputInfo, offset: int) -> tuple[int, bytes]:
+    def _next(
+        self, job_id: str, stream: str, info: OutputInfo, offset: int, watch: Watch
+    ) -> tuple[int, bytes]:
         """Return the next chunk that can be read now, after its offset."""
+
+        def read(offset: int) -> tuple[int, bytes]:
+            while chunk := spool.read(str(info.path), offset, spool.CHUNK):
+                kept = JobDir(self._state_dir, job_id).starts().get(stream, 0)
+                if offset >= kept:
+                    break
+                offset = kept  # given back while it was read
+            return offset, chunk
+
         offset = max(offset, info.start)
-        while chunk := spool.read(str(info.path), offset, spool.CHUNK):
-            kept = JobDir(self._state_dir, job_id).starts().get(stream, 0)
-            if offset >= kept:
-                break
-            offset = kept  # given back while it was read
-        return offset, chunk
+        return read(offset) if info.final else watch.read(offset, read)
 
 
 def _due(heartbeat: float | None) -> float:
