@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import resource
+import select
 import socket
 import struct
 import subprocess
@@ -162,7 +163,7 @@ class LocalExecutor:
         """Pass on what comes; False at the end of the connection."""
         peer = self._peer
         try:
-            data = peer.recv(1 << 18) if peer is not None else b""
+            data = peer.recv(1 << 16) if peer is not None else b""
             for message in decoder.feed(data):
                 _pass_on(listener, message)
         except (OSError, wire.ProtocolError) as error:
@@ -182,8 +183,11 @@ class LocalExecutor:
                 peer, decoder = self._greet()
             except wire.ProtocolError as error:
                 problem = str(error)
-            except OSError as error:
-                problem = self._spawn() or str(error)
+            except OSError:
+                fault = self._spawn()
+                if fault is None:
+                    continue
+                problem = fault
             else:
                 with self._lock:
                     if self._peer is not None:
@@ -191,7 +195,7 @@ class LocalExecutor:
                     self._peer = peer
                     self._fault = None
                 return decoder
-            time.sleep(pause)  # it listens already when _spawn returns; else another one starts
+            time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._fault = f"cannot reach the supervisor of {self._state_dir}: {problem}"
         raise ExecutorUnavailable(self._fault)
@@ -238,7 +242,7 @@ class LocalExecutor:
     def _spawn(self) -> str | None:
         """Start a supervisor; return once it listens, or once it is clear that it will not.
 
-        Returns what went wrong; that another one is there is nothing wrong.
+        Returns why there may be none yet.
         """
         if not self._may_start:
             return "none is running; start the service worker-supervisor"
@@ -249,21 +253,28 @@ class LocalExecutor:
         log_path = os.path.join(self._state_dir, jobdir.LOG)
         try:
             with open(log_path, "ab", opener=_private) as output:
-                done = subprocess.run(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    timeout=_START_SECONDS,
-                    check=False,
-                    # Not by posix_spawn, which glibc lets ignore two signals of its own for ever.
-                    start_new_session=True,
+                process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            code = _wait(process, _START_SECONDS)
+        except OSError as error:
             return f"cannot start one: {error}"
-        if done.returncode not in (0, _BUSY):
-            return f"a new one did not start; see {log_path}"
-        return None
+        if code == _BUSY:
+            return "another one starts"
+        return None if code == 0 else f"a new one did not start; see {log_path}"
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """Wait for the end of a process, or end it; `subprocess` would look only every 50 ms."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()  # select(2) takes no descriptor above 1,023
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            process.kill()
+        return process.wait()
+    finally:
+        os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:
