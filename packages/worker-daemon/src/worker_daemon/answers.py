@@ -56,6 +56,16 @@ class Answer(task.WSGITask):
 
     channel: Any
 
+    def write(self, data: Any) -> None:
+        """Write; of an answer that is whole the head goes along, in one TLS record."""
+        if self.wrote_header or not data or len(data) != self.content_length or not self.has_body:
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(head + data)
+
     def build_response_header(self) -> bytes:
         """Return the head of the answer."""
         if self.channel.server.draining.is_set():

@@ -210,8 +210,13 @@ Moment = functools.partial(
 )
 
 
-def declared(of: type) -> dict[str, Field]:
+def declared(of: type) -> Mapping[str, Field]:
     """Return the declarations of a query or a body by name."""
+    return _declared(of)
+
+
+@functools.cache  # evaluating annotations takes as long as all the rest of a request
+def _declared(of: type) -> Mapping[str, Field]:
     hints = typing.get_type_hints(of, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items()}
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from waitress import wasyncore
 
+_ASKING = -1
+
 
 class Loop(dict[int, Any]):
     """waitress's map of descriptors to what uses them, and the wait for all of them.
@@ -41,6 +43,10 @@ class Loop(dict[int, Any]):
         """Have `user` asked again at the next turn. Any thread may call this."""
         self._changed.append(user)
 
+    def up_to_date(self, user: Any) -> bool:
+        """Say whether `user` waits for what epoll was told. Any thread may call this."""
+        return self._waits.get(user._fileno) == _wanted(user)
+
     def turn(self, timeout: float) -> None:
         """Wait until something has happened, or for `timeout` seconds, and let it be handled."""
         while self._changed:
@@ -64,14 +70,21 @@ class Loop(dict[int, Any]):
         descriptor: int | None = user._fileno
         if descriptor is None or descriptor not in self or self[descriptor] is not user:
             return  # closed meanwhile, and perhaps its descriptor has another user
-        wanted = 0  # a hang-up is told in any case
-        if user.readable():
-            wanted |= select.EPOLLIN | select.EPOLLPRI
-        if user.writable() and not user.accepting:
-            wanted |= select.EPOLLOUT
         before = self._waits.get(descriptor)
+        if before is not None:  # what changes from here on must not be taken for known
+            self._waits[descriptor] = _ASKING
+        wanted = _wanted(user)
         if before is None:
             self._epoll.register(descriptor, wanted)
         elif before != wanted:
             self._epoll.modify(descriptor, wanted)
         self._waits[descriptor] = wanted
+
+
+def _wanted(user: Any) -> int:
+    wanted = 0  # a hang-up is told in any case
+    if user.readable():
+        wanted |= select.EPOLLIN | select.EPOLLPRI
+    if user.writable() and not user.accepting:
+        wanted |= select.EPOLLOUT
+    return wanted

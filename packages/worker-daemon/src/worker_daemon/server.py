@@ -80,6 +80,8 @@ class Listener(server.TcpWSGIServer):
         """Have the main loop look at the connection that the calling thread serves."""
         serving = getattr(self.serving, "channel", None)
         if serving is not None:
+            if self._map.up_to_date(serving):
+                return  # most answers are written whole, and leave nothing to the loop
             self._map.changed(serving)
         super().pull_trigger()
 
