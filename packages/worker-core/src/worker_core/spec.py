@@ -131,7 +131,8 @@ class JobSpec:
             value = value | {"stdin": stored}
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
-        return _unchecked(vars(_DEFAULT) | value | {"args": tuple(value["args"])})
+        fresh: dict[str, Any] = {"env": {}, "labels": {}}
+        return _unchecked(vars(_DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))})
 
     def bounded(self, output_limit: int) -> JobSpec:
         """Return the same spec, with this output limit if it has none."""

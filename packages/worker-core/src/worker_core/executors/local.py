@@ -254,7 +254,12 @@ class LocalExecutor:
         try:
             with open(log_path, "ab", opener=_private) as output:
                 process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Not by posix_spawn, which glibc lets ignore two signals of its own for ever.
+                    start_new_session=True,
                 )
             code = _wait(process, _START_SECONDS)
         except OSError as error:
