@@ -152,10 +152,10 @@ def test_isolation_and_account_are_told() -> None:
 @pytest.mark.parametrize(
     ("usage", "told"),
     [
-        ({"user_seconds": 1.0, "system_seconds": 2.0}, "3s of CPU"),
+        ({"user_seconds": 1.0, "system_seconds": 2.0}, "3.0s of CPU"),
         (
             {"user_seconds": 1, "system_seconds": 2, "max_rss_bytes": 1 << 20, "max_processes": 3},
-            "3s of CPU, 1.0 MiB of memory at most, 3 processes at most",
+            "3.0s of CPU, 1.0 MiB of memory at most, 3 processes at most",
         ),
         (
             {"max_processes": 1, "read_bytes": 0, "written_bytes": 2048},
