@@ -36,7 +36,7 @@ from worker_core.jobdir import JobDir
 from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.outputs import Outputs
 from worker_core.settings import EngineSettings
-from worker_core.spec import JobSpec
+from worker_core.spec import DEFAULT, JobSpec
 from worker_core.spool import OutputInfo
 from worker_core.state import Event, IllegalTransition, State
 from worker_core.store import Operation, Store
@@ -479,7 +479,7 @@ def _hash(spec: JobSpec) -> str:
     What is left at its default does not count: a later release has more of it.
     """
     stdin = spec.stdin if isinstance(spec.stdin, bytes) else b""
-    default = JobSpec("-").to_dict()
+    default = DEFAULT.to_dict()
     given = {name: each for name, each in spec.to_dict().items() if each != default[name]}
     shown = json.dumps(given, sort_keys=True).encode()
     return hashlib.sha256(shown + hashlib.sha256(stdin).digest()).hexdigest()

@@ -32,10 +32,13 @@ class Recent:
         """Return the record as the transaction under way has left it, if it is kept here."""
         return self._noted.get(job_id) or self._committed.get(job_id)
 
-    def insert(self, job: Job, spec_bytes: int) -> None:
-        """Note a new record, if it is small."""
-        if spec_bytes <= _MOST_BYTES:
-            self._noted[job.id] = job
+    def takes(self, spec_bytes: int) -> bool:
+        """Say whether a record with so large a spec, in JSON, is kept here."""
+        return spec_bytes <= _MOST_BYTES
+
+    def insert(self, job: Job) -> None:
+        """Note a new record."""
+        self._noted[job.id] = job
 
     def change(self, job: Job) -> None:
         """Note what a record is now, if it is kept here."""

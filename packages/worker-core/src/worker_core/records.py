@@ -74,8 +74,9 @@ def insert(
         "run_as": job.run_as,
     }
     db.execute(QUERIES["insert"], values)
-    stored = JobSpec.from_stored(json.loads(spec))
-    recent.insert(replace(job, spec=stored, version=version), len(spec))
+    if recent.takes(len(spec)):
+        stored = JobSpec.from_stored(json.loads(spec))
+        recent.insert(replace(job, spec=stored, version=version))
     return job
 
 

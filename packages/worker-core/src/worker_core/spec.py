@@ -132,7 +132,7 @@ class JobSpec:
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
-        return _unchecked(vars(_DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))})
+        return _unchecked(vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))})
 
     def bounded(self, output_limit: int) -> JobSpec:
         """Return the same spec, with this output limit if it has none."""
@@ -297,7 +297,7 @@ _CHECKS: dict[str, Callable[[Any], Problems]] = {
     "isolation": lambda value: _bounds(value, Isolation),
 }
 
-_DEFAULT = JobSpec("-")
+DEFAULT = JobSpec("-")
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 
