@@ -128,6 +128,25 @@ def test_a_refused_password_leaves_nothing_behind(plan, monkeypatch):
     assert not plan.directory.exists()
 
 
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set")])
+def test_an_account_without_a_name_is_told_to_give_one(tmp_path, monkeypatch, error):
+    """In a container, where uids have no names, the administrator would see a traceback."""
+
+    def nobody():
+        raise error
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    nameless = init.plan(tmp_path / "etc", ["server.example.org"], ":8443", None, None)
+    with pytest.raises(errors.DaemonError, match=r"\Acannot tell who .*; name .* --user NAME\Z"):
+        init.init(nameless, from_stdin=True, cost=4)
+    assert not nameless.directory.exists()
+    named = init.plan(tmp_path / "etc", ["server.example.org"], ":8443", "alice", None)
+    _type(monkeypatch, b"wonderland\n")
+    init.init(named, from_stdin=True, cost=4)
+    init.renew(nameless)  # which needs nobody's name
+
+
 @pytest.mark.parametrize("name", ["", "a b", "*", "exa!mple", "x" * 70, "-x.org", "a..b", "a/b"])
 def test_a_name_that_is_none_is_refused(tmp_path, name):
     """A certificate would be made that no client accepts."""

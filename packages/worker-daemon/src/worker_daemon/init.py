@@ -33,7 +33,7 @@ class Plan:
     directory: Path
     names: Sequence[str]  # the first is the one that clients are told
     listen: units.Address
-    user: str
+    user: str  # empty when it is not known who runs this
     group: int | None  # may read key and users
 
     def path(self, name: str) -> Path:
@@ -56,7 +56,7 @@ def plan(
         directory.absolute(),
         list(dict.fromkeys([*names, *_LOCAL])),
         address,
-        first_user or os.environ.get("SUDO_USER") or getpass.getuser(),
+        first_user or os.environ.get("SUDO_USER") or _own_name(),
         _group(group) if group else None,
     )
 
@@ -66,12 +66,24 @@ def _host_name() -> str:
     return socket.gethostname() if name in _LOCAL else name
 
 
+def _own_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no account has this uid; OSError from Python 3.13 on
+        return ""
+
+
 def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
     """Make everything, unless something of it is there already; then say what comes next.
 
     The password is asked for first, so that a slip leaves nothing behind.
     """
     _refuse_to_overwrite(wanted)
+    if not wanted.user:
+        raise errors.DaemonError(
+            f"cannot tell who the first user is: uid {os.getuid()} has no account on this machine;"
+            " name the user with --user NAME"
+        )
     user.check_name(wanted.user)
     password = user.ask(wanted.user, from_stdin=from_stdin)
     ca = authority.Authority.create(wanted.names[0])
