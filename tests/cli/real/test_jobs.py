@@ -182,9 +182,13 @@ def test_wrong_password(user: Worker) -> None:
     assert "did not accept the login: the user name or the password is wrong" in done.stderr
 
 
-def test_body_that_is_too_big_is_refused_in_words(user: Worker) -> None:
-    """A broken pipe would be all that is said of a file that is too big."""
+def test_input_that_is_too_big_is_refused_in_words(user: Worker) -> None:
+    """A broken pipe, or the length of a body, would be all that is said of a file too big."""
     (user.home / "big").write_bytes(os.urandom(13 << 20))
     done = user.run("run", "--stdin", "big", "cat")
     assert done.code == 1
-    assert "longer than" in done.stderr
+    assert done.stderr.startswith(
+        "worker: --stdin big: 13.0 MiB of input are more than the server takes with a job; "
+        "bring the file to the server"
+    )
+    assert "body" not in done.stderr.replace("max_body", "")

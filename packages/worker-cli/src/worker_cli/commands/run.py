@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import bounds, errors, options, values
+from worker_cli import bounds, errors, options, values, words
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag, Option
 
@@ -117,10 +117,23 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
     }
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
+    except errors.Refused as error:
+        raise _too_large(error, args, stdin) from error
     except errors.Dropped as error:
         raise errors.Dropped(
             f"{error}; whether the job was created is not known, see: worker list -n 3"
         ) from error
+
+
+def _too_large(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
+    """Return the refusal; where the input is too long for a request, in words that say so."""
+    if error.code != "body_too_large" or stdin is None:
+        return error
+    return errors.ClientError(
+        f"--stdin {args.get(STDIN)}: {words.size(len(stdin))} of input are more than the server "
+        "takes with a job; bring the file to the server and let the job read it there "
+        "(worker run --shell 'COMMAND < FILE'), or have max_body raised in the server's settings"
+    )
 
 
 def _given(args: Args, option: Option[str]) -> str | None:
