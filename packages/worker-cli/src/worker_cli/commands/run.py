@@ -129,8 +129,9 @@ def _too_large(error: errors.Refused, args: Args, stdin: bytes | None) -> errors
     """Return the refusal; where the input is too long for a request, in words that say so."""
     if error.code != "body_too_large" or stdin is None:
         return error
+    name = args.get(STDIN)
     return errors.ClientError(
-        f"--stdin {args.get(STDIN)}: {words.size(len(stdin))} of input are more than the server "
+        f"--stdin {name}: {words.size(len(stdin))} of input are more than the server "
         "takes with a job; bring the file to the server and let the job read it there "
         "(worker run --shell 'COMMAND < FILE'), or have max_body raised in the server's settings"
     )
