@@ -173,6 +173,20 @@ def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypat
         assert engine.health()["store"] == "ok"
 
 
+def test_a_database_that_is_free_again_is_well_without_a_job(tmp_path, monkeypatch):
+    """Nobody sends jobs to a server that is not ready, so that it would never be again."""
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    with Engine(tmp_path) as engine:
+        other = sqlite3.connect(tmp_path / "worker.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="database is locked"):
+            engine.submit(JobSpec("true"), "me")
+        assert engine.health()["store"] == "database is locked"
+        other.execute("ROLLBACK")
+        other.close()
+        assert engine.health()["store"] == "ok"
+
+
 def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypatch):
     """The job that fills the disk could not be ended because the disk is full."""
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)

@@ -84,6 +84,26 @@ def test_more_jobs_than_descriptors_can_be_taken_over(tmp_path, monkeypatch):
     assert sleepers.count() == 0
 
 
+def test_a_supervisor_that_hangs_is_told_from_one_that_answers(tmp_path, monkeypatch):
+    """Jobs would be sent to a server on which none can start."""
+    monkeypatch.setattr(local, "_ANSWER_SECONDS", 0.2)
+    with Engine(tmp_path) as engine:
+        pid = supervisor_pid(engine.state_dir)
+        assert engine.health()["supervisor"] == "ok"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                assert engine.health()["supervisor"] == "it has not answered for 0.2 seconds"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: engine.health()["supervisor"] == "ok")
+        os.kill(pid, signal.SIGSTOP)
+        engine.health()
+        os.kill(pid, signal.SIGKILL)  # another one answers for it
+        wait_until(lambda: supervisor_pid(engine.state_dir) != pid)
+        wait_until(lambda: engine.health()["supervisor"] == "ok")
+
+
 def test_a_supervisor_that_hangs_takes_nobody_along(tmp_path, monkeypatch):
     """While it waits for a dead disk, every request to the daemon would wait too, for ever."""
     monkeypatch.setattr(local, "_SEND_SECONDS", 0.3)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from support.waiting import wait_until
-from worker_core import libc
+from worker_core import libc, spool
 from worker_core.watch import Watches
 
 
@@ -41,6 +41,51 @@ def test_a_write_wakes_everybody_who_waits(watches, tmp_path):
     for each in threads:
         each.join(10)
     assert woken == [True] * 5
+
+
+def test_what_one_has_read_the_others_need_not_read_again(watches, tmp_path):
+    """Five hundred followers would read each line five hundred times; or one would miss some."""
+    path = tmp_path / "out"
+    path.write_bytes(b"0123456789")
+    asked = []
+
+    def read(offset):
+        asked.append(offset)
+        return offset, path.read_bytes()[offset:]
+
+    with watches.on(str(path)) as watch:
+        assert watch.read(2, read) == (2, b"23456789")
+        assert watch.read(2, read) == watch.read(2, read) == (2, b"23456789")
+        assert watch.read(5, read) == (5, b"56789")
+        assert watch.read(10, read) == (10, b"")
+        assert asked == [2]
+        assert watch.read(1, read) == (1, b"123456789"), "what was not read before"
+        seen = watch.changes
+        append(path)
+        assert watch.wait(seen, 10)
+        assert watch.read(10, read) == (10, path.read_bytes()[10:])
+        assert asked == [2, 1, 10]
+
+
+def test_behind_a_full_chunk_there_may_be_more(watches, tmp_path):
+    """A follower would stand still at 64 KiB, until the job writes again."""
+    path = tmp_path / "out"
+    path.write_bytes(b"x" * (spool.CHUNK + 5))
+
+    def read(offset):
+        return offset, path.read_bytes()[offset : offset + spool.CHUNK]
+
+    with watches.on(str(path)) as watch:
+        assert len(watch.read(0, read)[1]) == spool.CHUNK
+        assert watch.read(spool.CHUNK, read) == (spool.CHUNK, b"x" * 5)
+
+
+def test_a_file_that_is_not_watched_is_read_each_time(watches, tmp_path):
+    """Nobody would tell of its growth, so that its followers would never see it."""
+    path = tmp_path / "later"
+    with watches.on(str(path)) as watch:
+        assert watch.read(0, lambda offset: (offset, b"")) == (0, b"")
+        assert watch.read(0, lambda offset: (offset, b"new")) == (0, b"new")
 
 
 def test_a_change_between_look_and_wait_is_not_missed(watches, tmp_path):

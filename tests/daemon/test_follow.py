@@ -1,5 +1,6 @@
 """GET /jobs/{id}/out?follow=true: output as it is written, to its end."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -134,6 +135,24 @@ def test_followers_are_bounded(small: Api) -> None:
         assert other.get(f"/jobs/{job_id}/out").status_code == 200
         answer = other.put(f"/jobs/{job_id}/kill", json={"now": True})
         assert answer.status_code in (200, 202), "a kill is never refused"
+
+
+def test_one_user_cannot_take_all_places(engine: Engine, tmp_path: Path) -> None:
+    """Whoever opens enough followers would shut every other user out."""
+    with support.serving(engine, tmp_path, max_followers=8) as some:
+        alice, bob = some.user("alice"), some.user("bob")
+        mine, his = alice.run("sleep", "1000"), bob.run("sleep", "1000")
+        with contextlib.ExitStack() as seven:
+            for _ in range(7):
+                seven.enter_context(following(alice, mine))
+            document = refused(
+                alice.get(f"/jobs/{mine}/out?follow=true", headers=OCTETS),
+                503,
+                "too_many_followers",
+            )
+            assert "7 requests already stay to follow or to wait, 7 of them yours" in str(document)
+            following(bob, his).close()
+        wait_until(lambda: _can_wait(alice, mine))
 
 
 def test_who_hangs_up_frees_a_place(small: Api) -> None:

@@ -89,6 +89,39 @@ def test_a_change_that_nobody_told_of_is_found(waits):
     assert user.events == ["write"]
 
 
+def test_what_is_up_to_date_needs_no_turn(waits):
+    """Each answer would wake the loop for nothing; or a change would wait for the next event."""
+    user = User(waits)
+    assert not waits.up_to_date(user), "it was not asked yet"
+    waits.turn(0)
+    assert waits.up_to_date(user)
+    user.wants_write = True
+    assert not waits.up_to_date(user)
+    waits.changed(user)
+    waits.turn(5)  # writes, and wants nothing after it
+    assert waits.up_to_date(user)
+
+
+def test_what_changes_while_it_is_asked_is_not_taken_for_known(waits):
+    """A task thread's answer that comes between question and answer would stay where it is."""
+
+    class Changing(User):
+        def writable(self):
+            wanted = self.wants_write
+            if asking:  # by the loop; meanwhile a task thread writes, and looks itself
+                asking.clear()
+                self.wants_write = True
+                found.append(waits.up_to_date(self))
+            return wanted
+
+    asking, found = [], []
+    Changing(waits)
+    waits.turn(0)
+    asking.append(True)
+    waits.ask_all()
+    assert found == [False], "the task thread knows that it has to tell of it"
+
+
 def test_a_hang_up_is_told_even_to_who_wants_nothing(waits):
     """A follower who has left would keep its place."""
     user = User(waits)

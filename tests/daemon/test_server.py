@@ -132,6 +132,9 @@ def test_a_header_over_the_limit_is_refused(app):
     [
         (b"GET\r\n\r\n", (400, "malformed_request")),
         (b"get / HTTP/1.1\r\n\r\n", (400, "malformed_request")),
+        (b"GET /\r\n\r\n", (400, "malformed_request")),
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", (400, "malformed_request")),
+        (b"GET / HTTP/1.1\nHost: x\r\n\r\n", (400, "malformed_request")),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", (400, "malformed_request")),
         (request(more=b"Content-Length: -1\r\n"), (400, "malformed_request")),
         (request(more=b"Content-Length: 1, 2\r\n"), (400, "malformed_request")),

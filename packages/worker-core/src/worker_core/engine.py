@@ -383,12 +383,14 @@ class Engine:
     # -- health ------------------------------------------------------------------------------------
 
     def health(self) -> dict[str, str]:
-        """Return "ok", or a sentence saying what is wrong, for store, supervisor and disk."""
-        free = shutil.disk_usage(self.state_dir).free
+        """Return "ok", or a sentence saying what is wrong, for store, supervisor and disk.
+
+        Each is asked, and has a few seconds for its answer.
+        """
         return {
-            "store": self._store.fault or "ok",
+            "store": self._store.check() or "ok",
             "supervisor": self._executor.fault() or "ok",
-            "disk": "ok" if free >= _MIN_FREE else f"only {free} bytes are free",
+            "disk": _disk_fault(self.state_dir) or "ok",
         }
 
     def statistics(self) -> Statistics:
@@ -471,6 +473,14 @@ class Engine:
         """Take back what was prepared for a job that is not, or is an earlier one."""
         shutil.rmtree(JobDir(self.state_dir, job.id).path, ignore_errors=True)
         self._jobs.release(job.id)
+
+
+def _disk_fault(path: str) -> str | None:
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        return str(error)
+    return None if free >= _MIN_FREE else f"only {free} bytes are free"
 
 
 def _hash(spec: JobSpec) -> str:

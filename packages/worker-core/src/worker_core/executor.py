@@ -61,7 +61,7 @@ class Executor(Protocol):
         """Return what of a spec cannot be enforced here, each with its cure."""
 
     def fault(self) -> str | None:
-        """Return why it cannot be reached, None if it can."""
+        """Ask whether it answers; return why it does not, None if it does."""
 
     def close(self, *, end_jobs: bool) -> None:
         """Let go of the executor; with `end_jobs`, end all jobs and wait for that."""

@@ -30,6 +30,7 @@ Operation = Callable[[sqlite3.Connection], T]
 _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup for instance
 _RETRY_SECONDS = 0.2
 _SOON = 0.02  # seconds that a write which is not urgent waits for others
+_CHECK_SECONDS = 2.0  # for a write that only tries whether it can be done
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
 
 
@@ -97,6 +98,17 @@ class Store:
                 return write.future
         write.future.set_exception(EngineClosed("the engine was closed"))
         return write.future
+
+    def check(self) -> str | None:
+        """Return why nothing can be stored now, None if it can.
+
+        After a failure it tries: otherwise a server would stay out of service, for want of a job
+        that shows it is well again.
+        """
+        if self.fault is not None:
+            with contextlib.suppress(WorkerError, TimeoutError):
+                self.write(lambda db: records.set_meta(db, "checked", "")).result(_CHECK_SECONDS)
+        return self.fault
 
     @property
     def version(self) -> int:

@@ -45,6 +45,8 @@ class Parser(parser.HTTPRequestParser):
     def parse_header(self, head: bytes) -> None:
         """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1)."""
         super().parse_header(head)
+        if self.version not in ("1.0", "1.1"):
+            raise parser.ParsingError("Only HTTP/1.1 and HTTP/1.0 are spoken here")
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise parser.ParsingError("Both Transfer-Encoding and Content-Length are given")
         if self.version == "1.1" and "HOST" not in self.headers:

@@ -142,8 +142,13 @@ class Config:
         int, Setting(_count(1), "Requests served at the same time, besides followers.")
     ] = 32
     max_followers: Annotated[
-        int, Setting(_count(1), "Requests that follow output or wait for an end at a time.")
-    ] = 512
+        int,
+        Setting(
+            _count(1),
+            "Requests that follow output or wait for an end at a time; the last eighth is kept for "
+            "users who have none yet.",
+        ),
+    ] = 640
     max_connections: Annotated[int, Setting(_count(10), "Connections open at the same time.")] = (
         4096
     )

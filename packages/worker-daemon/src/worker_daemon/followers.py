@@ -1,7 +1,8 @@
 """Requests that stay: those that follow output, read events, or wait for an end.
 
 Each holds a thread, so there is a cap on them, below the number of threads: past it the others
-are told to come back, and short requests always find a thread.
+are told to come back, and short requests always find a thread. The last eighth of the places is
+kept for users who have none yet, so that no user alone can shut the others out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 
 import falcon
@@ -33,24 +35,29 @@ class Followers:
         self._draining = draining
         self._clock = clock
         self._lock = threading.Lock()
+        self._of_user: Counter[str] = Counter()
         self.count = 0
 
-    def enter(self) -> contextlib.ExitStack:
+    def enter(self, user: str) -> contextlib.ExitStack:
         """Take a place; closing what is returned gives it back.
 
-        Raises Problem when all places are taken, or while the daemon is ending.
+        Raises Problem when the places are taken, or while the daemon is ending.
         """
         if self._draining.is_set():
             raise problems.draining()
         with self._lock:
-            if self.count >= self._most:
+            own = self._of_user[user]
+            if self.count >= self._most - (self._most // 8 if own else 0):
+                whose = f", {own} of them yours" if own else ""
                 raise problems.Problem(
                     "too_many_followers",
-                    f"{self._most} requests already stay to follow or to wait; ask again soon",
+                    f"{self.count} requests already stay to follow or to wait{whose}; "
+                    "ask again soon",
                 )
+            self._of_user[user] += 1
             self.count += 1
         place = contextlib.ExitStack()
-        place.callback(self._leave)
+        place.callback(self._leave, user)
         return place
 
     def wait(
@@ -60,7 +67,7 @@ class Followers:
         if job.state.final or not seconds:
             return job
         deadline = self._clock() + seconds
-        with self.enter():
+        with self.enter(req.context.user):
             while not job.state.final and not self.over(req):
                 left = deadline - self._clock()
                 if left <= 0:
@@ -72,9 +79,12 @@ class Followers:
         """Say whether to stop: the client has left, or the daemon is ending."""
         return self._draining.is_set() or gone(req)
 
-    def _leave(self) -> None:
+    def _leave(self, user: str) -> None:
         with self._lock:
             self.count -= 1
+            self._of_user[user] -= 1
+            if not self._of_user[user]:
+                del self._of_user[user]
 
 
 def gone(req: falcon.Request) -> bool:

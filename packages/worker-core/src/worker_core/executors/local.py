@@ -34,6 +34,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0  # seconds between two tries
 _BUSY = 75  # what a supervisor returns when there is another one
 _SEND_SECONDS = 10.0  # for it to take a message; every write to the store may wait for that
 _CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
+_ANSWER_SECONDS = 2.0  # for it to answer a question; each takes it a moment, and one at a time
+_ALIVE = "alive"  # the token of a question that only asks whether it answers
 
 
 class LocalExecutor:
@@ -59,6 +61,8 @@ class LocalExecutor:
         self._lock = threading.Lock()  # one frame at a time goes out
         self._peer: socket.socket | None = None
         self._fault: str | None = "not connected yet"
+        self._answered = threading.Event()  # of the latest question whether it is alive
+        self._answered.set()
         self._able: dict[str, Any] = {"controllers": (), "cure": ""}
         self._closing = threading.Event()
         self._tokens = itertools.count()
@@ -106,8 +110,15 @@ class LocalExecutor:
         return [FieldError(f"limits.{name}", why) for name, why in missing.items()]
 
     def fault(self) -> str | None:
-        """Return why the supervisor cannot be reached, None if it can."""
-        return self._fault
+        """Ask whether the supervisor is alive; return why it cannot be reached, None if it can."""
+        if self._fault is not None:
+            return self._fault
+        if self._answered.is_set():  # else who asked before waits for the same answer
+            self._answered.clear()
+            self._send({"op": "query", "ids": [], "token": _ALIVE})
+        if self._answered.wait(_ANSWER_SECONDS):
+            return self._fault
+        return f"it has not answered for {_ANSWER_SECONDS:g} seconds"
 
     def close(self, *, end_jobs: bool) -> None:
         """Disconnect; with `end_jobs`, have the supervisor end everything first."""
@@ -165,12 +176,16 @@ class LocalExecutor:
         try:
             data = peer.recv(1 << 16) if peer is not None else b""
             for message in decoder.feed(data):
-                _pass_on(listener, message)
+                if message.get("token") == _ALIVE:
+                    self._answered.set()
+                else:
+                    _pass_on(listener, message)
         except (OSError, wire.ProtocolError) as error:
             log.warning("the connection to the supervisor failed: %s", error)
             data = b""
         if not data:
             self._fault = "the supervisor has gone"
+            self._answered.set()  # there will be none
         return bool(data)
 
     def _open(self) -> wire.Decoder:
@@ -194,6 +209,7 @@ class LocalExecutor:
                         self._peer.close()
                     self._peer = peer
                     self._fault = None
+                    self._answered.set()
                 return decoder
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

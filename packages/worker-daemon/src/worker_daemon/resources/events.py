@@ -52,7 +52,7 @@ class Events(base.Resource):
             raise problems.invalid([fault])
         resp.content_type = "text/event-stream"
         if req.method != "HEAD":
-            place = self.room.followers.enter()
+            place = self.room.followers.enter(req.context.user)
             resp.stream = followers.Stream(self._told(req, owner, headers.last_event_id), place)
 
     on_head = on_get

@@ -104,7 +104,7 @@ class Output(base.Resource):
         span: spans.Span,
     ) -> None:
         if req.method != "HEAD":
-            place = self.room.followers.enter()
+            place = self.room.followers.enter(req.context.user)
             resp.stream = followers.Stream(self._followed(req, found, span.start), place)
 
     def _followed(
@@ -183,7 +183,7 @@ class Output(base.Resource):
         if span.size <= _AT_ONCE:
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
-            resp.stream = followers.Stream(chunks, self.room.followers.enter())
+            resp.stream = followers.Stream(chunks, self.room.followers.enter(req.context.user))
 
 
 def _gap(due: int, start: int) -> None:
