@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from support.cli_run import Worker
-from support.cli_stub import Script, Stub, answer
+from support.cli_stub import Script, Stub, answer, problem
 from worker_cli import Client, bounds, show
+from worker_cli.commands import run
 from worker_cli.job import JobRecord
 
 ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
@@ -103,6 +104,51 @@ def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub]
     client_of(stub).run("true", limits={"pids": 9}, isolation={"read_only": True})
     job = stub.requests[0].json
     assert (job["limits"], job["isolation"]) == ({"pids": 9}, {"read_only": True})
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "told"),
+    [
+        (["--memory", "9G"], "limits.memory", "--memory"),
+        (["--io-read", "9"], "limits.io.read", "--io-read"),
+        (["--io-write", "9"], "limits.io", "--io-write"),
+        (["--io-write", "9", "--io-read", "9"], "limits.io", "--io-read and --io-write"),
+        (["--memory", "9G"], "limits.cpus", "--cpus (set by the server)"),
+        (["--stop-signal", "FOO"], "stop_signal", "--stop-signal"),
+        (["--grace", "9"], "stop_grace", "--grace"),
+        (["--env", "A=1", "--env", "B=1"], "env['B']", "--env 'B'"),
+        (["--label", "a[b]=1"], "labels['a[b]']", "--label 'a[b]'"),
+        (["--isolate"], "isolation.read_only", "--isolate"),
+        (["--read-only", "--writable", "x"], "isolation.writable[0]", "--writable"),
+        ([], "command", "command"),
+        ([], "limits.gpus", "limits.gpus"),
+    ],
+)
+def test_a_refused_job_is_told_in_options(
+    worker: Worker, serve: Serve, words: list[str], field: str, told: str
+) -> None:
+    """A person would look in vain for the API's name in the help of the command."""
+    wrong = [{"field": field, "message": "is wrong"}, {"field": "name", "message": "too long"}]
+    detail = f"{field}: is wrong (and 1 more, see errors)"
+    stub = serve(lambda _: problem(422, "invalid_job", detail, errors=wrong))
+    done = worker.run("run", "--server", stub.url, "--name", "x", *words, "true")
+    assert done.code == 1
+    assert done.stderr == f"worker: {told}: is wrong; --name: too long\n"
+
+
+def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> None:
+    """A new option would be told by its name in the API."""
+    words = (
+        "--env A=1 --label a=1 --cwd / --name x --timeout 1 --stdin - --stop-signal INT --grace 1 "
+        "--separate-stderr --output-limit 1 --memory 1 --cpus 1 --pids 1 --io-read 1 --io-write 1 "
+        "--cpu-time 1 --open-files 1 --file-size 1 --isolate --writable /"
+    )
+    stub = serve(lambda _: answer(201, {"id": ID, "status": "running"}))
+    worker.ok("run", "--server", stub.url, *words.split(), "true")
+    job = stub.requests[0].json
+    fields = set(job) - {"command", "args", "limits", "isolation"}
+    fields |= {f"{name}.{each}" for name in ("limits", "isolation") for each in job[name]}
+    assert fields <= set(run.FIELDS)
 
 
 # What a record tells

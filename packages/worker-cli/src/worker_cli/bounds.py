@@ -77,6 +77,15 @@ OPTIONS: tuple[AnyOption, ...] = (
     *(ISOLATE, PRIVATE_NETWORK, PRIVATE_TMP, READ_ONLY, PID_NAMESPACE, WRITABLE),
 )
 
+FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
+    **{f"limits.{name}": (option,) for name, option in _AMOUNTS.items()},
+    **{f"limits.io.{name}": (option,) for name, option in _IO.items()},
+    "limits.io": tuple(_IO.values()),
+    **{f"isolation.{name}": (flag, ISOLATE) for name, flag in _SWITCHES.items()},
+    "isolation.writable": (WRITABLE,),
+}
+"""The options that a field of the job object comes from."""
+
 
 def check(args: Args) -> None:
     """Raise UsageError for what contradicts itself."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker_cli import bounds, errors, options, values, words
 from worker_cli.commands import common
-from worker_cli.options import Action, Args, Flag, Option
+from worker_cli.options import Action, AnyOption, Args, Flag, Option
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
@@ -58,6 +59,21 @@ SHELL = Option(
     parse=values.text,
     about="run this line in /bin/sh, in place of a command",
 )
+
+FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
+    "env": (ENV,),
+    "labels": (LABEL,),
+    "cwd": (CWD,),
+    "stdin": (STDIN,),
+    "name": (NAME,),
+    "timeout": (TIMEOUT,),
+    "stop_signal": (STOP_SIGNAL,),
+    "stop_grace": (GRACE,),
+    "separate_stderr": (SEPARATE_STDERR,),
+    "output_limit": (OUTPUT_LIMIT,),
+    **bounds.FIELDS,
+}
+"""The options that a field of the job object comes from."""
 
 
 def run(args: Args) -> int:
@@ -118,23 +134,44 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
     except errors.Refused as error:
-        raise _too_large(error, args, stdin) from error
+        raise _refused(error, args, stdin) from error
     except errors.Dropped as error:
         raise errors.Dropped(
             f"{error}; whether the job was created is not known, see: worker list -n 3"
         ) from error
 
 
-def _too_large(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
-    """Return the refusal; where the input is too long for a request, in words that say so."""
-    if error.code != "body_too_large" or stdin is None:
-        return error
-    name = args.get(STDIN)
-    return errors.ClientError(
-        f"--stdin {name}: {words.size(len(stdin))} of input are more than the server "
-        "takes with a job; bring the file to the server and let the job read it there "
+def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
+    """Return a refusal in words of the command line where the server's are those of its API."""
+    if error.code == "body_too_large" and stdin is not None:
+        return errors.ClientError(_too_large(args.get(STDIN), len(stdin)))
+    if error.code == "invalid_job" and error.errors:
+        faults = [
+            f"{_named(str(each.get('field')), args)}: {each.get('message')}"
+            for each in error.errors
+        ]
+        return errors.ClientError("; ".join(faults))
+    return error
+
+
+def _too_large(name: str | None, count: int) -> str:
+    return (
+        f"--stdin {name}: {words.size(count)} of input are more than the server takes with a job; "
+        "bring the file to the server and let the job read it there "
         "(worker run --shell 'COMMAND < FILE'), or have max_body raised in the server's settings"
     )
+
+
+def _named(field: str, args: Args) -> str:
+    """Return the options that a field comes from; a field without any is its own name."""
+    name, _, key = field.removesuffix("]").partition("[")
+    if name not in FIELDS:
+        return field
+    given = [each.names[0] for each in FIELDS[name] if args.has(each)]
+    if not given:
+        return f"{FIELDS[name][0].names[0]} (set by the server)"
+    # Of a list of texts the place says nothing: each is an option of its own.
+    return " and ".join(given) + ("" if not key or key.isdecimal() else f" {key}")
 
 
 def _given(args: Args, option: Option[str]) -> str | None:
