@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.cli_run import COMMAND, Worker
+from support.waiting import wait_until
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -55,6 +56,15 @@ def test_bytes_pass_unchanged(user: Worker, words: tuple[str, ...]) -> None:
     done = user.run(*words, "sh", "-c", "cat /dev/stdin", stdin=data)
     assert done.code == 0
     assert done.stdout == (data if "--stdin" in words else b"")
+
+
+def test_what_a_job_leaves_running_is_ended_as_its_help_says(user: Worker) -> None:
+    """A server started with & would be gone, and nobody know why."""
+    line = "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
+    pid = int(user.ok("run", "--wait", "--shell", line).out)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    text = " ".join(user.ok("run", "--help").out.split())
+    assert "ends with its first process; whatever that leaves running" in text
 
 
 def test_any_argument_arrives(user: Worker) -> None:

@@ -189,6 +189,8 @@ ACTION = Action(
         "Create a job that runs COMMAND with its arguments on the server, print its id and "
         "return at once. The command is run as it is given, without a shell in between. "
         "Everything from COMMAND on belongs to the job, options too.\n\n"
+        "The job ends with its first process; whatever that leaves running, in the background or "
+        "detached, is ended too. Start a server without &.\n\n"
         "With --wait the exit code is the job's own; 128+N when signal N ended it, 124 when its "
         "time was up, 126 or 127 when it could not be executed or found, 125 when the server "
         "could not be asked."
