@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon
+from worker_daemon import places
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -75,6 +76,18 @@ def test_the_library_example_prints_what_it_shows() -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == (blocks("text", text)[0], "")
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_the_ca_is_fetched_from_where_init_puts_it(
+    monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """The first line that is typed on a workstation would find no file."""
+    for name in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "CONFIGURATION_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    directory = str(places.config_dir()).removeprefix(f"{Path.home()}/")
+    assert f"scp server.example.org:{directory}/ca.pem worker-ca.pem" in README
 
 
 def test_named_options_exist() -> None:
