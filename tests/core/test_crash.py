@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -365,6 +366,19 @@ def test_what_a_crash_left_of_unrecorded_jobs_is_removed(tmp_path):
         assert engine.read_output(kept.id) == b"kept\n"
         assert {each.name for each in jobs.iterdir()} == {kept.id, runs.id, "lost+found"}
     (tmp_path / "go").touch()
+
+
+def test_what_a_crash_left_of_a_removal_is_removed(tmp_path, monkeypatch):
+    """Each crash between a record's removal and that of its output would cost disk for ever."""
+    with Engine(tmp_path) as engine:
+        job = run(engine, shell("echo x"))
+        with monkeypatch.context() as crashing:
+            crashing.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+            engine.remove(job.id)
+    (tmp_path / "jobs" / job.id / "exit.json").unlink()  # as far as it came
+    assert (tmp_path / "jobs" / job.id / "output").exists()
+    with Engine(tmp_path):
+        wait_until(lambda: not (tmp_path / "jobs" / job.id).exists())
 
 
 def test_a_lock_that_a_dying_engine_still_holds_is_waited_for(tmp_path):

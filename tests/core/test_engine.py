@@ -165,7 +165,7 @@ def test_lists_are_filtered_and_come_in_pages():
         assert found(id_prefix=mine[2][:9]) == {mine[2]}
         assert found(id_prefix="%") == set()
         assert found(since=engine.get(mine[4]).created_at) == set(mine[4:])
-        for bad in ({"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}):
+        for bad in ({"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"limit": 2**70}):
             with pytest.raises(InvalidRequest):
                 engine.list(**bad)
 
@@ -182,10 +182,24 @@ def test_jobs_wait_for_a_slot_and_say_why():
         with pytest.raises(QueueFull, match="2 jobs wait already"):
             engine.submit(JobSpec("true"), "me")
         assert engine.counts() == {"running": 2, "queued": 2}
+        assert set(os.listdir(f"{engine.state_dir}/jobs")) == {job.id for job in engine.list().jobs}
         engine.kill(first.id, now=True)
         job = engine.wait(third.id, 20)
         assert (job.state, job.reason) == (State.COMPLETED, None)
         engine.kill(second.id, now=True)
+
+
+def test_a_repeated_request_finds_its_job_although_the_queue_is_full():
+    """Who repeats a request whose answer was lost would be told that there is no job."""
+    with Engine(settings=EngineSettings(max_running=1, max_queued=1)) as engine:
+        begin(engine, shell("echo ready; sleep 600"))
+        job = engine.submit(JobSpec("true"), "me", idempotency_key="k")
+        assert engine.submit(JobSpec("true"), "me", idempotency_key="k").id == job.id
+        with pytest.raises(IdempotencyKeyReused):
+            engine.submit(JobSpec("false"), "me", idempotency_key="k")
+        with pytest.raises(QueueFull):
+            engine.submit(JobSpec("true"), "me", idempotency_key="another")
+        assert engine.counts() == {"running": 1, "queued": 1}
 
 
 def test_one_owner_cannot_take_everything():

@@ -1,11 +1,14 @@
 """Boxes and identities: what a job cannot see or touch, and that its end is exact all the same."""
 
 import os
+import pwd
 import socket
 
 import pytest
 from support.waiting import wait_until
 from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State
+from worker_core.supervisor import account
+from worker_core.testing import faults
 
 EVERYTHING = Isolation(private_network=True, private_tmp=True, read_only=True, pid_namespace=True)
 NOBODY = 65534
@@ -265,6 +268,19 @@ def test_an_account_that_does_not_exist_is_a_clear_failure(engine):
     job = engine.wait(job.id, 30)
     assert job.state is State.FAILED
     assert job.reason == "there is no account no-such-account on this machine"
+
+
+def test_an_account_is_not_missing_because_no_descriptor_is_free(monkeypatch):
+    """A job would fail for good because the supervisor was busy for a moment."""
+    with monkeypatch.context() as busy:
+        busy.setattr(pwd, "getpwnam", {}.__getitem__)  # what it says of everybody then
+        undo = faults.install("open:1:EMFILE")
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                account.find("root")
+        finally:
+            undo()
+    assert account.find("root").uid == 0
 
 
 def sleepers(*seconds):

@@ -67,6 +67,14 @@ def test_any_part_can_be_read(engine):
     assert (info.size, info.start, info.final) == (10, 0, True)
 
 
+def test_behind_every_possible_byte_there_is_nothing(engine):
+    """A mistyped offset would be a traceback."""
+    job = run(engine, shell("echo x"))
+    assert engine.read_output(job.id, offset=2**70) == b""
+    assert list(engine.follow(job.id, offset=2**70)) == []
+    assert engine.read_output(job.id, limit=2**70) == b"x\n"
+
+
 def test_the_last_lines(engine):
     """`--tail 2` would show something else."""
     job = run(engine, shell("printf 'one\\ntwo\\nthree'"))

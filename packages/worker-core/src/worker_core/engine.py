@@ -26,6 +26,7 @@ from worker_core.errors import (
     JobNotFinished,
     JobNotFound,
     JobNotRunning,
+    QueueFull,
     StoreUnavailable,
     WorkerError,
 )
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _RECOVERY_SECONDS = 30.0
 _MAX_TEXT = 255  # characters of an owner or an idempotency key
+_LONGEST_PAGE = 1_000_000  # jobs
 _MIN_FREE = 16 << 20  # bytes on the disk below which health says so
 
 
@@ -159,7 +161,6 @@ class Engine:
             _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
-        self._jobs.check_room(owner)
         job = Job(
             str(uuid.uuid4()),
             owner,
@@ -175,11 +176,18 @@ class Engine:
             return self._insertion(replace(job, state=state), spec_hash, idempotency_key)
 
         try:
+            self._jobs.check_room(owner)
             self._make_dir(job)
             accepted = self._jobs.admit(job.id, owner, insertion).result()
         except OSError as error:
             self._discard(job)
             raise StoreUnavailable(f"cannot store the job: {error}") from error
+        except QueueFull:
+            self._discard(job)
+            earlier = self._earlier(owner, idempotency_key, spec_hash)
+            if earlier is None:
+                raise
+            accepted = earlier
         except WorkerError:
             self._discard(job)
             raise
@@ -211,8 +219,8 @@ class Engine:
         `since` is a Unix time of creation. Raises InvalidRequest for a bad cursor or limit.
         """
         self._check_open()
-        if limit < 1:
-            raise InvalidRequest("limit must be at least 1")
+        if not 1 <= limit <= _LONGEST_PAGE:
+            raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
         wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since)
         with self._store.reading() as db:
             jobs, more = records.page(db, wanted, limit, cursor)
@@ -308,13 +316,13 @@ class Engine:
         job = self._record(job_id)
         if not job.state.final:
             raise JobNotFinished(job)
-        path = JobDir(self.state_dir, job_id).path
+        directory = JobDir(self.state_dir, job_id)
         try:
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
-            shutil.rmtree(path, ignore_errors=True)
+            directory.remove()
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
-        shutil.rmtree(path, ignore_errors=True)
+        directory.remove()
 
     def events(
         self, owner: str, after: int | None = None, *, heartbeat: float = 15.0
@@ -450,10 +458,17 @@ class Engine:
                 atomic.sync_dir(directory.path)
                 atomic.sync_dir(os.path.dirname(directory.path))
 
+    def _earlier(self, owner: str, key: str | None, spec_hash: str) -> Job | None:
+        """Return the job that this key has got from this owner already."""
+        if key is None:
+            return None
+        with self._store.reading() as db:
+            return _earlier(db, owner, key, spec_hash)
+
     def _insertion(self, job: Job, spec_hash: str, key: str | None) -> Operation[Job]:
         def insert(db: sqlite3.Connection) -> Job:
-            found = None if key is None else records.by_key(db, job.owner, key)
-            if found is None:
+            earlier = None if key is None else _earlier(db, job.owner, key, spec_hash)
+            if earlier is None:
                 return records.insert(
                     db,
                     self._store.recent,
@@ -462,16 +477,13 @@ class Engine:
                     idempotency_key=key,
                     version=self._store.next_version(),
                 )
-            earlier, its_hash = found
-            if its_hash != spec_hash:
-                raise IdempotencyKeyReused(str(key))
             return earlier
 
         return insert
 
     def _discard(self, job: Job) -> None:
         """Take back what was prepared for a job that is not, or is an earlier one."""
-        shutil.rmtree(JobDir(self.state_dir, job.id).path, ignore_errors=True)
+        JobDir(self.state_dir, job.id).remove()
         self._jobs.release(job.id)
 
 
@@ -481,6 +493,16 @@ def _disk_fault(path: str) -> str | None:
     except OSError as error:
         return str(error)
     return None if free >= _MIN_FREE else f"only {free} bytes are free"
+
+
+def _earlier(db: sqlite3.Connection, owner: str, key: str, spec_hash: str) -> Job | None:
+    found = records.by_key(db, owner, key)
+    if found is None:
+        return None
+    earlier, its_hash = found
+    if its_hash != spec_hash:
+        raise IdempotencyKeyReused(key)
+    return earlier
 
 
 def _hash(spec: JobSpec) -> str:

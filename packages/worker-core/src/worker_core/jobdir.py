@@ -96,6 +96,15 @@ class JobDir:
         """Return the path of the spool file of "stdout" or "stderr"."""
         return self.file(STREAMS[stream])
 
+    def remove(self) -> None:
+        """Remove everything, as far as that can be; the claim first, without which it is a rest
+        that the next engine clears away."""
+        import shutil  # slow to import, and not needed by the supervisor
+
+        with contextlib.suppress(OSError):
+            os.unlink(self.file("spec.json"))
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def claim(self, spec: dict[str, Any]) -> bool:
         """Claim the job for starting; False if it was claimed before."""
         try:

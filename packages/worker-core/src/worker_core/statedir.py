@@ -51,7 +51,7 @@ def clear(path: str, unrecorded: Iterable[str]) -> None:
     """
     for directory in (jobdir.JobDir(path, job_id) for job_id in unrecorded):
         if directory.claimed() is None or directory.exit() is not None:
-            shutil.rmtree(directory.path, ignore_errors=True)
+            directory.remove()
 
 
 def _is_id(name: str) -> bool:

@@ -41,19 +41,24 @@ class Account:
 
 @functools.cache
 def own() -> Account:
-    """Return the account of this process."""
+    """Return the account of this process; raise OSError if it cannot be found out now."""
     uid = os.geteuid()
     try:
         return _account(pwd.getpwuid(uid))
     except KeyError:  # a uid without an entry, as in some containers
+        _check_descriptors()
         return Account(str(uid), uid, os.getegid(), tuple(os.getgroups()), "/", "/bin/sh")
 
 
 def find(name: str) -> Account:
-    """Return the account with a name; raise AccountError if a job cannot run as it."""
+    """Return the account with a name; raise AccountError if a job cannot run as it.
+
+    Raises OSError if the user database cannot be read now.
+    """
     try:
         found = _account(pwd.getpwnam(name))
     except KeyError:
+        _check_descriptors()
         raise AccountError(f"there is no account {name} on this machine") from None
     if found.uid != os.geteuid() and os.geteuid() != 0:
         raise AccountError(
@@ -61,6 +66,11 @@ def find(name: str) -> Account:
             "run jobs as somebody else"
         )
     return found
+
+
+def _check_descriptors() -> None:
+    """Raise OSError if no descriptor is free: then nobody is found who is there."""
+    os.close(os.open("/", os.O_PATH))
 
 
 def _account(entry: pwd.struct_passwd) -> Account:

@@ -95,6 +95,8 @@ def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
         found = account.own() if name is None else account.find(name)
     except account.AccountError as error:
         raise NotStartedError(str(error)) from error
+    except OSError as error:
+        raise ShortageError(str(error)) from error
     if found.uid == 0 and rights.engine is not None and not root_jobs:
         raise NotStartedError(
             f"cannot run as {found.name}: this supervisor runs no jobs as root; start it with "
