@@ -80,7 +80,7 @@ def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
     ("words", "says"),
     [
         (("--memory", "much"), "--memory much: must be a number of bytes"),
-        (("--cpus", "-1"), "--cpus -1: must be a number, such as 2 or 0.5"),
+        (("--cpus", "-1"), "--cpus -1: must be a number from 0 to 999999999, such as 2 or 0.5"),
         (("--cpus", "1e3"), "--cpus 1e3: must be a number"),
         (("--cpus", "nan"), "--cpus nan: must be a number"),
         (("--pids", "1.5"), "--pids 1.5: must be a whole number"),

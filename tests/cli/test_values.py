@@ -27,6 +27,7 @@ from worker_cli import values, words
         (values.size, "1.5G", 1610612736),
         (values.size, "10MiB", 10485760),
         (values.size, "0", 0),
+        (values.size, "4194304T", 1 << 62),
         (values.count, "0", 0),
         (values.count, "007", 7),
         (values.pair, "K=V=W", ("K", "V=W")),
@@ -45,7 +46,8 @@ def test_good_values(parse: Callable[[str], object], text: str, value: object) -
             (values.duration, text)
             for text in ("", "-1", "1x", "m", "1m2", "1e3", "٣", "nan", " 1")
         ],
-        *[(values.size, text) for text in ("", "-1", "k", "1kk", "1x", "1 k")],
+        *[(values.size, text) for text in ("", "-1", "k", "1kk", "1x", "1 k", "4194305T")],
+        (values.size, "9" * 400),
         *[(values.count, text) for text in ("", "-1", "1.0", "x", "٣", "9" * 16)],
         *[(values.pair, text) for text in ("", "K", "=V")],
     ],
@@ -53,6 +55,27 @@ def test_good_values(parse: Callable[[str], object], text: str, value: object) -
 def test_bad_values(parse: Callable[[str], object], text: str) -> None:
     """A slip would be taken for a value."""
     with pytest.raises(ValueError, match="must"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "says"),
+    [
+        (values.count, "-1", "from 0 to 999999999999999"),
+        (values.count, "9" * 16, "from 0 to 999999999999999"),
+        (values.number, "-1", "from 0 to 999999999"),
+        (values.number, "9" * 10, "from 0 to 999999999"),
+        (values.size, "-1", "from 0 up"),
+        (values.size, "9" * 30, "at most 4 EiB"),
+        (values.duration, "-1", "from 0 up"),
+        (values.duration, "9" * 30, "less than a hundred years"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(
+    parse: Callable[[str], object], text: str, says: str
+) -> None:
+    """A whole number would be refused for not being one."""
+    with pytest.raises(ValueError, match=says):
         parse(text)
 
 

@@ -11,6 +11,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _CENTURY = 100 * 365 * 86400
 _PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MOST_BYTES = 1 << 62  # as the server has it
 
 
 def text(value: str) -> str:
@@ -35,7 +36,7 @@ def duration(value: str) -> float:
     elif re.fullmatch(f"(?:{_PART})+", value, re.ASCII):
         seconds = math.fsum(float(n) * _UNITS[unit] for n, unit in re.findall(_PART, value))
     else:
-        raise ValueError("must be seconds, or a duration such as 90s, 10m, 1h30m or 2d")
+        raise ValueError("must be seconds from 0 up, or a duration such as 90s, 10m, 1h30m or 2d")
     if seconds > _CENTURY:
         raise ValueError("must be less than a hundred years")
     return seconds
@@ -44,14 +45,14 @@ def duration(value: str) -> float:
 def count(value: str) -> int:
     """Take a whole number that is not negative."""
     if not re.fullmatch(r"\d{1,15}", value, re.ASCII):
-        raise ValueError("must be a whole number")
+        raise ValueError("must be a whole number from 0 to 999999999999999")
     return int(value)
 
 
 def number(value: str) -> float:
     """Take a number that is not negative."""
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-        raise ValueError("must be a number, such as 2 or 0.5")
+        raise ValueError("must be a number from 0 to 999999999, such as 2 or 0.5")
     return float(value)
 
 
@@ -59,8 +60,11 @@ def size(value: str) -> int:
     """Return the bytes in "4096", "10k", "1.5G", "64MiB"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?", value, re.ASCII | re.IGNORECASE)
     if not found:
-        raise ValueError("must be a number of bytes, such as 4096, 64k, 10M or 1G")
-    return int(float(found[1]) * _SIZES[found[2].lower()])
+        raise ValueError("must be a number of bytes from 0 up, such as 4096, 64k, 10M or 1G")
+    count = float(found[1]) * _SIZES[found[2].lower()]
+    if count > _MOST_BYTES:
+        raise ValueError("must be at most 4 EiB, which is 4194304T")
+    return int(count)
 
 
 def pair(value: str) -> tuple[str, str]:
