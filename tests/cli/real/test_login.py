@@ -51,6 +51,22 @@ def test_login_at_a_terminal(daemon: Daemon, stranger: Worker) -> None:
     assert stranger.ok("whoami").out == f"{daemon.user}\n"
 
 
+@pytest.mark.parametrize("words", [(), ("--user", "ann")], ids=["user", "password"])
+def test_a_question_of_login_can_be_left_by_ctrl_d(
+    daemon: Daemon, stranger: Worker, words: tuple[str, ...]
+) -> None:
+    """Who wants to leave would be asked for the password of a user never named."""
+    stranger.environ["USER"] = daemon.user
+    terminal = stranger.at_terminal("login", daemon.url, "--cacert", str(daemon.ca), *words)
+    terminal.expect_exact(["User at", "Password of ann: "])
+    terminal.sendeof()
+    terminal.expect_exact("the input ended at a question; nothing was changed")
+    terminal.read()
+    terminal.close()
+    assert terminal.exitstatus == 125
+    assert not stranger.config.exists()
+
+
 def test_wrong_password_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
     """Login would claim success, and every command after it fail."""
     words = ("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)

@@ -50,7 +50,10 @@ def _ask_user(server: str) -> str:
     _need_person("--user NAME")
     sys.stderr.write(f"User at {server}{f' [{usual}]' if usual else ''}: ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip() or usual
+    line = sys.stdin.readline()
+    if not line:  # Ctrl-D, which is no answer; Enter takes what is usual
+        raise EOFError
+    return line.strip() or usual
 
 
 def _password(args: Args, settings: Settings, user: str) -> str:
