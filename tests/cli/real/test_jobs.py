@@ -156,6 +156,22 @@ def test_output_into_a_file(user: Worker) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("no/out.txt", "No such file or directory"),
+        (".", "Is a directory"),
+        ("/dev/full", "No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named(user: Worker, file: str, why: str) -> None:
+    """A person would read that the client cannot go on, and not with what."""
+    user.ok("run", "--wait", "echo", "new")
+    done = user.run("out", "-o", file, "@last")
+    assert (done.code, done.stdout) == (1, b"")
+    assert done.stderr == f"worker: cannot write {file}: {why}; name another file with -o FILE\n"
+
+
+@pytest.mark.parametrize(
     "words",
     [("status",), ("out",), ("out", "-f"), ("kill",), ("wait",), ("remove",)],
 )

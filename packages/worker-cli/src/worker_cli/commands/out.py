@@ -36,6 +36,7 @@ def run(args: Args) -> int:
 
     if args.has(TAIL) and args.has(OFFSET):
         raise errors.UsageError("--tail and --offset say two different places to begin at")
+    file = args.get(FILE)
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
         read = client.follow if args.has(FOLLOW) else client.chunks
@@ -47,11 +48,17 @@ def run(args: Args) -> int:
             on_gap=attach.note_gap,
         )
         try:
-            _copy(output, args.get(FILE))
+            _copy(output, file)
         except errors.Dropped as error:
             raise errors.Dropped(
                 f"{error}; {output.offset} bytes are read, go on with: "
                 f"worker out --offset {output.offset} {job_id}"
+            ) from error
+        except OSError as error:
+            if file in (None, "-"):
+                raise
+            raise errors.ClientError(
+                f"cannot write {file}: {error.strerror or error}; name another file with -o FILE"
             ) from error
         except KeyboardInterrupt:
             if args.has(FOLLOW):
