@@ -199,6 +199,26 @@ def test_help_says_how(arguments):
     assert "usage: workerd" in ok(*arguments)
 
 
+@pytest.mark.parametrize("words", [[], ["init"], ["user", "add"]])
+def test_help_is_an_action_too(words):
+    """Who knows `worker help` would be told that it is no choice."""
+    assert ok("help", *words) == ok(*words, "--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["chekc"], "no 'chekc'; did you mean check?"),
+        (["user", "pasword", "alice"], "no 'pasword'; did you mean passwd?"),
+        (["help", "inti"], "no 'inti'; did you mean init?"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+    ],
+)
+def test_a_misspelt_action_is_told_the_nearest(arguments, says):
+    """The administrator would have to compare the word with a list of them."""
+    assert says in refused(*arguments, code=2).splitlines()[-1]
+
+
 def test_the_version_is_said():
     """A report of an error could not name the version."""
     assert ok("--version") == f"workerd {__version__}\n"

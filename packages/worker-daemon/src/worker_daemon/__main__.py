@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     action = options.action or "serve"
+    if action == "help":
+        _parser().parse_args([*options.of, "--help"])  # which ends there
     if action == "init":
         return _init(options)
     settings = _load(options)
@@ -101,9 +103,22 @@ def _user(options: argparse.Namespace, path: Path) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the nearest word, as argparse does by itself from Python 3.14 on."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        known = [str(each) for each in action.choices or ()]
+        if isinstance(value, str) and value not in known:
+            import difflib
+
+            for near in difflib.get_close_matches(value, known, n=1):
+                raise argparse.ArgumentError(action, f"no {value!r}; did you mean {near}?")
+        super()._check_value(action, value)
+
+
+def _parser() -> _Parser:
     common = _common()
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="workerd",
         parents=[common],
         description="Run jobs for remote users over authenticated HTTPS.",
@@ -119,15 +134,15 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("check", parents=[common], help="say everything wrong with the settings")
     _add_init(actions)
     _add_user(actions, common)
+    action = actions.add_parser("help", help="print this help, or that of an action")
+    action.add_argument("of", nargs="*", metavar="ACTION", help="the action, as in: help user add")
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
+def _common() -> _Parser:
     """Return the options that every action takes, before or after its name."""
     # SUPPRESS: an option not given after the action must not hide the one given before it.
-    common = argparse.ArgumentParser(
-        add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False
-    )
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     common.add_argument("--config", type=Path, metavar="FILE", help="Settings (TOML).")
     for name, value in _FLAGS.items():
         doc = config.settings()[name].doc
@@ -171,7 +186,7 @@ def _add_init(actions: Any) -> None:
     _add_password(action)
 
 
-def _add_user(actions: Any, common: argparse.ArgumentParser) -> None:
+def _add_user(actions: Any, common: _Parser) -> None:
     action = actions.add_parser("user", parents=[common], help="change who may use the daemon")
     verbs = action.add_subparsers(metavar="VERB", dest="user_action", required=True)
     for name, text in (
