@@ -120,13 +120,30 @@ def test_relative_path_begins_at_its_file(tmp_path: Path) -> None:
     assert load(tmp_path, text, {}, Given(cacert="ca.pem")).cacert == Path("ca.pem")
 
 
+def test_client_certificate_is_in_the_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable of another program could have a certificate shown that was not meant."""
+    monkeypatch.setenv("HOME", "/home/lara")
+    text = '[profiles.default]\ncert = "ann.pem"\nkey = "~/ann.key"'
+    found = load(tmp_path, text, {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Given())
+    assert (found.cert, found.key) == (tmp_path / "ann.pem", Path("/home/lara/ann.key"))
+    found = load(tmp_path, "", {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Given())
+    assert (found.cert, found.key) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("server =", "config.toml: Invalid value"),
         ('server = "https://x"', "unknown setting server; settings stand in a table"),
         ("[profiles.a]\nserver = 1", r"server in \[profiles.a\] must be a text"),
-        ('[profiles.a]\nsever = "x"', "unknown setting sever in .*known are server, cacert, user"),
+        (
+            '[profiles.a]\nsever = "x"',
+            "unknown setting sever in .*known are server, cacert, user, cert, key",
+        ),
+        ("[profiles.a]\ncert = 1", r"cert in \[profiles.a\] must be a text"),
+        ('[profiles.a]\nkey = "x"', r"key in \[profiles.a\] needs a cert beside it"),
         ('[profiles.a]\npassword = "x"', "a password does not belong here; use `worker login`"),
         ("profiles = 1", "profiles must be tables"),
         ("[profiles]\na = 1", "profiles must be tables"),

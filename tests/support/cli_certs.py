@@ -58,15 +58,26 @@ class Authority:
         now = datetime.datetime.now(datetime.UTC)
         return self._issue(name, ("localhost", "127.0.0.1"), now + 30 * DAY, now + 60 * DAY)
 
+    def issue_to_client(self, name: str) -> Identity:
+        """Make a certificate by which a client proves who it is."""
+        now = datetime.datetime.now(datetime.UTC)
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._issue(name, ("client",), now - DAY, now + 30 * DAY, purpose)
+
     def _issue(
-        self, name: str, hosts: tuple[str, ...], begin: datetime.datetime, end: datetime.datetime
+        self,
+        name: str,
+        hosts: tuple[str, ...],
+        begin: datetime.datetime,
+        end: datetime.datetime,
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     ) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name("worker test server"), self._name, key, begin, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_host(each) for each in hosts]), False)
             .add_extension(_ski(key), critical=False)
             .add_extension(
@@ -76,6 +87,7 @@ class Authority:
         )
         cert_file, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_file.touch(mode=0o600)
         key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

@@ -39,6 +39,8 @@ class Client:
         user: str,
         password: str,
         cacert: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
         patience: float = 30.0,
     ) -> None:
         """Prepare to talk to `server`; nothing is sent yet.
@@ -46,6 +48,10 @@ class Client:
         `cacert` is the only CA that is trusted; None trusts the system's. Raises Untrusted when
         it cannot be used, or when the address is not https; SettingsError for a malformed address
         or a user name with a colon, which HTTP Basic cannot carry.
+
+        `cert` and `key` are PEM files, for a server that demands a certificate besides the
+        password; without `key` it is in the file of `cert`. Raises SettingsError when they cannot
+        be used.
         """
         if ":" in user:
             raise errors.SettingsError(f"the user name {user!r} contains a colon")
@@ -56,6 +62,8 @@ class Client:
             user=user,
             password=password,
             cacert=None if cacert is None else Path(cacert),
+            cert=None if cert is None else Path(cert),
+            key=None if key is None else Path(key),
             patience=patience,
         )
 
@@ -78,7 +86,14 @@ class Client:
         given = config.Given(server=server, user=user, cacert=cacert, profile=profile)
         settings = config.load(given)
         name, password = credentials.find(settings)
-        return cls(settings.server, user=name, password=password, cacert=settings.cacert)
+        return cls(
+            settings.server,
+            user=name,
+            password=password,
+            cacert=settings.cacert,
+            cert=settings.cert,
+            key=settings.key,
+        )
 
     def __enter__(self) -> Self:
         return self

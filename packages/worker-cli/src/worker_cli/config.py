@@ -8,6 +8,8 @@ The file is `config.toml` in the platform's directory for a user's configuration
     server = "https://lab.example:8443"
     cacert = "~/lab-ca.pem"      # the only CA trusted; without it the system's
     user = "ann"
+    cert = "ann.pem"             # a certificate to show, for a server that demands one
+    key = "ann.key"              # its private key; without it that is in the same file
 
 It holds no password: those are in `credentials.json` beside it (see worker_cli.credentials).
 """
@@ -24,6 +26,8 @@ from worker_cli import addresses, errors
 
 DEFAULT_PROFILE = "default"
 _SETTINGS = ("server", "cacert", "user")
+_IN_FILE_ONLY = ("cert", "key")
+_PATHS = ("cacert", *_IN_FILE_ONLY)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Settings:
     """From the environment only."""
     directory: Path
     """Where the configuration and the credentials are kept."""
+    cert: Path | None = None
+    """The client's own certificate, from the file only; so is its key."""
+    key: Path | None = None
 
 
 def load(
@@ -68,9 +75,9 @@ def load(
     name, profile = _profile(
         read, given.profile or environ.get("WORKER_PROFILE"), file, new_profile
     )
-    if cacert := profile.get("cacert"):
-        # Relative to the file that names it; on a command line, to where that is typed.
-        profile = {**profile, "cacert": str(directory / Path(cacert).expanduser())}
+    # Relative to the file that names it; on a command line, to where that is typed.
+    paths = {key: directory / Path(profile[key]).expanduser() for key in _PATHS if profile.get(key)}
+    profile = {**profile, **{key: str(path) for key, path in paths.items()}}
     found = {
         key: getattr(given, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
         for key in _SETTINGS
@@ -83,6 +90,8 @@ def load(
         user=found["user"] or None,
         password=environ.get("WORKER_PASSWORD") or None,
         directory=directory,
+        cert=paths.get("cert"),
+        key=paths.get("key"),
     )
 
 
@@ -157,10 +166,13 @@ def _faults(read: Mapping[str, Any]) -> list[str]:
             where = f"{key} in [profiles.{name}]"
             if key == "password":
                 found.append(f"{where}: a password does not belong here; use `worker login`")
-            elif key not in _SETTINGS:
-                found.append(f"unknown setting {where}; known are {', '.join(_SETTINGS)}")
+            elif key not in (*_SETTINGS, *_IN_FILE_ONLY):
+                known = ", ".join((*_SETTINGS, *_IN_FILE_ONLY))
+                found.append(f"unknown setting {where}; known are {known}")
             elif not isinstance(value, str):
                 found.append(f"{where} must be a text")
+        if profile.get("key") and not profile.get("cert"):
+            found.append(f"key in [profiles.{name}] needs a cert beside it")
     return found
 
 

@@ -24,6 +24,8 @@ class Peer:
     cacert: Path | None
     proxy: str | None
     """Where requests go instead of straight to the server, without its password."""
+    cert: Path | None = None
+    """The certificate that this client shows when it is asked for one."""
 
     def __str__(self) -> str:
         return f"{self.server} (through the proxy {self.proxy})" if self.proxy else self.server
@@ -119,6 +121,17 @@ def _tls(error: ssl.SSLError, peer: Peer) -> errors.Untrusted:
         return errors.Untrusted(
             f"{peer.server} does not speak TLS: another port is meant, "
             "or the server speaks plain HTTP, which is never used"
+        )
+    if error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED":
+        return errors.Untrusted(
+            f"{peer.server} demands a certificate from its clients; name yours, which whoever "
+            "runs the server gives out, with cert and key in config.toml"
+        )
+    alert = reason.rpartition("alert ")[2]
+    if peer.cert and ("certificate" in alert or alert == "unknown ca"):
+        return errors.Untrusted(
+            f"{peer.server} did not accept the certificate {peer.cert}: {alert}; "
+            "whoever runs the server can say which CA has to sign it (client_ca)"
         )
     return errors.Untrusted(
         f"no secure connection to {peer.server}: {reason}; "

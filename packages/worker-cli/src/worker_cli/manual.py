@@ -37,7 +37,10 @@ _ENVIRONMENT = (
     ("NETRC", "in place of ~/.netrc"),
 )
 _FILES = (
-    ("~/.config/worker/config.toml", "profiles: server, cacert and user, each under a name"),
+    (
+        "~/.config/worker/config.toml",
+        "profiles: server, cacert, user, cert and key, each under a name",
+    ),
     ("~/.config/worker/credentials.json", "passwords, mode 0600; refused when others can read it"),
     ("~/.netrc", "passwords by host, used where login has stored none"),
 )

@@ -23,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-from worker_cli import __version__, addresses, errors, failures, problems, trust
+from worker_cli import __version__, addresses, errors, failures, identity, problems, trust
 
 Value = TypeVar("Value")
 
@@ -57,6 +57,8 @@ class Transport:
         user: str,
         password: str,
         cacert: Path | None,
+        cert: Path | None,
+        key: Path | None,
         patience: float,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -68,9 +70,11 @@ class Transport:
             "Accept-Encoding": "identity",
         }
         self._context = trust.context(cacert)
+        if cert:
+            identity.show(self._context, cert, key or cert)
         self._proxy = None if addresses.is_loopback(server) else _proxy_for(server)
         shown = self._proxy and _without_password(self._proxy)
-        self.peer = failures.Peer(server, cacert, shown)
+        self.peer = failures.Peer(server, cacert, shown, cert)
         self._patience, self.sleep, self.clock = patience, sleep, clock
         self._local = threading.local()
         # Weak, so that the session of a thread that has ended goes with it.
