@@ -138,6 +138,33 @@ def test_no_job_is_put_into_the_group_of_another(monkeypatch):
     assert entered == ["/jobs/a", "/home", "/jobs/b", "/home"]
 
 
+def test_the_supervisor_enters_no_group_with_limits(monkeypatch):
+    """A job with next to no memory would have the kernel end the supervisor of all jobs."""
+    entered, written = [], []
+    monkeypatch.setattr(cgroup, "_make", lambda path: None)
+    monkeypatch.setattr(cgroup, "_write", lambda *args: written.append(args))
+    monkeypatch.setattr(cgroup, "_enter", entered.append)
+    enter = cgroup.Cgroups("/jobs", "/home").make("a", [("memory.max", "4096")])
+    assert written == [("/jobs/a/memory.max", "4096")]
+    assert entered == []
+    enter()  # as the child does
+    assert entered == ["/jobs/a"]
+
+
+def test_a_job_without_a_group_runs_unless_it_has_limits(monkeypatch):
+    """Nothing could run where there are no groups, or limits be left out without a word."""
+
+    def refuse(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cgroup, "_make", refuse)
+    monkeypatch.setattr(cgroup, "_enter", refuse)
+    groups = cgroup.Cgroups("/jobs", "/home")
+    groups.make("a", [])()
+    with pytest.raises(OSError, match="No space left"):
+        groups.make("a", [("pids.max", "1")])
+
+
 def test_an_end_that_cannot_be_synced_is_recorded_later(tmp_path, monkeypatch):
     """What ends while no engine is there would be lost with the first error of the disk."""
     monkeypatch.setenv("WORKER_FAULTS", "fsync:1:EIO*3")

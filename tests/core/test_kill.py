@@ -15,9 +15,11 @@ from worker_core import (
     Engine,
     EngineSettings,
     InvalidRequest,
+    Isolation,
     JobNotFound,
     JobNotRunning,
     JobSpec,
+    Limits,
     State,
     procfs,
 )
@@ -313,6 +315,16 @@ def test_a_job_whose_directory_was_removed_can_be_ended(engine):
     assert engine.kill(job.id, by="me").state is State.KILLED
     assert engine.read_output(job.id) == b""
     engine.remove(job.id)
+
+
+def test_a_job_that_takes_the_slower_way_has_a_group_of_its_own(engine):
+    """A job with limits, or in a box, could leave something running."""
+    kinds = ({}, {"limits": Limits(open_files=50)}, {"isolation": Isolation(pid_namespace=True)})
+    jobs = [begin(engine, shell("echo ready; sleep 600", **each)) for each in kinds]
+    groups = [os.path.basename(procfs.cgroup(job.pid) or "") for job in jobs]
+    assert groups == [job.id for job in jobs] or len(set(groups)) == 1  # there may be none here
+    for job in jobs:
+        assert engine.kill(job.id, by="me", now=True).state is State.KILLED
 
 
 def test_a_job_whose_groups_are_too_deep_to_be_removed_ends(engine):

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from worker_core.jobdir import JobDir
 
 _CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
+BOXED = 2
+"""Processes of ours in the group of a job with a pid namespace: see supervisor/box.py."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def counted(group: str, controllers: Iterable[str]) -> dict[str, Any]:
+def counted(group: str, controllers: Iterable[str], *, boxed: bool) -> dict[str, Any]:
     """Return what a group's controllers counted, by the names of Usage.
 
     CPU is counted in every group of cgroup v2, with and without its controller.
@@ -29,6 +31,8 @@ def counted(group: str, controllers: Iterable[str]) -> dict[str, Any]:
         peak = _words(f"{group}/{controller}.peak") if controller in controllers else []
         if peak:
             found[name] = int(peak[0])
+    if boxed and "max_processes" in found:
+        found["max_processes"] -= BOXED
     if "io" in controllers:
         pairs = [word.split("=") for line in _lines(f"{group}/io.stat") for word in line]
         for name, key in (("read_bytes", "rbytes"), ("written_bytes", "wbytes")):
@@ -51,7 +55,8 @@ def live(job: Job, directory: JobDir, now: float) -> Usage | None:
     }
     group = procfs.cgroup(leader.pid)
     if group is not None and os.path.basename(group) == job.id:
-        used |= counted(group, _words(f"{group}/cgroup.controllers"))
+        boxed = job.spec.isolation.pid_namespace
+        used |= counted(group, _words(f"{group}/cgroup.controllers"), boxed=boxed)
     return Usage(wall_seconds=max(now - leader.started_at, 0.0), **used)
 
 

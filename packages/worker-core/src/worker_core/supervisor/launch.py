@@ -12,10 +12,10 @@ import errno
 import os
 import stat
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_core import crash, limits
+from worker_core import crash, limits, usage
 from worker_core.jobdir import JobDir
 from worker_core.supervisor import account, rights, spawn, tree
 from worker_core.supervisor.account import Account
@@ -69,19 +69,18 @@ def launch(
     plan = _plan(spec, groups, cwd)
     with contextlib.ExitStack() as stack:
         stdio = _open_stdio(stack, jobdir, spec)
+        way = _way(program, stdio, plan, _box(spec), who)
         try:
             stack.enter_context(tree.marked(jobdir.job_id))
-            if groups is not None:
-                stack.enter_context(groups.placed(jobdir.job_id, plan.group_files))
+            if groups is not None and way is None:
+                stack.enter_context(groups.placed(jobdir.job_id))
+            elif groups is not None and way is not None:
+                way = replace(way, enter_group=groups.make(jobdir.job_id, plan.group_files))
         except OSError as error:
             if plan.group_files and error.errno not in _SHORTAGE:
                 raise NotStartedError(f"cannot limit the job: {error}") from error
             raise ShortageError(str(error)) from error
-        box = _box(spec)
-        if plan.rlimits or box is not None or who != account.own() or rights.engine is not None:
-            pid = _spawn(program, stdio, plan, box, who)
-        else:
-            pid = _spawn_fast(program, stdio)
+        pid = _spawn_fast(program, stdio) if way is None else _spawn(program, way)
     crash.point("supervisor.forked")
     return Launched(pid, plan.enforced)
 
@@ -108,8 +107,11 @@ def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
 def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> limits.Plan:
     controllers = groups.controllers if groups is not None else ()
     cure = groups.cure if groups is not None else NO_MOUNT
+    bounds = dict(spec.get("limits", {}))
+    if "pids" in bounds and spec.get("isolation", {}).get("pid_namespace"):
+        bounds["pids"] += usage.BOXED
     try:
-        return limits.plan(spec.get("limits", {}), controllers, cure, cwd)
+        return limits.plan(bounds, controllers, cure, cwd)
     except limits.UnenforceableError as error:
         raise NotStartedError(str(error)) from error
 
@@ -168,22 +170,29 @@ def _spawn_fast(program: _Program, stdio: tuple[int, int, int]) -> int:
     return process.pid
 
 
-def _spawn(
+def _way(
     program: _Program,
     stdio: tuple[int, int, int],
     plan: limits.Plan,
     box: Box | None,
     who: Account,
-) -> int:
-    way = spawn.Way(
+) -> spawn.Way | None:
+    """Return what a child has to do that `subprocess` does not offer, None if there is nothing."""
+    other = who != account.own() or rights.engine is not None
+    if not (plan.rlimits or plan.group_files or box is not None or other):
+        return None
+    return spawn.Way(
         _encoded(program.argv),
         _encoded_env(program.env),
         os.fsencode(program.cwd),
         stdio,
         rlimits=plan.rlimits,
         box=box,
-        account=who if who != account.own() or rights.engine is not None else None,
+        account=who if other else None,
     )
+
+
+def _spawn(program: _Program, way: spawn.Way) -> int:
     try:
         return spawn.spawn(way)
     except spawn.StepError as error:

@@ -224,8 +224,9 @@ class Processes:
 
     def _counted(self, process: Process, end: Exit) -> Exit:
         """Replace what is known of the leader alone by what the job's group counted of all."""
-        counted = self._groups.usage(process.id) if self._groups is not None else {}
-        return replace(end, **counted)
+        if self._groups is None:
+            return end
+        return replace(end, **self._groups.usage(process.id, boxed=process.boxed))
 
     def adopt(self, process: Process) -> None:
         """Watch a job that another supervisor started, or this one before it executed itself."""

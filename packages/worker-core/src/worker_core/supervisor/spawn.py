@@ -1,9 +1,10 @@
 """Start a process whose way from fork to exec needs more than `subprocess` offers.
 
-For jobs with rlimits, another account or a box; all others take the faster way in launch.py. The
+For jobs with limits, another account or a box; all others take the faster way in launch.py. The
 supervisor has one thread, so Python may run in the child. What is set between fork and exec, in
 this order:
 
+    group        the job's control group, with its limits
     session      the leader leads a session of its own
     descriptors  stdin, stdout, stderr, and nothing else
     signals      default dispositions
@@ -52,6 +53,7 @@ class Way:
     rlimits: list[tuple[int, int, int]] = field(default_factory=list)
     box: box.Box | None = None
     account: Account | None = None
+    enter_group: Callable[[], None] = lambda: None
 
 
 def spawn(way: Way) -> int:
@@ -80,6 +82,7 @@ def _child(way: Way, error: int) -> NoReturn:
         action()
 
     try:
+        run("control group", way.enter_group)
         run("session", os.setsid)
         error = _take_descriptors(way.stdio, error)
         run("signals", _reset_signals)
