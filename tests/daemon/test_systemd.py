@@ -199,3 +199,13 @@ def test_the_supervisor_of_root_starts_as_the_unit_says(tmp_path):
     )
     assert (done.returncode, argv[-2:]) == (2, ["--engine", "workerd"])
     assert "there is no account no-such" in done.stderr
+
+
+@pytest.mark.parametrize("unit", ["workerd.service", "worker-supervisor.service"])
+def test_no_unit_covers_parts_of_proc(unit):
+    """The kernel would refuse an isolated job a /proc of its own."""
+    names = {line.partition("=")[0] for line in (UNITS / unit).read_text().splitlines()}
+    assert "ProtectSystem" in names
+    assert names.isdisjoint(
+        {"ProtectHostname", "ProtectKernelTunables", "ProtectKernelLogs", "ProtectProc"}
+    )

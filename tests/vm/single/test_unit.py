@@ -50,7 +50,7 @@ def test_a_job_may_not(alice: User, line: str) -> None:
     [
         "echo x > $HOME/x && cat $HOME/x",
         "echo x > /var/tmp/x && echo x > /tmp/x",
-        "unshare --user --map-root-user true",
+        "unshare --user --map-root-user --pid --fork --mount-proc true",
         "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 0))'",
         "python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'",
         "ps ax > /dev/null",
