@@ -35,9 +35,9 @@ def _run(tests: list[str]) -> None:
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", LANG="C.UTF-8")
     sys.path.insert(0, str(PAYLOAD / "tests"))
     import pytest
-    from vm.guest import report
+    from vm.guest import fixtures, report
 
-    plugins = [report.Reporter(PORT, tests)]
+    plugins = [report.Reporter(PORT, tests), fixtures]
     code = pytest.main(["-p", "no:cacheprovider", *tests], plugins=plugins)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {code!r}; see the console")
