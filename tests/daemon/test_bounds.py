@@ -7,7 +7,7 @@ import pytest
 from support import api as support
 from support.api import refused
 from worker_core import Engine, InvalidSpec, JobSpec, Limits
-from worker_daemon import bounds, config, errors
+from worker_daemon import bounds, check, config, errors
 
 GIB = 1 << 30
 
@@ -245,3 +245,38 @@ def test_the_same_request_again_is_the_same_job(api):
     ask = {"json": {"command": "true"}, "headers": {"Idempotency-Key": "k"}}
     first, second = (api.user("alice").post("/jobs/run", **ask).json()["id"] for _ in range(2))
     assert first == second
+
+
+# What the machine can enforce
+
+
+def hierarchy(directory, controllers):
+    """Return a list of mounts whose cgroup2 has these controllers; None is no such mount."""
+    (directory / "cgroup.controllers").write_text(controllers or "")
+    kind = "tmpfs" if controllers is None else "cgroup2"
+    mounts = directory / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        f"30 22 0:26 / {directory} rw shared:9 - {kind} {kind} rw\n"
+    )
+    return mounts
+
+
+@pytest.mark.parametrize(
+    ("text", "controllers", "missing"),
+    [
+        ("[limits.max]\nmemory = 1\ncpus = 1", "cpuset cpu io memory pids", ""),
+        ("[limits.max]\nmemory = 1\ncpus = 1", "cpuset cpu", "memory"),
+        ("[limits.default]\nmemory = 1\nio = {read = 1}\npids = 1", "", "memory, pids, io"),
+        ("[limits.default]\ncpus = 1", None, "cpus"),
+        ("[limits.users.alice.max]\npids = 1", "", "pids"),
+        ('[limits.max]\nmemory = "unlimited"\nopen_files = 1\ncpu_time = 1', "", ""),
+        ("[limits.default]\nbest_effort = true\nmemory = 1", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_what_the_machine_cannot_enforce_is_a_warning(tmp_path, text, controllers, missing):
+    """Every job would be refused, and the check have said that all is in order."""
+    found = check.unenforceable(table(tmp_path, text), hierarchy(tmp_path, controllers))
+    said = f"limits: this machine has no cgroup v2 controller for {missing}, and jobs with such"
+    assert [each[: len(said)] for each in found] == ([said] if missing else [])
