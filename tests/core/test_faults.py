@@ -18,10 +18,13 @@ from worker_core import (
     Limits,
     State,
     StoreUnavailable,
+    libc,
     store,
 )
+from worker_core.clock import SystemClock
 from worker_core.supervisor import cgroup
 from worker_core.testing import faults
+from worker_core.testing.fakes import FakeClock
 
 FAULTS = {
     "fork": "EAGAIN",
@@ -127,7 +130,7 @@ def test_no_job_is_put_into_the_group_of_another(monkeypatch):
 
     monkeypatch.setattr(cgroup, "_make", lambda path: None)
     monkeypatch.setattr(cgroup, "_enter", enter)
-    groups = cgroup.Cgroups("/jobs", "/home")
+    groups = cgroup.Cgroups("/jobs", "/home", SystemClock())
     with groups.placed("a"):
         pass
     with pytest.raises(BlockingIOError, match="the group of an earlier job"), groups.placed("b"):
@@ -144,11 +147,50 @@ def test_the_supervisor_enters_no_group_with_limits(monkeypatch):
     monkeypatch.setattr(cgroup, "_make", lambda path: None)
     monkeypatch.setattr(cgroup, "_write", lambda *args: written.append(args))
     monkeypatch.setattr(cgroup, "_enter", entered.append)
-    enter = cgroup.Cgroups("/jobs", "/home").make("a", [("memory.max", "4096")])
+    entry = cgroup.Cgroups("/jobs", "/home", SystemClock()).make("a", [("memory.max", "4096")])
     assert written == [("/jobs/a/memory.max", "4096")]
     assert entered == []
-    enter()  # as the child does
+    entry.enter()  # as the child does
     assert entered == ["/jobs/a"]
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_where_no_child_can_be_forked_into_a_group_it_enters_by_itself(
+    tmp_path, monkeypatch, filtered
+):
+    """In a container that filters clone3 no job would start, or none be in its group."""
+
+    def fork_into(directory):
+        if filtered:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+        forked.append(os.readlink(f"/proc/self/fd/{directory}"))
+        return os.fork()
+
+    forked, entered = [], []
+    monkeypatch.setattr(libc, "fork_into", fork_into)
+    monkeypatch.setattr(cgroup, "_enter", entered.append)
+    groups = cgroup.Cgroups(str(tmp_path), "/home", SystemClock())
+    groups._try(f"{tmp_path}/trial")
+    assert groups.forks_sooner() != filtered
+    forked.clear()
+    entered.clear()
+    entry = groups.make("a", [])
+    pid = entry.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    entry.enter()  # as the child does
+    assert (forked, entered) == (([], [f"{tmp_path}/a"]) if filtered else ([f"{tmp_path}/a"], []))
+
+
+def test_a_fork_is_the_faster_way_only_while_few_jobs_are_started():
+    """Python would be forked for each of many, or each of few wait for the kernel's grace."""
+    clock = FakeClock()
+    groups = cgroup.Cgroups("/jobs", "/home", clock)
+    groups._forks_into = True
+    assert [groups.forks_sooner() for _ in range(6)] == [True] * 4 + [False] * 2
+    clock.advance(0.1)
+    assert groups.forks_sooner()
 
 
 def test_a_job_without_a_group_runs_unless_it_has_limits(monkeypatch):
@@ -159,8 +201,8 @@ def test_a_job_without_a_group_runs_unless_it_has_limits(monkeypatch):
 
     monkeypatch.setattr(cgroup, "_make", refuse)
     monkeypatch.setattr(cgroup, "_enter", refuse)
-    groups = cgroup.Cgroups("/jobs", "/home")
-    groups.make("a", [])()
+    groups = cgroup.Cgroups("/jobs", "/home", SystemClock())
+    groups.make("a", []).enter()
     with pytest.raises(OSError, match="No space left"):
         groups.make("a", [("pids.max", "1")])
 

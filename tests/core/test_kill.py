@@ -327,6 +327,20 @@ def test_a_job_that_takes_the_slower_way_has_a_group_of_its_own(engine):
         assert engine.kill(job.id, by="me", now=True).state is State.KILLED
 
 
+def test_each_job_is_in_its_group_however_many_are_started(engine):
+    """A job started in a crowd would be in another one's group, and end with it."""
+    jobs = [engine.submit(shell("sleep 600"), "me") for _ in range(30)]
+    wait_until(lambda: all(engine.get(job.id).pid for job in jobs))
+    groups = [os.path.basename(procfs.cgroup(engine.get(job.id).pid) or "") for job in jobs]
+    if set(groups) & {job.id for job in jobs}:  # else there are no groups
+        assert groups == [job.id for job in jobs]
+    engine.kill(jobs[0].id, now=True)
+    assert all(engine.get(job.id).state is State.RUNNING for job in jobs[1:])
+    for job in jobs[1:]:
+        engine.kill(job.id, now=True, wait=0)
+    assert all(engine.wait(job.id, 20).state is State.KILLED for job in jobs)
+
+
 def test_a_job_whose_groups_are_too_deep_to_be_removed_ends(engine):
     """A job that makes control groups below its own would never be seen to end."""
     job = begin(engine, shell("echo ready; sleep 600"))

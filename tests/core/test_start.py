@@ -11,10 +11,13 @@ from support.core import run, shell
 from worker_core import Engine, JobSpec, State
 
 
-@pytest.fixture(scope="module")
-def engine():
+@pytest.fixture(scope="module", params=["forked into a cgroup", "spawned"])
+def engine(request):
+    """An engine for each of the two ways to start a job, where there are cgroups at all."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SECRET_OF_THE_DAEMON", "x")
+    if request.param == "spawned":
+        patch.setenv("WORKER_CGROUPS", "off")
     patch.setenv("LANG", "C.UTF-8")
     patch.setenv("TZ", "Etc/GMT-3")
     with Engine() as engine:

@@ -41,8 +41,8 @@ class Usage:
     """Of disks, by the whole tree; this and what follows only where a cgroup counts it."""
     written_bytes: int | None = None
     max_processes: int | None = None
-    """Processes and threads at a time. It is 2 also for a single one where the supervisor went
-    through the group to start it, as it does for jobs with neither limits nor a box."""
+    """Processes and threads at a time. It may be 2 also for a single one, where the supervisor went
+    through the group to start it: when many jobs with neither limits nor a box are started."""
 
 
 @dataclass(frozen=True)

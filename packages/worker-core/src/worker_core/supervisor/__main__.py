@@ -50,7 +50,7 @@ class Supervisor:
         self._service = options.foreground
         self._ending = False
         self.loop = Loop(SystemClock())
-        self._groups = Cgroups.probe(state_dir)
+        self._groups = Cgroups.probe(state_dir, self.loop.clock)
         self._server = Server(
             _listen(state_dir),
             self.loop,

@@ -2,7 +2,7 @@
 
 `subprocess.Popen` without a preexec function uses vfork (1,450 spawns per second against 610 to 880
 with fork) and reports what failed in the child, chdir and exec apart. What it does not offer takes
-the slower way of spawn.py.
+the slower way of spawn.py, and so does what would have to wait for its control group (cgroup.py).
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ def launch(
     with contextlib.ExitStack() as stack:
         stdio = _open_stdio(stack, jobdir, spec)
         way = _way(program, stdio, plan, _box(spec), who)
+        if way is None and groups is not None and groups.forks_sooner():
+            way = _forked(program, stdio)
         try:
             stack.enter_context(tree.marked(jobdir.job_id))
             if groups is not None and way is None:
                 stack.enter_context(groups.placed(jobdir.job_id))
             elif groups is not None and way is not None:
-                way = replace(way, enter_group=groups.make(jobdir.job_id, plan.group_files))
+                way = replace(way, group=groups.make(jobdir.job_id, plan.group_files))
         except OSError as error:
             if plan.group_files and error.errno not in _SHORTAGE:
                 raise NotStartedError(f"cannot limit the job: {error}") from error
@@ -181,15 +183,13 @@ def _way(
     other = who != account.own() or rights.engine is not None
     if not (plan.rlimits or plan.group_files or box is not None or other):
         return None
-    return spawn.Way(
-        _encoded(program.argv),
-        _encoded_env(program.env),
-        os.fsencode(program.cwd),
-        stdio,
-        rlimits=plan.rlimits,
-        box=box,
-        account=who if other else None,
-    )
+    way = _forked(program, stdio)
+    return replace(way, rlimits=plan.rlimits, box=box, account=who if other else None)
+
+
+def _forked(program: _Program, stdio: tuple[int, int, int]) -> spawn.Way:
+    argv, env = _encoded(program.argv), _encoded_env(program.env)
+    return spawn.Way(argv, env, os.fsencode(program.cwd), stdio)
 
 
 def _spawn(program: _Program, way: spawn.Way) -> int:

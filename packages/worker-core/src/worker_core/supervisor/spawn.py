@@ -1,8 +1,8 @@
 """Start a process whose way from fork to exec needs more than `subprocess` offers.
 
-For jobs with limits, another account or a box; all others take the faster way in launch.py. The
-supervisor has one thread, so Python may run in the child. What is set between fork and exec, in
-this order:
+For jobs with limits, another account or a box, and while few jobs are started; all others take the
+faster way in launch.py. The supervisor has one thread, so Python may run in the child. What is set
+between fork and exec, in this order:
 
     group        the job's control group, with its limits
     session      the leader leads a session of its own
@@ -32,6 +32,7 @@ from typing import NoReturn
 
 from worker_core.supervisor import box
 from worker_core.supervisor.account import Account
+from worker_core.supervisor.cgroup import Entry
 
 
 class StepError(Exception):
@@ -53,7 +54,7 @@ class Way:
     rlimits: list[tuple[int, int, int]] = field(default_factory=list)
     box: box.Box | None = None
     account: Account | None = None
-    enter_group: Callable[[], None] = lambda: None
+    group: Entry = field(default_factory=Entry)
 
 
 def spawn(way: Way) -> int:
@@ -61,7 +62,7 @@ def spawn(way: Way) -> int:
     report, error = os.pipe()
     with open(report, "rb") as pipe:
         try:
-            pid = os.fork()
+            pid = way.group.fork()
             if pid == 0:
                 _child(way, error)
         finally:
@@ -82,7 +83,7 @@ def _child(way: Way, error: int) -> NoReturn:
         action()
 
     try:
-        run("control group", way.enter_group)
+        run("control group", way.group.enter)
         run("session", os.setsid)
         error = _take_descriptors(way.stdio, error)
         run("signals", _reset_signals)
@@ -102,8 +103,10 @@ def _child(way: Way, error: int) -> NoReturn:
     except BaseException as failure:  # noqa: BLE001  # nothing may run on in this child
         number = getattr(failure, "errno", None) or errno.EIO
         told = [step, number, None if isinstance(failure, OSError) else repr(failure)]
-        with contextlib.suppress(OSError):
-            os.write(error, json.dumps(told).encode())
+        for _ in range(3):  # without it this would look like the program's own exit code 127
+            with contextlib.suppress(OSError):
+                os.write(error, json.dumps(told).encode())
+                break
     os._exit(127)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from worker_core import libc, procfs
 
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "fork": ((os, "fork"), (subprocess, "_fork_exec")),
+    "fork": ((os, "fork"), (libc, "fork_into"), (subprocess, "_fork_exec")),
     "open": ((os, "open"),),
     "fsync": ((os, "fsync"),),
     "rename": ((os, "rename"),),
