@@ -145,13 +145,15 @@ class Cgroups:
             with _tolerated(job_id, unless=bool(files)):
                 _enter(path)
 
-        entry = Entry()
+        made = False
         with _tolerated(job_id, unless=bool(files)):
             _make(path)
             for name, value in files:
                 self._bound(job_id, name, value)
-            entry = Entry(lambda: _fork_into(path)) if self._forks_into else Entry(enter=enter)
-        return entry
+            made = True
+        if made and self._forks_into:
+            return Entry(lambda: _fork_into(path))
+        return Entry(enter=enter)
 
     def populated(self, job_id: str) -> bool:
         """Whether any process is in the job's group or below it."""
