@@ -102,8 +102,8 @@ def test_a_kill_that_nobody_could_record_was_by_somebody():
     ("change", "summary"),
     [
         (Change(Event.END_FAILURE, 2.0, reason="exit code 3"), "failed: exit code 3"),
-        (Change(Event.END_TIMEOUT, 2.0, reason="timed out after 1 seconds"),
-         "timed out after 1 seconds"),
+        (Change(Event.END_TIMEOUT, 2.0, reason="timed out after 2 seconds"),
+         "timed out after 2 seconds"),
         (Change(Event.LOSE, 2.0, reason="the machine was restarted"),
          "been lost: the machine was restarted"),
         (Change(Event.END_MEMORY, 2.0), "run out of memory"),

@@ -143,7 +143,7 @@ class Processes:
         limit = process.spec.get("timeout")
         if limit is None:
             return
-        reason = f"timed out after {limit:g} seconds"
+        reason = f"timed out after {limit:g} second{'s' * (limit != 1)}"
         process.timeout = self._loop.call_at(
             process.began + limit, lambda: self.kill(process.id, cause="timeout", reason=reason)
         )
