@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import InvalidSpec, JobSpec
+from worker_core import InvalidSpec, JobSpec, Limits
 
 REFUSED = [
     ([], "", "must be an object"),
@@ -35,21 +35,21 @@ REFUSED = [
     ({"labels": {"a=b": "c"}}, "labels['a=b']", "must not contain '='"),
     ({"labels": {"a": "x" * 256}}, "labels['a']", "at most 255 characters"),
     ({"labels": {str(n): "" for n in range(65)}}, "labels", "at most 64 labels"),
-    ({"timeout": 0}, "timeout", "number of seconds > 0"),
-    ({"timeout": -1}, "timeout", "number of seconds > 0"),
+    ({"timeout": 0}, "timeout", "number of seconds above 0"),
+    ({"timeout": -1}, "timeout", "number of seconds above 0"),
     ({"timeout": True}, "timeout", "must be a number of seconds, not true or false"),
     ({"timeout": "1"}, "timeout", "must be a number of seconds, not a text"),
-    ({"timeout": float("inf")}, "timeout", "number of seconds > 0"),
-    ({"timeout": float("nan")}, "timeout", "number of seconds > 0"),
+    ({"timeout": float("inf")}, "timeout", "number of seconds above 0"),
+    ({"timeout": float("nan")}, "timeout", "number of seconds above 0"),
     ({"stop_signal": "NOPE"}, "stop_signal", "'NOPE' is no signal"),
     ({"stop_signal": "RTMIN+99"}, "stop_signal", "is no signal"),
     ({"stop_signal": "TERM+1"}, "stop_signal", "is no signal"),
     ({"stop_signal": 0}, "stop_signal", "0 is no signal"),
     ({"stop_signal": 65}, "stop_signal", "65 is no signal"),
     ({"stop_signal": True}, "stop_signal", "True is no signal"),
-    ({"stop_grace": -0.1}, "stop_grace", "number of seconds >= 0"),
+    ({"stop_grace": -0.1}, "stop_grace", "number of seconds from 0 and up to 3153600000"),
     ({"separate_stderr": 1}, "separate_stderr", "must be true or false"),
-    ({"output_limit": -1}, "output_limit", "number of bytes >= 0"),
+    ({"output_limit": -1}, "output_limit", "must be from 0 to 4611686018427387904 bytes"),
     ({"output_limit": 1.5}, "output_limit", "must be a whole number of bytes"),
     ({"comand": "ls"}, "comand", "unknown field; known are args, command, cwd"),
 ]
@@ -79,8 +79,11 @@ def test_what_is_refused_names_the_field(given_object, field, message):
         ({"args": [b"a"]}, r"args\[0\]: must be a text, not bytes"),
         ({"env": {1: "x"}}, r"env\[1\]: as a name: must be a text"),
         ({"stop_signal": None}, "stop_signal: None is no signal"),
-        ({"timeout": 10**400}, "timeout: must be a number of seconds > 0"),
-        ({"output_limit": 1 << 63}, "output_limit: must be a number of bytes >= 0"),
+        ({"timeout": 10**400}, "timeout: must be a number of seconds above 0 and up to 3153600000"),
+        ({"limits": Limits(memory=1 << 63)}, f"limits.memory: must be at most {1 << 62}"),
+        ({"limits": Limits(cpus=float("nan"))}, "limits.cpus: must be at least 0.01"),
+        ({"limits": Limits(cpus=2e9)}, "limits.cpus: must be at most 1000000000"),
+        ({"output_limit": 1 << 63}, "output_limit: must be from 0 to 4611686018427387904 bytes"),
     ],
 )
 def test_a_program_is_refused_like_a_request(options, message):

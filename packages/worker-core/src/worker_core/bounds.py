@@ -9,6 +9,7 @@ from typing import Any
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
 
 _MOST = 1 << 62
+_MOST_SECONDS = 10**9
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,10 @@ def _whole(path: str, value: object, *, least: int) -> Problems:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         yield path, "must be a whole number"
-    elif not least <= value <= _MOST:
+    elif value < least:
         yield path, f"must be at least {least}"
+    elif value > _MOST:
+        yield path, f"must be at most {_MOST}"
 
 
 def _positive(path: str, value: object) -> Problems:
@@ -134,8 +137,10 @@ def _positive(path: str, value: object) -> Problems:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         yield path, "must be a number"
-    elif not 0.01 <= value <= 1e9:
+    elif not value >= 0.01:  # nor is that NaN
         yield path, "must be at least 0.01"
+    elif value > _MOST_SECONDS:
+        yield path, f"must be at most {_MOST_SECONDS}"
 
 
 def _io(value: object) -> Problems:

@@ -250,7 +250,9 @@ def _seconds(value: object, *, zero: bool) -> Problems:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return [("", f"must be a number of seconds, not {_kind(value)}")]
     fits = 0 <= value <= MAX_SECONDS and math.isfinite(value) and (zero or value > 0)
-    return [] if fits else [("", "must be a number of seconds " + (">= 0" if zero else "> 0"))]
+    least = "from 0" if zero else "above 0"
+    problem = f"must be a number of seconds {least} and up to {MAX_SECONDS:.0f}"
+    return [] if fits else [("", problem)]
 
 
 def _bounds(value: object, kind: type[Limits] | type[Isolation]) -> Problems:
@@ -277,7 +279,7 @@ def _size(value: object) -> Problems:
         return []
     if isinstance(value, bool) or not isinstance(value, int):
         return [("", f"must be a whole number of bytes, not {_kind(value)}")]
-    return [] if 0 <= value <= MAX_BYTES else [("", "must be a number of bytes >= 0")]
+    return [] if 0 <= value <= MAX_BYTES else [("", f"must be from 0 to {MAX_BYTES} bytes")]
 
 
 _CHECKS: dict[str, Callable[[Any], Problems]] = {
