@@ -8,7 +8,7 @@ the one who has waited longest for a turn. Priorities and dependencies would be 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from itertools import islice
 
 _COUNTED = 1000  # jobs; who waits behind more is told just that: each answer counts anew
@@ -23,8 +23,9 @@ class Scheduler:
         self.max_running_of_owner = max_running_of_owner
         self._running: dict[str, str] = {}
         self._running_of: Counter[str] = Counter()
-        # Owners with waiting jobs, the one whose turn is longest ago first; ids in their order.
-        self._waiting: dict[str, dict[str, None]] = {}
+        # Owners with waiting jobs, the one whose turn is longest ago first; ids in their order. The
+        # first of a plain dict is behind all that were first before it.
+        self._waiting: dict[str, OrderedDict[str, None]] = {}
         self._waiting_ids: dict[str, str] = {}
 
     @property
@@ -52,7 +53,7 @@ class Scheduler:
 
     def enqueue(self, job_id: str, owner: str) -> None:
         """Put a job at the end of its owner's queue."""
-        self._waiting.setdefault(owner, {})[job_id] = None
+        self._waiting.setdefault(owner, OrderedDict())[job_id] = None
         self._waiting_ids[job_id] = owner
 
     def occupy(self, job_id: str, owner: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _LONGEST_NUMBER = 400  # digits; the largest float has 309
 
 
@@ -39,9 +40,7 @@ def encode(value: object) -> bytes:
     reads back as the same.
     """
     # What UTF-8 cannot say, Python escapes exactly as JSON does: \\udcff.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "backslashreplace"
-    )
+    return _ENCODER.encode(value).encode("utf-8", "backslashreplace")
 
 
 def encode_inside(text: str) -> bytes:
