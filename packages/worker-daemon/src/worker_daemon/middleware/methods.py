@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import falcon
 
 from worker_daemon import problems
@@ -12,19 +10,21 @@ from worker_daemon import problems
 class Methods:
     """Answers 405 with what is allowed."""
 
+    def __init__(self) -> None:
+        self._allowed: dict[type, list[str]] = {}
+
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object
     ) -> None:
         """Refuse before the resource is asked."""
-        allowed = _allowed(type(resource))
+        kind = type(resource)
+        if kind not in self._allowed:
+            methods = (name[3:].upper() for name in dir(kind) if name.startswith("on_"))
+            self._allowed[kind] = sorted(methods)
+        allowed = self._allowed[kind]
         if req.method not in allowed and req.method != "OPTIONS":
             raise problems.Problem(
                 "method_not_allowed",
                 f"{req.method} does nothing here; use {', '.join(allowed)}",
                 headers={"Allow": ", ".join(allowed)},
             )
-
-
-@functools.cache
-def _allowed(kind: type) -> list[str]:
-    return sorted(name[3:].upper() for name in dir(kind) if name.startswith("on_"))
