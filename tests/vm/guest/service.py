@@ -103,7 +103,8 @@ class Service:
         file = self.configuration / "workerd.toml"
         lines = file.read_text().splitlines()
         lines = [each for each in lines if each.partition(" = ")[0] not in settings]
-        lines += [f"{name} = {value}" for name, value in settings.items() if value is not None]
+        new = [f"{name} = {value}" for name, value in settings.items() if value is not None]
+        lines = new + lines  # before the first table
         file.write_text("\n".join(lines) + "\n")
         self.restart()
 
@@ -115,6 +116,15 @@ def install() -> None:
     for name in USERS:
         command = [str(BIN / "workerd"), "user", "add", name, "--password-stdin", "--cost", "4"]
         system.run(*command, stdin=PASSWORD)
+
+
+def give_accounts() -> None:
+    """Do what the README says for each user to have an account; the accounts are there."""
+    install_second, settings, start = readme.second_unit()
+    _type(install_second)
+    with (CONFIGURATION / "workerd.toml").open("a") as file:
+        file.write(settings)
+    _type(start)
 
 
 def _type(line: str) -> None:

@@ -9,7 +9,7 @@ from vm.guest.api import User
 from vm.guest.service import Service
 
 TALK = "import socket; socket.create_connection(('127.0.0.1', 8443), 30)"
-VISIBLE = "ls -d /proc/[0-9]* | wc -l"
+VISIBLE = "ls -d /proc/[0-9]* 2>/dev/null | wc -l"
 
 
 def said(alice: User, line: str, **isolation: object) -> tuple[int, str]:
