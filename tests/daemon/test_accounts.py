@@ -139,6 +139,7 @@ def service(state_dir, *options, account=None, prefix=()):
         assert process.wait(20) == 0
 
 
+@needs_root
 def test_workerd_uses_the_service_and_starts_no_supervisor(tmp_path):
     """workerd would start a supervisor of its own, which cannot run jobs as others."""
     daemon = Daemon(tmp_path, start=False, supervisor="service")

@@ -15,6 +15,10 @@ from worker_cli import addresses, errors, trust
 
 USUAL_PORT = 8443
 
+# The other side has closed in the middle of a handshake; which one it is depends on the release of
+# Python.
+_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -40,7 +44,7 @@ def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return trust.explain(cause, peer.server, peer.cacert, direct=peer.proxy is None)
     for cause in causes:
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _CLOSED):
             return _tls(cause, peer)
         if isinstance(cause, gaierror):
             return errors.Absent(
