@@ -17,6 +17,7 @@ from worker_core import (
     InvalidRequest,
     JobNotFinished,
     JobNotFound,
+    JobNotRunning,
     JobSpec,
     QueueFull,
     State,
@@ -182,6 +183,8 @@ def test_jobs_wait_for_a_slot_and_say_why():
         with pytest.raises(QueueFull, match="2 jobs wait already"):
             engine.submit(JobSpec("true"), "me")
         assert engine.counts() == {"running": 2, "queued": 2}
+        with pytest.raises(JobNotRunning, match="is still queued"):
+            engine.signal(third.id, "HUP")
         assert set(os.listdir(f"{engine.state_dir}/jobs")) == {job.id for job in engine.list().jobs}
         engine.kill(first.id, now=True)
         job = engine.wait(third.id, 20)

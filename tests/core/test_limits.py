@@ -6,7 +6,8 @@ The cgroup limits bite in the virtual machine of tests/vm, where controllers are
 import resource
 
 import pytest
-from worker_core import Engine, InvalidSpec, JobSpec, Limits, State, limits, usage
+from worker_core import Engine, InvalidSpec, JobSpec, Limits, State, limits, procfs, usage
+from worker_core.supervisor import cgroup
 
 GIB = 1 << 30
 CONTROLLERS = ("cpu", "io", "memory", "pids")
@@ -21,6 +22,19 @@ def engine():
 def run(engine, script, **bounds):
     job = engine.submit(JobSpec("sh", ["-c", script], limits=Limits(**bounds)), owner="me")
     return engine.wait(job.id, 30), engine.read_output(job.id)
+
+
+def test_more_open_files_than_there_can_be_are_refused(engine):
+    """A job that needs many would be told that it has them, and fail later."""
+    most = limits.most_files()
+    with pytest.raises(InvalidSpec, match=f"open_files: cannot be more than {most} here"):
+        engine.submit(JobSpec("true", limits=Limits(open_files=most + 1)), "me")
+    with pytest.raises(limits.UnenforceableError, match=f"open_files cannot be more than {most}"):
+        limits.plan({"open_files": most + 1}, (), "", "/")
+    tried = JobSpec("true", limits=Limits(open_files=most + 1, best_effort=True))
+    assert engine.wait(engine.submit(tried, "me").id, 30).enforced == {"open_files": None}
+    allowed = JobSpec("true", limits=Limits(open_files=most))
+    assert engine.wait(engine.submit(allowed, "me").id, 30).enforced == {"open_files": "rlimit"}
 
 
 def test_open_files_are_bounded_softly_and_hard(engine):
@@ -67,8 +81,15 @@ def test_what_cannot_be_enforced_is_refused_with_the_cure(monkeypatch):
         with pytest.raises(InvalidSpec) as caught:
             engine.submit(JobSpec("true", limits=Limits(memory=GIB, cpus=1)), owner="me")
         assert [each.field for each in caught.value.errors] == ["limits.memory", "limits.cpus"]
-        assert "cgroup v2 controller memory; mount cgroup2" in str(caught.value)
+        assert f"cgroup v2 controller memory; {cgroup.cure(None)}" in str(caught.value)
         assert engine.list().jobs == ()
+
+
+def test_the_cure_is_one_that_is_still_to_be_taken(monkeypatch):
+    """An administrator would mount what is mounted."""
+    for mount, cure in (("/sys/fs/cgroup", cgroup.NOT_OURS), (None, cgroup.NO_MOUNT)):
+        monkeypatch.setattr(procfs, "cgroup2_mount", lambda mount=mount: mount)
+        assert cgroup.cure(None) == cure
 
 
 def test_best_effort_runs_and_says_what_nothing_enforces(monkeypatch):

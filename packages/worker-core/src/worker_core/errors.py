@@ -47,11 +47,14 @@ class JobNotFound(WorkerError, LookupError):
 
 
 class JobNotRunning(WorkerError):
-    """The job has ended, by itself or before the request; `job` tells how."""
+    """The job has ended, by itself or before the request, or has not begun; `job` tells which."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        super().__init__(f"job {job.id} has already {job.summary()}")
+        if job.state.value == "queued":
+            super().__init__(f"job {job.id} is still queued; nothing of it runs yet")
+        else:
+            super().__init__(f"job {job.id} has already {job.summary()}")
 
 
 class JobNotFinished(WorkerError):

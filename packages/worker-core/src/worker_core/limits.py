@@ -55,16 +55,22 @@ def plan(limits: dict[str, Any], controllers: Collection[str], cure: str, cwd: s
 
 
 def unenforceable(
-    limits: dict[str, Any], controllers: Collection[str], cure: str
+    limits: dict[str, Any], controllers: Collection[str], cure: str, open_files: int | None = None
 ) -> dict[str, str]:
-    """Return, for each limit that this machine cannot enforce, the sentence that says so."""
+    """Return, for each limit that this machine cannot enforce, the sentence that says so.
+
+    `open_files` is the most that can be allowed, None if that is not known.
+    """
     if limits.get("best_effort"):
         return {}
-    return {
+    missing = {
         name: _missing(name, cure)
         for name in limits
         if name in CGROUP_LIMITS and CGROUP_LIMITS[name] not in controllers
     }
+    if open_files is not None and limits.get("open_files", 0) > open_files:
+        missing["open_files"] = _too_many(open_files)
+    return missing
 
 
 def _missing(name: str, cure: str) -> str:
@@ -77,10 +83,25 @@ def _rlimit(name: str, value: float) -> tuple[int, int, int]:
     kind, soft = RLIMITS[name], math.ceil(value)
     # Of CPU time, the soft limit gives SIGXCPU and a second later the hard one SIGKILL.
     hard = soft + 1 if name == "cpu_time" else soft
+    if name == "open_files" and hard > most_files():
+        raise UnenforceableError(f"open_files {_too_many(most_files())}")
     _, most = resource.getrlimit(kind)
-    if most != resource.RLIM_INFINITY:
+    if most != resource.RLIM_INFINITY:  # a closer bound keeps what was asked for, too
         soft, hard = min(soft, most), min(hard, most)
     return kind, soft, hard
+
+
+def most_files() -> int:
+    """Return how many descriptors a job of this process can be allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most
+
+
+def _too_many(most: int) -> str:
+    return (
+        f"cannot be more than {most} here: start the supervisor with a higher bound (LimitNOFILE= "
+        "of its unit)"
+    )
 
 
 def _group_files(

@@ -2,7 +2,7 @@
 
 A frame is four bytes of length (big-endian) and that many bytes of JSON, an object. Each side
 sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
-can enforce: `{"controllers": […], "cure": "…"}`. Then the engine sends
+can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then the engine sends
 
     {"op": "start", "id", "spec"}              started or exited follows; `stdin` is a path
     {"op": "kill", "id", "reason", "signal", "grace", "now"}               exited follows

@@ -24,10 +24,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from worker_core import atomic, jobdir, libc, wire
+from worker_core import atomic, jobdir, libc, limits, wire
 from worker_core.clock import SystemClock
-from worker_core.supervisor import recover, rights
-from worker_core.supervisor.cgroup import NO_MOUNT, Cgroups
+from worker_core.supervisor import cgroup, recover, rights
+from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.server import Connection, Server
@@ -164,9 +164,9 @@ class Supervisor:
 
 
 def _able(groups: Cgroups | None) -> wire.Message:
-    if groups is None:
-        return {"controllers": [], "cure": NO_MOUNT}
-    return {"controllers": sorted(groups.controllers), "cure": groups.cure}
+    controllers = [] if groups is None else sorted(groups.controllers)
+    cure, most = cgroup.cure(groups), limits.most_files()
+    return {"controllers": controllers, "cure": cure, "open_files": most}
 
 
 def main() -> int:

@@ -48,6 +48,9 @@ _BURST = 4
 _BURST_SECONDS = 0.05
 
 NO_MOUNT = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1)"
+NOT_OURS = (
+    "let the supervisor make control groups: run it in a systemd unit with Delegate=yes, or as root"
+)
 NO_CONTROLLERS = (
     "the cgroup2 mount of this machine has no controllers: boot with "
     "systemd.unified_cgroup_hierarchy=1"
@@ -258,6 +261,13 @@ def _tolerated(job_id: str, *, unless: bool = False) -> Iterator[None]:
         if unless:
             raise
         log.warning("job %s runs without a group of its own: %s", job_id, error)
+
+
+def cure(groups: Cgroups | None) -> str:
+    """Return how to get the controllers that are missing."""
+    if groups is not None:
+        return groups.cure
+    return NO_MOUNT if procfs.cgroup2_mount() is None else NOT_OURS
 
 
 def _delegated(group: str) -> bool:

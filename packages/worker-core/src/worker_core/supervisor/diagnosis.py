@@ -23,7 +23,7 @@ def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> Not
     """Say in a shell's words why a process could not be started."""
     if error.filename is not None and os.fsdecode(error.filename) == cwd and _cwd_fails(cwd):
         return NotStartedError(f"cannot change to working directory {cwd}: {error.strerror}")
-    found = _find(command, env, cwd)
+    found = find(command, env, cwd)
     match error.errno:
         case errno.ENOENT if found is None and "/" not in command:
             return NotStartedError(f"{command}: command not found", NOT_FOUND)
@@ -50,7 +50,8 @@ def _cwd_fails(cwd: str) -> bool:
     return not (os.path.isdir(cwd) and os.access(cwd, os.X_OK))
 
 
-def _find(command: str, env: dict[str, str], cwd: str) -> str | None:
+def find(command: str, env: dict[str, str], cwd: str) -> str | None:
+    """Return the file that a command names, None if there is none."""
     if "/" in command:
         path = os.path.join(cwd, command)
         return path if os.path.lexists(path) else None

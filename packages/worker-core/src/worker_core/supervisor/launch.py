@@ -12,18 +12,24 @@ import errno
 import os
 import stat
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from worker_core import crash, limits, usage
 from worker_core.jobdir import JobDir
-from worker_core.supervisor import account, rights, spawn, tree
+from worker_core.supervisor import account, cgroup, rights, spawn, tree
 from worker_core.supervisor.account import Account
 from worker_core.supervisor.box import Box
-from worker_core.supervisor.cgroup import NO_MOUNT, Cgroups
-from worker_core.supervisor.diagnosis import NotStartedError, diagnose
+from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.diagnosis import NotStartedError, diagnose, find
 
 _SHORTAGE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+_COVERED = ("/tmp/", "/var/tmp/")  # noqa: S108  # by private_tmp
+
+# What unshare(2) and mount(2) say where namespaces are not to be had.
+_NO_NAMESPACES = {errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL, errno.ENOSYS}
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,10 +72,13 @@ def launch(
     env = environment(jobdir.job_id, who, spec["env"])
     program = _Program([spec["command"], *spec["args"]], env, cwd)
     _refuse_nul(program)
+    box = _box(spec)
+    if box is not None and box.private_tmp:
+        _refuse_hidden(program, box.writable)
     plan = _plan(spec, groups, cwd)
     with contextlib.ExitStack() as stack:
         stdio = _open_stdio(stack, jobdir, spec)
-        way = _way(program, stdio, plan, _box(spec), who)
+        way = _way(program, stdio, plan, box, who)
         if way is None and groups is not None and groups.forks_sooner():
             way = _forked(program, stdio)
         try:
@@ -108,7 +117,7 @@ def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
 
 def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> limits.Plan:
     controllers = groups.controllers if groups is not None else ()
-    cure = groups.cure if groups is not None else NO_MOUNT
+    cure = cgroup.cure(groups)
     bounds = dict(spec.get("limits", {}))
     if "pids" in bounds and spec.get("isolation", {}).get("pid_namespace"):
         bounds["pids"] += usage.BOXED
@@ -209,8 +218,10 @@ def _step_failed(error: spawn.StepError, program: _Program) -> NotStartedError:
     if error.step == "exec":
         failed = OSError(error.errno, os.strerror(error.errno), program.argv[0])
         return diagnose(failed, program.argv[0], program.env, program.cwd)
+    if error.step == "writable":
+        return NotStartedError(f"cannot leave {error.detail} writable: {os.strerror(error.errno)}")
     cure = ""
-    if error.step == "isolation":
+    if error.step == "isolation" and error.errno in _NO_NAMESPACES:
         cure = (
             "; isolation needs a supervisor that runs as root, or a kernel that lets users make "
             "namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone)"
@@ -251,6 +262,22 @@ def _encoded(texts: list[str]) -> list[bytes]:
 
 def _encoded_env(env: dict[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+
+
+def _refuse_hidden(program: _Program, writable: Iterable[str]) -> None:
+    """Refuse what is where the box will have an empty directory."""
+    command = find(program.argv[0], program.env, program.cwd)
+    for what, paths in {
+        "working directory": [program.cwd],
+        "writable": writable,
+        "command": [command] if command else [],
+    }.items():
+        for path in paths:
+            if os.path.realpath(path).startswith(_COVERED):
+                raise NotStartedError(
+                    f"{what} {path}: hidden by private_tmp, which gives the job an empty directory "
+                    "of its own there"
+                )
 
 
 def _refuse_nul(program: _Program) -> None:

@@ -93,6 +93,7 @@ def _child(way: Way, error: int) -> NoReturn:
             if way.account is not None:
                 run("account", way.account.use_files)  # a box may be in a home that is private
             run("working directory", lambda: os.chdir(way.cwd))  # the box needs it to be there
+            run("writable", lambda: [os.stat(path) for path in inside.writable])
             run("isolation", lambda: box.enter(inside, os.fsdecode(way.cwd), error))
             _reset_signals()
         run("limits", lambda: _set_rlimits(way.rlimits))
@@ -102,12 +103,19 @@ def _child(way: Way, error: int) -> NoReturn:
         run("exec", lambda: os.execvpe(way.argv[0], way.argv, way.env))  # noqa: S606
     except BaseException as failure:  # noqa: BLE001  # nothing may run on in this child
         number = getattr(failure, "errno", None) or errno.EIO
-        told = [step, number, None if isinstance(failure, OSError) else repr(failure)]
+        told = [step, number, _detail(failure)]
         for _ in range(3):  # without it this would look like the program's own exit code 127
             with contextlib.suppress(OSError):
                 os.write(error, json.dumps(told).encode())
                 break
     os._exit(127)
+
+
+def _detail(failure: BaseException) -> str | None:
+    """Return what there is to say besides the error number: which file, or all of it."""
+    if not isinstance(failure, OSError):
+        return repr(failure)
+    return failure.filename if isinstance(failure.filename, str) else None
 
 
 def _take_descriptors(stdio: tuple[int, int, int], error: int) -> int:
