@@ -142,8 +142,9 @@ def test_whoever_keeps_failing_waits(api: Api) -> None:
         if answer.status_code != 401:
             break
     assert answer is not None
-    refused(answer, 429, "too_many_logins")
+    detail = refused(answer, 429, "too_many_logins")["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
+    assert detail.endswith(f"try again in {answer.headers['Retry-After']} s")
 
 
 def test_others_do_not_wait_for_it(api: Api, alice: User) -> None:

@@ -12,7 +12,7 @@ import bcrypt
 import pexpect
 import pytest
 from support.daemon import CERTS
-from worker_daemon import __version__, authority, users
+from worker_daemon import __version__, authority, tls, users
 
 ARGV = [sys.executable, "-m", "worker_daemon"]
 # Nothing of this machine's settings, and the words of the C locale.
@@ -283,6 +283,20 @@ def test_every_fault_is_said_at_once(arguments, tmp_path, action):
     assert "run_as_default: there is no account 'no-such' on this machine" in lines[3]
 
 
+def test_faults_of_form_and_of_matter_are_said_together(arguments, tmp_path):
+    """Each kind would be found only when the one before is mended."""
+    config = tmp_path / "workerd.toml"
+    config.write_text('threads = 0\nclient_ca = "none.pem"\nusers = 3\n')
+    arguments |= {"config": config, "key": tmp_path / "none.key"}
+    del arguments["users"]
+    assert refused("check", *options(arguments)).splitlines() == [
+        f"workerd: {config}: threads must be a whole number of at least 1, not 0",
+        f"workerd: {config}: users must be the path of a file, not 3",
+        f"workerd: there is no {tmp_path}/none.key; {tls._CURE}",
+        f"workerd: there is no {tmp_path}/none.pem; {tls._CLIENT_CURE}",
+    ]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", ""])
 def test_the_published_key_is_not_served_to_the_network(arguments, tmp_path, host):
     """Anybody could pretend to be the server, and read every password."""
@@ -345,4 +359,6 @@ def test_settings_that_cannot_be_read_are_said(tmp_path):
     for action in ("serve", "check", "user"):
         more = ["list"] if action == "user" else []
         said = refused(f"--config={config}", action, *more)
-        assert said == f"workerd: {config}: threads must be a whole number of at least 1, not 0\n"
+        first, *others = said.splitlines()
+        assert first == f"workerd: {config}: threads must be a whole number of at least 1, not 0"
+        assert bool(others) == (action == "check"), "of which there is no certificate either"

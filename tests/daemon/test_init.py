@@ -120,6 +120,15 @@ def test_nothing_is_overwritten(made, monkeypatch):
     assert {path: path.read_bytes() for path in made.directory.iterdir()} == before
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """A mistyped --directory would be a traceback."""
+    (tmp_path / "file").touch()
+    wanted = init.plan(tmp_path / "file/x", ["localhost"], "localhost:0", "ann", None)
+    _type(monkeypatch, b"x\n")
+    with pytest.raises(errors.DaemonError, match=r"cannot write .*/file/x: Not a directory"):
+        init.init(wanted, from_stdin=True, cost=4)
+
+
 def test_a_refused_password_leaves_nothing_behind(plan, monkeypatch):
     """After the slip, the second try would be refused because of the first."""
     _type(monkeypatch, b"\n")

@@ -51,13 +51,13 @@ def _run(options: argparse.Namespace) -> int:
         _parser().parse_args([*options.of, "--help"])  # which ends there
     if action == "init":
         return _init(options)
+    if action == "check":
+        return _check(options)
     settings = _load(options)
     if action == "serve":
         from worker_daemon import serve
 
         return serve.serve(settings, lambda: _load(options))
-    if action == "check":
-        return _check(settings)
     return _user(options, settings.users)
 
 
@@ -79,9 +79,14 @@ def _load(options: argparse.Namespace) -> config.Config:
     return config.load(getattr(options, "config", None), flags)
 
 
-def _check(settings: config.Config) -> int:
+def _check(options: argparse.Namespace) -> int:
     from worker_daemon import check
 
+    try:
+        settings = _load(options)
+    except errors.ConfigError as error:
+        more = check.faults(error.rest, error.broken) if error.rest is not None else []
+        raise errors.ConfigError([*error.faults, *more]) from None
     if faults := check.faults(settings):
         raise errors.ConfigError(faults)
     for warning in check.warnings(settings):

@@ -20,10 +20,21 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids", "io": "io"}
 
 
-def faults(settings: config.Config) -> list[str]:
-    """Return what makes it impossible to serve with `settings`, each fault a sentence."""
+def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
+    """Return what makes it impossible to serve with `settings`, each fault a sentence.
+
+    What rests on one of the `broken` settings, which could not be read, is left out.
+    """
     found: list[str] = []
-    for step in (_certificate, _address, _users, _state_dir, accounts.faults):
+    for step, rests_on in (
+        (_certificate, {"cert", "key", "client_ca", "tls_min_version"}),
+        (_address, {"listen", "cert"}),
+        (_users, {"users"}),
+        (_state_dir, {"state_dir"}),
+        (accounts.faults, {"run_as", "run_as_default", "supervisor"}),
+    ):
+        if rests_on & set(broken):
+            continue
         try:
             found += step(settings)
         except errors.DaemonError as error:
@@ -93,7 +104,8 @@ def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:
 
 
 def _certificate(settings: config.Config) -> list[str]:
-    tls.context(settings)
+    if found := tls.faults(settings):
+        return found
     _, last = certificate.validity(certificate.load(settings.cert)[0])
     if last > datetime.datetime.now(datetime.UTC):
         return []

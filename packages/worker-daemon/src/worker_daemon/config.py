@@ -121,7 +121,10 @@ class Config:
         int, Setting(_count(0), "How many more of one user may wait; 0 for any number.")
     ] = 0
     output_limit: Annotated[
-        int, Setting(units.size, "Bytes of output kept per job, the newest; 0 keeps all.")
+        int,
+        Setting(
+            units.size, "Bytes of output kept of a job that sets no limit, the newest; 0 keeps all."
+        ),
     ] = 1 << 30
     keep_age: Annotated[
         float | None, Setting(_age, 'How long a finished job is kept: "7d", or "forever".')
@@ -223,13 +226,16 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     """
     given = path if path is not None else places.config_file()
     faults: list[str] = []
-    values = _read_all(_from_file(given, required=path is not None, faults=faults), given, faults)
-    values.update(
-        _read_all({k: v for k, v in (flags or {}).items() if v is not None}, None, faults)
-    )
+    raw = _from_file(given, required=path is not None, faults=faults)
     if faults:
         raise errors.ConfigError(faults)
-    return Config(**{**places.beside(given), **values})
+    values = _read_all(raw, given, faults)
+    flags = {name: value for name, value in (flags or {}).items() if value is not None}
+    values.update(_read_all(flags, None, faults))
+    found = Config(**{**places.beside(given), **values})
+    if faults:
+        raise errors.ConfigError(faults, found, {*raw, *flags} - set(values))
+    return found
 
 
 def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, object]:

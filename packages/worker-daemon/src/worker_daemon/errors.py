@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker_daemon.config import Config
 
 
 class DaemonError(Exception):
@@ -12,11 +16,15 @@ class DaemonError(Exception):
 class ConfigError(DaemonError):
     """Settings that cannot work.
 
-    ``faults`` holds every one of them, each a sentence of its own.
+    ``faults`` holds every one of them, each a sentence of its own. ``rest`` is the configuration
+    without the settings that could not be read, which are ``broken``; None if nothing could be.
     """
 
-    def __init__(self, faults: Iterable[str]) -> None:
+    def __init__(
+        self, faults: Iterable[str], rest: Config | None = None, broken: Iterable[str] = ()
+    ) -> None:
         self.faults = tuple(faults)
+        self.rest, self.broken = rest, frozenset(broken)
         super().__init__("\n".join(self.faults))
 
 

@@ -9,7 +9,7 @@ import grp
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from worker_daemon import authority, config, errors, places, units, user
@@ -78,7 +78,8 @@ def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
 
     The password is asked for first, so that a slip leaves nothing behind.
     """
-    _refuse_to_overwrite(wanted)
+    with _told():
+        _refuse_to_overwrite(wanted)
     if not wanted.user:
         raise errors.DaemonError(
             f"cannot tell who the first user is: uid {os.getuid()} has no account on this machine;"
@@ -87,20 +88,34 @@ def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
     user.check_name(wanted.user)
     password = user.ask(wanted.user, from_stdin=from_stdin)
     ca = authority.Authority.create(wanted.names[0])
-    wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _write(wanted, "ca.pem", ca.certificate, 0o644)
-    _write(wanted, "ca.key", ca.key, 0o600)
-    _issue(wanted, ca)
-    _write(wanted, "users", b"", 0o640, shared=True)
-    user.put(wanted.path("users"), wanted.user, password, cost)
-    _write(wanted, "workerd.toml", _settings(wanted).encode(), 0o644)
+    with _told():
+        wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _write(wanted, "ca.pem", ca.certificate, 0o644)
+        _write(wanted, "ca.key", ca.key, 0o600)
+        _issue(wanted, ca)
+        _write(wanted, "users", b"", 0o640, shared=True)
+        user.put(wanted.path("users"), wanted.user, password, cost)
+        _write(wanted, "workerd.toml", _settings(wanted).encode(), 0o644)
     sys.stdout.write(_next_steps(wanted))
 
 
 def renew(wanted: Plan) -> None:
     """Make a new key and certificate from the CA that is there; clients go on trusting it."""
-    _issue(wanted, authority.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key")))
+    ca = authority.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key"))
+    with _told():
+        _issue(wanted, ca)
     sys.stderr.write("made a new key and certificate; SIGHUP makes a running workerd use them\n")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell of a file that cannot be written, in place of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.DaemonError(
+            f"cannot write {error.filename}: {error.strerror}; choose another --directory"
+        ) from None
 
 
 def _refuse_to_overwrite(wanted: Plan) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from worker_daemon import problems
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"bytes=(\d{0,999})-(\d{0,999})", re.ASCII | re.IGNORECASE)
 
 
 class Span(NamedTuple):

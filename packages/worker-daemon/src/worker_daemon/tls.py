@@ -7,6 +7,8 @@ from pathlib import Path
 
 from worker_daemon import certificate, config, errors
 
+_CURE = "`workerd init` makes a certificate, or name yours with --cert and --key"
+_CLIENT_CURE = "client_ca names the CA that signed the certificates of the clients"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -36,9 +38,19 @@ def context(settings: config.Config) -> ssl.SSLContext:
     return made
 
 
+def faults(settings: config.Config) -> list[str]:
+    """Return what is wrong with certificate, key and client CA; of all that cannot be read."""
+    files = [(settings.cert, _CURE), (settings.key, _CURE)]
+    files += [(settings.client_ca, _CLIENT_CURE)] if settings.client_ca is not None else []
+    found = [fault for path, cure in files for fault in _unreadable(path, cure)]
+    if not found:
+        context(settings)
+    return found
+
+
 def _load_pair(made: ssl.SSLContext, cert: Path, key: Path) -> None:
     for path in (cert, key):
-        _readable(path)
+        _need(path, _CURE)
     if key.stat().st_mode & 0o007 and not certificate.is_published(cert):
         raise errors.CertificateError(f"cannot use {key}: others can read it; `chmod o= {key}`")
     try:
@@ -70,7 +82,7 @@ def _pair_fault(cert: Path, key: Path, error: ssl.SSLError) -> str:
 
 
 def _load_client_ca(made: ssl.SSLContext, path: Path) -> None:
-    _readable(path)
+    _need(path, _CLIENT_CURE)
     try:
         made.load_verify_locations(path)
     except ssl.SSLError:
@@ -80,14 +92,16 @@ def _load_client_ca(made: ssl.SSLContext, path: Path) -> None:
     made.verify_mode = ssl.CERT_REQUIRED
 
 
-def _readable(path: Path) -> None:
+def _need(path: Path, cure: str) -> None:
+    if found := _unreadable(path, cure):
+        raise errors.CertificateError(found[0])
+
+
+def _unreadable(path: Path, cure: str) -> list[str]:
     try:
         with path.open("rb"):
-            pass
+            return []
     except FileNotFoundError:
-        raise errors.CertificateError(
-            f"there is no {path}; `workerd init` makes a certificate, or name yours with"
-            " --cert and --key"
-        ) from None
+        return [f"there is no {path}; {cure}"]
     except OSError as error:
-        raise errors.CertificateError(f"cannot read {path}: {error.strerror}") from None
+        return [f"cannot read {path}: {error.strerror}"]

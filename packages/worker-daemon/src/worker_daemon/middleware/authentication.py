@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Protocol
 
 import falcon
@@ -44,7 +45,8 @@ class Authentication:
         if verdict.retry_after is not None:
             raise problems.Problem(
                 "too_many_logins",
-                "too many logins were tried; wait before the next",
+                "too many logins have failed or are under way; try again in "
+                f"{math.ceil(verdict.retry_after)} s",
                 retry_after=verdict.retry_after,
             )
         if not verdict.accepted:
