@@ -56,7 +56,8 @@ class JobSpec:
     limits: Limits = field(default_factory=Limits)
     isolation: Isolation = field(default_factory=Isolation)
     output_limit: int | None = None
-    """Bytes of each stream to keep, the newest; 0 is no limit, None the engine's default."""
+    """Bytes of each stream to keep, the newest, and up to 64 KiB more; 0 is no limit, None the
+    engine's default."""
 
     def __post_init__(self) -> None:
         """Validate every field and bring it to its one form."""

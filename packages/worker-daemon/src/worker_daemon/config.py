@@ -123,7 +123,9 @@ class Config:
     output_limit: Annotated[
         int,
         Setting(
-            units.size, "Bytes of output kept of a job that sets no limit, the newest; 0 keeps all."
+            units.size,
+            "Bytes of output kept of a job that sets no limit, the newest (and up to 64 KiB "
+            "more); 0 keeps all.",
         ),
     ] = 1 << 30
     keep_age: Annotated[
