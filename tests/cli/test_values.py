@@ -139,6 +139,21 @@ def test_cut_text_fits(text: str, most: int) -> None:
     assert cut == text or words.columns(text) > most
 
 
+def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`worker list` would take minutes for a job with megabytes of arguments."""
+    looked: list[str] = []
+    monkeypatch.setattr(words, "_columns", lambda each: looked.append(each) or 1)
+    assert words.cut("ü" * 10_000, 30) == "ü" * 29 + "…"
+    assert words.command_line(["echo", *["ü"] * 10_000], 30).startswith("echo 'ü' ")
+    assert len(looked) < 100
+
+
+@given(st.lists(st.text(), max_size=5), st.integers(1, 30))
+def test_a_command_line_is_cut_as_if_it_were_whole(argv: list[str], most: int) -> None:
+    """The table would show of a long command what is not there, or hide that it goes on."""
+    assert words.command_line(argv, most) == words.cut(words.command_line(argv), most)
+
+
 def test_command_lines_can_be_typed_again() -> None:
     """What the list shows could not be pasted into a shell."""
     assert words.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""

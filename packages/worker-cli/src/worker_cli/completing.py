@@ -122,7 +122,7 @@ def _jobs(which: options.Completes, line: list[str]) -> Iterator[tuple[str, str]
     try:
         with common.connect(_connection(line)) as client:
             for job in client.list(status=states, limit=_MOST_JOBS):
-                yield job.id, f"{job.status}: {words.cut(words.command_line(job.argv), 50)}"
+                yield job.id, f"{job.status}: {words.command_line(job.argv, 50)}"
     except errors.ClientError:
         return
 

@@ -35,7 +35,9 @@ def resolve(client: Client, text: str) -> str:
     if not found:
         raise errors.ClientError(f"no job of yours begins with {wanted}; `worker list` shows them")
     if len(found) > 1:
-        rows = [f"  {each.id}  {each.status}  {words.command_line(each.argv)}" for each in found]
+        rows = [
+            f"  {each.id}  {each.status}  {words.command_line(each.argv, 60)}" for each in found
+        ]
         more = ["  and perhaps more"] if len(found) == _SHOWN else []
         lines = "\n".join([*rows, *more])
         raise errors.AmbiguousId(

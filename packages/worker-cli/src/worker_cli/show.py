@@ -65,9 +65,8 @@ def paragraph(record: job.JobRecord, now: datetime) -> str:
 
 def table(records: Sequence[job.JobRecord], now: datetime, width: int | None) -> str:
     """Return a table of jobs; it fits into `width` columns, or is as wide as it needs to be."""
-    short = width is not None
     head = ["ID", "STATUS", "EXIT", "AGE", "TIME", "NAME", "COMMAND"]
-    rows = [head, *(_row(record, now, short=short) for record in records)]
+    rows = [head, *(_row(record, now, width) for record in records)]
     if not any(record.spec.get("name") for record in records) or _left(rows, width) < _LEAST:
         rows = [[*row[:_NAME], *row[_NAME + 1 :]] for row in rows]
     left = max(_left(rows, width), _LEAST)
@@ -80,7 +79,7 @@ def table(records: Sequence[job.JobRecord], now: datetime, width: int | None) ->
             for cell, size in zip(cells[:-1], sizes[:-1], strict=True)
         ]
         padded[_STATUS] = terminal.coloured(padded[_STATUS], colour)
-        lines.append("  ".join([*padded, words.cut(cells[-1], left) if short else cells[-1]]))
+        lines.append("  ".join([*padded, words.cut(cells[-1], left) if width else cells[-1]]))
     return "\n".join(lines)
 
 
@@ -111,15 +110,15 @@ def elapsed(record: job.JobStatus, now: datetime) -> str:
     return words.duration(((record.ended_at or now) - record.started_at).total_seconds())
 
 
-def _row(record: job.JobRecord, now: datetime, *, short: bool) -> list[str]:
+def _row(record: job.JobRecord, now: datetime, width: int | None) -> list[str]:
     return [
-        record.id[:8] if short else record.id,
+        record.id[:8] if width else record.id,
         words.clean(record.status),
         _exit(record),
         words.age(record.created_at, now),
         elapsed(record, now),
         words.cut(_text(record.spec.get("name")) or "-", 20),
-        words.command_line(record.argv),
+        words.command_line(record.argv, width and max(width, _LEAST)),
     ]
 
 

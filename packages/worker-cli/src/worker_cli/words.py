@@ -29,9 +29,13 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """Return an argv as one would type it in a shell."""
-    return clean(" ".join(map(shlex.quote, argv)))
+def command_line(argv: Sequence[str], most: int | None = None) -> str:
+    """Return an argv as one would type it in a shell, cut to `most` columns."""
+    if most is None:
+        return clean(" ".join(map(shlex.quote, argv)))
+    # An argument takes a column at least, and cleaning makes no text narrower: what is beyond the
+    # cut, which may be megabytes, is not even looked at.
+    return cut(clean(cut(" ".join(map(shlex.quote, argv[: most + 1])), most)), most)
 
 
 def duration(seconds: float) -> str:
@@ -100,8 +104,11 @@ def _columns(character: str) -> int:
 
 def cut(text: str, most: int) -> str:
     """Return a text that takes at most so many columns, with an ellipsis for what is cut off."""
-    if columns(text) <= most:
-        return text
-    while text and columns(text) > most - 1:
-        text = text[:-1]
-    return f"{text}…" if most > 0 else ""
+    taken = kept = 0
+    for at, each in enumerate(text):
+        taken += _columns(each)
+        if taken > most:
+            return f"{text[:kept]}…" if most > 0 else ""
+        if taken < most:
+            kept = at + 1
+    return text
