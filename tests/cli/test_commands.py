@@ -168,7 +168,43 @@ def test_any_bytes_can_be_looked_for(worker: Worker, serve: Serve) -> None:
     """A name that is no UTF-8 would end in a traceback."""
     stub = serve(lambda _: answer(200, {"jobs": []}))
     worker.ok("list", "--server", stub.url, "--name", b"\xff\xfe", "--label", "a=ü")
-    assert stub.requests[0].target == "/jobs?label=a%3D%C3%BC&name=%FF%FE&limit=50"
+    assert stub.requests[0].target == "/jobs?label=a%3D%C3%BC&name=%FF%FE&limit=200"
+
+
+def listing(count: int) -> Script:
+    """A script that lists so many jobs, page by page."""
+    ids = [f"{number:08x}{ID[8:]}" for number in range(count)]
+
+    def script(request: Request) -> Answer:
+        first = int(request.query.get("cursor", ["0"])[0])
+        last = first + int(request.query["limit"][0])
+        jobs = [{"id": each, "status": "running"} for each in ids[first:last]]
+        return answer(200, {"jobs": jobs, "next_cursor": str(last) if last < count else None})
+
+    return script
+
+
+@pytest.mark.parametrize("words", [("-q",), ("-o", "jsonl"), ()])
+def test_a_program_gets_every_job(worker: Worker, serve: Serve, words: tuple[str, ...]) -> None:
+    """`worker kill $(worker list -q)` would leave all but the newest 50 running."""
+    done = worker.ok("list", "--server", serve(listing(450)).url, *words)
+    assert done.out.count(ID[8:]) == 450
+    assert done.stderr == ""
+    done = worker.ok("list", "--server", serve(listing(450)).url, *words, "-n", "3")
+    assert done.out.count(ID[8:]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"), [((), 50), (("-o", "table"), 50), (("-n", "0"), 450), (("-q",), 450)]
+)
+def test_a_terminal_gets_the_newest(
+    worker: Worker, serve: Serve, words: tuple[str, ...], shown: int
+) -> None:
+    """The list would scroll away what is looked for; or not say that there is more."""
+    terminal = worker.at_terminal("list", "--server", serve(listing(450)).url, *words)
+    seen = terminal.read().decode()
+    assert seen.count("running") + seen.count(ID[8:]) == shown
+    assert seen.count("the newest 50 jobs; there may be more: worker list -n 0") == (shown == 50)
 
 
 def test_output_that_breaks_off_for_good_says_where(

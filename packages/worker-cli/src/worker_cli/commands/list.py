@@ -26,7 +26,10 @@ SINCE = Option(
     "--since", metavar="TIME", parse=values.duration, about="only jobs created since: 90s, 2h, 7d"
 )
 LIMIT = Option(
-    "-n", metavar="N", parse=values.count, about=f"at most N jobs ({_DEFAULT_LIMIT}); 0 is all"
+    "-n",
+    metavar="N",
+    parse=values.count,
+    about=f"at most N jobs, 0 is all; not given, a terminal gets {_DEFAULT_LIMIT}, a program all",
 )
 QUIET = Flag("-q", "--quiet", about="the ids alone, one a line")
 
@@ -35,7 +38,7 @@ def run(args: Args) -> int:
     """Print the jobs, newest first."""
     from worker_cli import show, words
 
-    limit = args.get(LIMIT)
+    limit = _limit(args)
     with common.connect(args) as client:
         since = args.get(SINCE)
         jobs = client.list(
@@ -43,7 +46,7 @@ def run(args: Args) -> int:
             labels=dict(args.all(LABEL)),
             name=args.get(NAME),
             since=None if since is None else words.ago(since),
-            limit=_DEFAULT_LIMIT if limit is None else limit or None,
+            limit=limit or None,
         )
         form = args.get(common.FORMAT)
         if args.has(QUIET):
@@ -56,15 +59,19 @@ def run(args: Args) -> int:
             terminal.say(show.as_json([job.raw for job in jobs]))
         elif records := list(jobs):
             terminal.say(show.table(records, words.now(), terminal.width(sys.stdout)))
-            _note_more(len(records), limit)
+            if not args.has(LIMIT) and len(records) == limit:
+                terminal.note(f"the newest {limit} jobs; there may be more: worker list -n 0")
         else:
             _note_none(args)
     return 0
 
 
-def _note_more(shown: int, limit: int | None) -> None:
-    if limit is None and shown == _DEFAULT_LIMIT and terminal.person(sys.stderr):
-        terminal.note(f"the newest {shown} jobs; there may be more: worker list -n 0")
+def _limit(args: Args) -> int | None:
+    """Return how many jobs to show at most: a program would not see that there are more."""
+    if args.has(LIMIT):
+        return args.get(LIMIT)
+    table = not args.has(QUIET) and args.get(common.FORMAT) in (None, "table")
+    return _DEFAULT_LIMIT if table and terminal.person(sys.stdout) else None
 
 
 def _note_none(args: Args) -> None:
@@ -83,12 +90,14 @@ ACTION = Action(
     summary="list your jobs, newest first",
     about=(
         "List your own jobs, newest first. The table is for people and is cut to fit the "
-        "terminal; programs read -o json, -o jsonl or -q."
+        "terminal; programs read -o json, -o jsonl or -q. A terminal shows the newest "
+        f"{_DEFAULT_LIMIT}; with one of these options, into a pipe or a file, all are listed. "
+        "-n says otherwise."
     ),
     options=(STATUS, LABEL, NAME, SINCE, LIMIT, QUIET, common.FORMAT),
     examples=(
         ("worker list --status running --status queued", "what has not ended"),
-        ("worker list --label project=site -n 0", "every job with that label"),
+        ("worker list --label project=site -n 0", "every job with that label, on a terminal too"),
         ("worker kill $(worker list -q --name nightly --status running)", "stop jobs by name"),
     ),
 )
