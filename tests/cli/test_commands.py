@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -62,6 +63,27 @@ def test_a_run_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> Non
     assert done.code == 125
     assert "worker list" in done.stderr
     assert len({each.headers["idempotency-key"] for each in stub.requests}) == 1
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "--wait")])
+def test_ctrl_c_while_a_job_is_created_says_so(
+    worker: Worker, serve: Serve, words: tuple[str, ...]
+) -> None:
+    """A person would start the job a second time, or look for one that is not there."""
+
+    def script(_: Request) -> Answer:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)  # the answer does not come before
+        return DROP
+
+    stub = serve(script)
+    worker.environ["WORKER_SERVER"] = stub.url
+    process = worker.start(*words, "make")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode() == (
+        "worker: interrupted; `worker list -n 3` shows whether the job was created\n"
+    )
 
 
 def test_several_are_asked_before_the_first_is_waited_for(worker: Worker, serve: Serve) -> None:

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
     """Create a job, pass on its output, and return the exit code that stands for its end."""
-    try:
-        job = create()
-    except KeyboardInterrupt:
-        terminal.note("interrupted; `worker list -n 3` shows whether the job was created")
-        return exits.INTERRUPTED
+    job = create()
     try:
         errors_follower = _Follower(job, "stderr", sys.stderr.buffer) if separate_stderr else None
         _pass_on(job, "stdout", sys.stdout.buffer)

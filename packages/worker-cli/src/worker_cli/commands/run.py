@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import bounds, errors, options, values, words
+from worker_cli import bounds, errors, options, terminal, values, words
 from worker_cli.commands import common
 from worker_cli.options import Action, AnyOption, Args, Flag, Option
 
@@ -139,6 +139,9 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
         raise errors.Dropped(
             f"{error}; whether the job was created is not known, see: worker list -n 3"
         ) from error
+    except KeyboardInterrupt:
+        terminal.note("interrupted; `worker list -n 3` shows whether the job was created")
+        raise
 
 
 def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
