@@ -30,23 +30,57 @@ sys.__stdout__.write("\\n".join(sys.modules))
 """
 
 
+ENVIRON = {
+    "HOME": "/nonexistent",
+    "WORKER_USER": "ann",
+    "WORKER_PASSWORD": "secret",
+    "WORKER_SERVER": "https://127.0.0.1:1",
+    "PATH": "/usr/bin:/bin",
+}
+
+
 def loaded(*words: str) -> set[str]:
     """Return the modules that an action has loaded when it is done."""
-    environ = {
-        "HOME": "/nonexistent",
-        "WORKER_USER": "ann",
-        "WORKER_PASSWORD": "secret",
-        "WORKER_SERVER": "https://127.0.0.1:1",
-        "PATH": "/usr/bin:/bin",
-    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         capture_output=True,
-        env=environ,
+        env=ENVIRON,
         check=True,
         text=True,
     )
     return set(done.stdout.split())
+
+
+INTERRUPTED = """
+import signal, sys
+from importlib.metadata import entry_points
+
+interrupted = sys.argv.pop(1)
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == interrupted:
+            signal.raise_signal(signal.SIGINT)
+
+(command,) = entry_points(group="console_scripts", name="worker")
+sys.meta_path.insert(0, Finder())
+sys.exit(command.load()())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["worker_cli.commands", "worker_cli.options", "worker_cli.commands.status", "requests"],
+)
+def test_ctrl_c_while_modules_load_is_silent(module: str) -> None:
+    """Somebody who thinks better of it at once would get a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "status", "0f3c"],
+        capture_output=True,
+        env=ENVIRON,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("words", [("status", ID), ("out", ID), ("list",), ("kill", ID)])
