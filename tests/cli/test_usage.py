@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.cli_run import COMMAND, Worker
 from worker_cli import __version__, commands
+from worker_cli.__main__ import main
+from worker_cli.commands import run
 
 
 @pytest.mark.parametrize("words", [(), ("help",), ("--help",), ("-h",)])
@@ -81,6 +83,25 @@ def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
 def test_wrong_usage_shows_the_help_of_its_action(worker: Worker) -> None:
     """The help text that solves the mistake would be one more command away."""
     assert "usage: worker kill" in worker.run("kill").stderr
+
+
+@pytest.mark.parametrize("file", ["-", "/dev/zero"])
+def test_input_without_end_is_refused(
+    file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine's memory would be filled before anything is said."""
+    monkeypatch.setattr(run, "MOST_STDIN", 3 << 20)
+    with Path("/dev/zero").open() as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        assert main(["run", "--stdin", file, "cat"]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"worker: --stdin {file}: more than 3.0 MiB of input are more than the server takes"
+    )
+
+
+def test_as_much_input_is_read_as_any_server_takes() -> None:
+    """A server that was set to take more would be of no use."""
+    assert run.MOST_STDIN >= 256 << 20
 
 
 @pytest.mark.parametrize("words", [("--version",), ("version", "--client")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from worker_cli import bounds, errors, options, terminal, values, words
 from worker_cli.commands import common
@@ -34,7 +34,8 @@ STDIN = Option(
     "--stdin",
     metavar="FILE",
     parse=values.text,
-    about="give it this file, or with - what comes in here, as its input",
+    about="give it this file, or with - what comes in here, as its input: 12 MB at most, "
+    "if the server's max_body is the usual one",
     completes=options.FILE,
 )
 STOP_SIGNAL = Option(
@@ -59,6 +60,10 @@ SHELL = Option(
     parse=values.text,
     about="run this line in /bin/sh, in place of a command",
 )
+
+MOST_STDIN = 256 << 20
+"""Bytes of input that are read at most, far more than servers take; theirs is not known here."""
+_CHUNK = 1 << 20
 
 FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
     "env": (ENV,),
@@ -111,9 +116,22 @@ def _stdin(name: str | None) -> bytes | None:
     if name is None:
         return None
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            return _bounded(name, sys.stdin.buffer)
+        with Path(name).open("rb") as stream:
+            return _bounded(name, stream)
     except OSError as error:
         raise errors.UsageError(f"--stdin {name}: {error.strerror}") from None
+
+
+def _bounded(name: str, stream: BinaryIO) -> bytes:
+    """Read to the end, or until it is certain that there is too much: /dev/zero has no end."""
+    content = bytearray()
+    while chunk := stream.read(_CHUNK):
+        content += chunk
+        if len(content) > MOST_STDIN:
+            raise errors.ClientError(_too_large(name, f"more than {words.size(MOST_STDIN)}"))
+    return bytes(content)
 
 
 def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) -> JobHandle:
@@ -147,7 +165,7 @@ def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) ->
 def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
     """Return a refusal in words of the command line where the server's are those of its API."""
     if error.code == "body_too_large" and stdin is not None:
-        return errors.ClientError(_too_large(args.get(STDIN), len(stdin)))
+        return errors.ClientError(_too_large(args.get(STDIN), words.size(len(stdin))))
     if error.code == "invalid_job" and error.errors:
         faults = [
             f"{_named(str(each.get('field')), args)}: {each.get('message')}"
@@ -157,9 +175,9 @@ def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.C
     return error
 
 
-def _too_large(name: str | None, count: int) -> str:
+def _too_large(name: str | None, size: str) -> str:
     return (
-        f"--stdin {name}: {words.size(count)} of input are more than the server takes with a job; "
+        f"--stdin {name}: {size} of input are more than the server takes with a job; "
         "bring the file to the server and let the job read it there "
         "(worker run --shell 'COMMAND < FILE'), or have max_body raised in the server's settings"
     )
