@@ -229,6 +229,16 @@ def test_a_terminal_gets_the_newest(
     assert seen.count("the newest 50 jobs; there may be more: worker list -n 0") == (shown == 50)
 
 
+def test_the_last_of_an_environment_variable_counts(worker: Worker, serve: Serve) -> None:
+    """What is added at the end of a line would not be what the job sees, as it is elsewhere."""
+    stub = serve(routes(run=answer(201, {"id": ID, "status": "running"})))
+    words = ("--env", "A=1", "--env", "A=2", "--label", "a=1", "--label", "a=1")
+    worker.ok("run", "--server", stub.url, *words, "env")
+    assert stub.requests[0].json["env"] == {"A": "2"}
+    assert stub.requests[0].json["labels"] == {"a": "1"}
+    assert "the last for a K counts" in " ".join(worker.ok("run", "--help").out.split())
+
+
 def test_output_that_breaks_off_for_good_says_where(
     worker: Worker,
     serve: Serve,

@@ -48,6 +48,18 @@ FORMAT = Option(
 )
 
 
+def labels(args: Args, option: Option[tuple[str, str]]) -> dict[str, str]:
+    """Return the labels that were given; a job has one value for each."""
+    found: dict[str, str] = {}
+    for key, value in args.all(option):
+        if found.setdefault(key, value) != value:
+            name = option.names[0]
+            raise errors.UsageError(
+                f"{name} {key}={found[key]} and {name} {key}={value}: a label has one value only"
+            )
+    return found
+
+
 def given(args: Args) -> Given:
     """Return the settings that are on the command line."""
     from worker_cli.config import Given

@@ -38,12 +38,12 @@ def run(args: Args) -> int:
     """Print the jobs, newest first."""
     from worker_cli import show, words
 
-    limit = _limit(args)
+    limit, labels = _limit(args), common.labels(args, LABEL)
     with common.connect(args) as client:
         since = args.get(SINCE)
         jobs = client.list(
             status=args.all(STATUS),
-            labels=dict(args.all(LABEL)),
+            labels=labels,
             name=args.get(NAME),
             since=None if since is None else words.ago(since),
             limit=limit or None,

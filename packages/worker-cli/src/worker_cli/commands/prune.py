@@ -32,8 +32,9 @@ YES = Flag("-y", "--yes", about="do not ask")
 
 def run(args: Args) -> int:
     """Find the jobs, ask, and remove them."""
+    labels = common.labels(args, LABEL)
     with common.connect(args) as client:
-        jobs = _finished(client, args)
+        jobs = _finished(client, args, labels)
         if not jobs:
             terminal.note("no finished jobs to remove")
             return exits.DONE
@@ -43,12 +44,12 @@ def run(args: Args) -> int:
         return common.for_each([each.id for each in jobs], lambda job_id: _remove(client, job_id))
 
 
-def _finished(client: Client, args: Args) -> list[JobRecord]:
+def _finished(client: Client, args: Args, labels: dict[str, str]) -> list[JobRecord]:
     from worker_cli import words
 
     older = args.get(OLDER)
     before = None if older is None else words.ago(older)
-    found = client.list(status=args.all(STATUS) or FINAL, labels=dict(args.all(LABEL)))
+    found = client.list(status=args.all(STATUS) or FINAL, labels=labels)
     return [each for each in found if before is None or (each.ended_at and each.ended_at <= before)]
 
 

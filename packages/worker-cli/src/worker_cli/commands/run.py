@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 WAIT = Flag("--wait", about="follow its output and exit as it exits; Ctrl-C leaves it running")
 ENV = Option(
-    "--env", metavar="K=V", parse=values.pair, about="set an environment variable; repeatable"
+    "--env",
+    metavar="K=V",
+    parse=values.pair,
+    about="set an environment variable; repeatable, the last for a K counts",
 )
 CWD = Option("--cwd", metavar="DIR", parse=values.text, about="run in this directory of the server")
 NAME = Option("--name", metavar="NAME", parse=values.text, about="a name to find it by")
@@ -85,16 +88,20 @@ def run(args: Args) -> int:
     """Create the job, and print its id or stay with it."""
     argv = [values.lossless(word) for word in _argv(args)]
     bounds.check(args)
+    labels = {
+        values.lossless(key): values.lossless(value)
+        for key, value in common.labels(args, LABEL).items()
+    }
     stdin = _stdin(args.get(STDIN))
     with common.connect(args) as client:
         if not args.has(WAIT):
-            sys.stdout.write(_create(client, args, argv, stdin).id + "\n")
+            sys.stdout.write(_create(client, args, argv, labels, stdin).id + "\n")
             return 0
         from worker_cli import attach
 
         return attach.until_it_ends(
             client,
-            lambda: _create(client, args, argv, stdin),
+            lambda: _create(client, args, argv, labels, stdin),
             separate_stderr=args.has(SEPARATE_STDERR),
         )
 
@@ -134,12 +141,13 @@ def _bounded(name: str, stream: BinaryIO) -> bytes:
     return bytes(content)
 
 
-def _create(client: Client, args: Args, argv: list[str], stdin: bytes | None) -> JobHandle:
+def _create(
+    client: Client, args: Args, argv: list[str], labels: dict[str, str], stdin: bytes | None
+) -> JobHandle:
     fields: dict[str, Any] = {
         "env": {values.lossless(key): values.lossless(value) for key, value in args.all(ENV)}
         or None,
-        "labels": {values.lossless(key): values.lossless(value) for key, value in args.all(LABEL)}
-        or None,
+        "labels": labels or None,
         "cwd": _given(args, CWD),
         "name": _given(args, NAME),
         "timeout": args.get(TIMEOUT),
