@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
-from support.cli_run import Worker
+from support.cli_run import COMMAND, Worker
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, in_order, problem
 from worker_cli import Client
 from worker_cli.__main__ import main
@@ -83,6 +84,59 @@ def test_ctrl_c_while_a_job_is_created_says_so(
     assert process.returncode == 130
     assert stderr.decode() == (
         "worker: interrupted; `worker list -n 3` shows whether the job was created\n"
+    )
+
+
+CREATED = answer(201, {"id": ID, "status": "running"})
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+def test_an_id_that_cannot_be_printed_is_a_message(
+    worker: Worker, serve: Serve, redirection: str, why: str
+) -> None:
+    """The job would run, and nobody know its id."""
+    worker.environ["WORKER_SERVER"] = serve(routes(run=CREATED)).url
+    done = redirected(worker, f"run make {redirection}")
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"worker: the job was created: {ID}\nworker: cannot go on: {why}\n"
+    )
+
+
+def test_an_id_whose_reader_has_left_is_a_message(worker: Worker, serve: Serve) -> None:
+    """The same in a pipe whose other end has failed."""
+    worker.environ["WORKER_SERVER"] = serve(routes(run=CREATED)).url
+    process = worker.start("run", "make")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read().decode() == f"worker: the job was created: {ID}\n"
+    assert process.wait(60) == 141
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("words", [f"status {ID}", f"out {ID}", "list", f"wait {ID}"])
+def test_a_closed_stdout_is_told(worker: Worker, serve: Serve, words: str) -> None:
+    """A script would take it for a success that nothing came of it."""
+    headers = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "completed"}
+    script = routes(
+        status=status("completed", exit_code=0),
+        out=answer(200, b"data", headers),
+        jobs=answer(200, {"jobs": [{"id": ID, "status": "running"}]}),
+    )
+    worker.environ["WORKER_SERVER"] = serve(script).url
+    done = redirected(worker, f"{words} >&-")
+    assert done.returncode == 1
+    assert done.stderr == b"worker: cannot go on: Bad file descriptor\n"
+
+
+def redirected(worker: Worker, words: str) -> subprocess.CompletedProcess[bytes]:
+    line = f"{COMMAND} {words}"
+    return subprocess.run(
+        ["/bin/sh", "-c", line], stderr=subprocess.PIPE, env=worker.environ, check=False
     )
 
 

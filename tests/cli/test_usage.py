@@ -209,7 +209,7 @@ def test_full_disk_is_reported(worker: Worker) -> None:
 
 def test_closed_streams_do_no_harm(worker: Worker) -> None:
     """A job started by a daemon with closed streams would end in a traceback."""
-    for redirection in (">&-", "2>&-", "<&-"):
+    for redirection in ("2>&-", "<&-"):
         done = subprocess.run(
             ["/bin/sh", "-c", f"{COMMAND} help {redirection}"],
             capture_output=True,

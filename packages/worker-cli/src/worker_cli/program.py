@@ -118,9 +118,11 @@ def _explain_use(error: _Misused) -> None:
 
 def _prepare_streams() -> None:
     """Let no character of a message or a name be one that cannot be written, nor a stream miss."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    # Data that has nowhere to go is an error, as on a full disk; messages may go nowhere.
+    streams = (("stdin", "r", os.O_RDWR), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_RDWR))
+    for name, mode, access in streams:
         if getattr(sys, name) is None:  # it was closed when this process began
-            null = os.open(os.devnull, os.O_RDWR)
+            null = os.open(os.devnull, access)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from worker_cli import bounds, errors, options, terminal, values, words
+from worker_cli import bounds, errors, exits, options, terminal, values, words
 from worker_cli.commands import common
 from worker_cli.options import Action, AnyOption, Args, Flag, Option
 
@@ -95,8 +95,7 @@ def run(args: Args) -> int:
     stdin = _stdin(args.get(STDIN))
     with common.connect(args) as client:
         if not args.has(WAIT):
-            sys.stdout.write(_create(client, args, argv, labels, stdin).id + "\n")
-            return 0
+            return _told(_create(client, args, argv, labels, stdin))
         from worker_cli import attach
 
         return attach.until_it_ends(
@@ -104,6 +103,17 @@ def run(args: Args) -> int:
             lambda: _create(client, args, argv, labels, stdin),
             separate_stderr=args.has(SEPARATE_STDERR),
         )
+
+
+def _told(job: JobHandle) -> int:
+    """Print the id, on stderr where stdout does not take it: nobody else knows it."""
+    try:
+        terminal.say(job.id)
+        sys.stdout.flush()
+    except OSError:
+        terminal.note(f"the job was created: {job.id}")
+        raise
+    return exits.DONE
 
 
 def _argv(args: Args) -> list[str]:
