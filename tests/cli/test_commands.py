@@ -17,6 +17,8 @@ OTHER = "77ab1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
 
 Serve = Callable[[Script], Stub]
 
+CREATED = answer(201, {"id": ID, "status": "running"})
+
 
 def routes(**answers: Answer | list[Answer]) -> Script:
     """A script that answers by the last word of the path; a list is given one by one."""
@@ -85,9 +87,6 @@ def test_ctrl_c_while_a_job_is_created_says_so(
     assert stderr.decode() == (
         "worker: interrupted; `worker list -n 3` shows whether the job was created\n"
     )
-
-
-CREATED = answer(201, {"id": ID, "status": "running"})
 
 
 @pytest.mark.parametrize(
@@ -171,6 +170,40 @@ def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serv
     assert done.stderr == (
         f"worker: the job may go on; back to it: worker out -f {ID}\n"
         "worker: the server failed to answer\n"
+    )
+
+
+def endless(word: str) -> Script:
+    """A script for a job that has written more than anybody reads."""
+    headers = {"X-Output-Start": "0", "X-Output-Size": "99999", "X-Job-Status": word}
+    out = chunked([b"y\n" * 50_000], headers)
+    return routes(run=CREATED, out=out, status=status(word, exit_code=0))
+
+
+@pytest.mark.parametrize(("word", "told"), [("completed", ""), ("running", "the job goes on")])
+def test_a_reader_that_leaves_is_told_of_what_goes_on(
+    worker: Worker, serve: Serve, word: str, told: str
+) -> None:
+    """`yes` would run on for ever after `| head`; or `seq | head` end in a complaint."""
+    worker.environ["WORKER_SERVER"] = serve(endless(word)).url
+    process = worker.start("run", "--wait", "yes")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    seen = process.stderr.read().decode()
+    assert (told in seen) if told else not seen
+    assert process.wait(60) == 141
+    process.stderr.close()
+
+
+def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
+    """The same for output that cannot be written."""
+    worker.environ["WORKER_SERVER"] = serve(endless("running")).url
+    done = redirected(worker, "run --wait yes > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"worker: the job may go on; back to it: worker out -f {ID}\n"
+        "worker: cannot go on: No space left on device\n"
     )
 
 

@@ -136,8 +136,8 @@ def test_job_that_leaves_something_running_ends(user: Worker) -> None:
 
 
 def test_reader_that_leaves_leaves_the_job_alone(user: Worker, tmp_path: Path) -> None:
-    """`worker run --wait … | head -1` would end in a complaint, or end the job."""
-    script = f"echo one; {gate(tmp_path / 'gate')}; seq 100000"
+    """`worker run --wait … | head -1` would end the job, or let it run on without a word."""
+    script = f"echo one; {gate(tmp_path / 'gate')}; seq 100000; {gate(tmp_path / 'end')}"
     process = user.start("run", "--wait", "sh", "-c", script)
     assert line(process) == b"one\n"
     assert process.stdout is not None
@@ -145,9 +145,13 @@ def test_reader_that_leaves_leaves_the_job_alone(user: Worker, tmp_path: Path) -
     process.stdout.close()
     open_gate(tmp_path / "gate")
     assert process.wait(60) == 141
-    assert process.stderr.read() == b""
-    process.stderr.close()
     job = user.ok("list", "-q", "-n", "1").line
+    assert process.stderr.read().decode() == (
+        f"worker: detached; the job goes on. Back to it: worker out -f {job}, "
+        f"stop it: worker kill {job}\n"
+    )
+    process.stderr.close()
+    open_gate(tmp_path / "end")
     assert user.ok("wait", job).out == f"{job} completed (exit code 0)\n"
 
 

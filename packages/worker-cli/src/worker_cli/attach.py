@@ -24,14 +24,30 @@ def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_s
             errors_follower.finish()
         return _ended(client, job)
     except KeyboardInterrupt:
-        terminal.note(
-            f"detached; the job goes on. Back to it: worker out -f {job.id}, "
-            f"stop it: worker kill {job.id}"
-        )
+        _note_detached(job)
         return exits.INTERRUPTED
-    except errors.ClientError:
+    except BrokenPipeError:
+        if _goes_on(job):
+            _note_detached(job)
+        raise
+    except (errors.ClientError, OSError):
         terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
         raise
+
+
+def _note_detached(job: JobHandle) -> None:
+    terminal.note(
+        f"detached; the job goes on. Back to it: worker out -f {job.id}, "
+        f"stop it: worker kill {job.id}"
+    )
+
+
+def _goes_on(job: JobHandle) -> bool:
+    """Whether it has not ended yet: of `seq 9999 | head` there is nothing to be said."""
+    try:
+        return not job.status().ended
+    except errors.ClientError:
+        return True
 
 
 def _pass_on(job: JobHandle, stream: str, to: BinaryIO) -> None:
