@@ -43,7 +43,6 @@ def test_every_action_has_help_with_examples(worker: Worker, name: str) -> None:
         (("status", "a", "b"), "status takes only ID; too much: b"),
         (("list", "x"), "list takes no operand; too much: x"),
         (("signal", "a"), "signal needs ID SIGNAL"),
-        (("kill",), "kill needs ID [ID …]"),
         (("run",), "run needs a COMMAND, or --shell LINE"),
         (("run", "--wiat", "ls"), "unknown option --wiat; did you mean --wait?"),
         (("run", "--tail", "ls"), "unknown option --tail"),
@@ -75,17 +74,29 @@ def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
     done = worker.run(*words)
     assert done.code == 2
     assert done.stdout == b""
-    first, rest = done.stderr.split("\n", 1)
-    assert first.startswith("Client Error: ")
-    assert says.rstrip("\n") in first
-    assert first.endswith(says.rstrip("\n")) or not says.endswith("\n")
-    assert rest.startswith("\nworker")
-    assert "usage: worker" in rest
+    text, last = done.stderr.rsplit("\n\n", 1)
+    assert last.startswith("Client Error: ")
+    assert says in last
+    assert last.count("\n") == 1
+    assert text.startswith("worker")
+    assert "usage: worker" in text
 
 
 def test_wrong_usage_shows_the_help_of_its_action(worker: Worker) -> None:
     """The help text that solves the mistake would be one more command away."""
-    assert "usage: worker kill" in worker.run("kill").stderr
+    assert "usage: worker kill" in worker.run("kill", "--soon").stderr
+
+
+@pytest.mark.parametrize("name", ["kill", "wait", "remove"])
+def test_no_job_at_all_is_told_in_a_line(worker: Worker, name: str) -> None:
+    """`worker kill $(worker list -q …)` that finds nothing would bury that below the help."""
+    done = worker.run(name)
+    assert done.code == 2
+    assert done.stdout == b""
+    assert done.stderr == (
+        f"Client Error: {name} needs the id of a job; none was given "
+        f"(did a list find nothing?); see worker {name} --help\n"
+    )
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/zero"])

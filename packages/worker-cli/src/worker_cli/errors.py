@@ -14,7 +14,11 @@ class ClientError(Exception):
 
 
 class UsageError(ClientError):
-    """The command line was wrong; the command prints the help text with it."""
+    """The command line was wrong; the command prints it after the help text."""
+
+
+class NoJobs(UsageError):
+    """No job was named; a help text would only hide that a list, say, has found none."""
 
 
 class SettingsError(ClientError):

@@ -15,7 +15,7 @@ from worker_cli.options import Action, AnyOption
 _EXIT_CODES = (
     ("0", "done"),
     ("1", "the server refused: there is no such job, it has already ended, …"),
-    ("2", "wrong usage; the message is followed by the help text"),
+    ("2", "wrong usage; the message stands below the help text"),
     ("125", "no answer, no trust or no login: the connection, the certificate or the password"),
     ("130", "interrupted by Ctrl-C; a job that was followed goes on"),
 )

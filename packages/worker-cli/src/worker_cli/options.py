@@ -103,6 +103,11 @@ class Action:
     def check(self, args: Args) -> None:
         """Raise UsageError when there are too few or too many operands."""
         count = len(args.operands)
+        if not count and self.least and self.most is None:
+            raise errors.NoJobs(
+                f"{self.name} needs the id of a job; none was given "
+                f"(did a list find nothing?); see worker {self.name} --help"
+            )
         if count < self.least:
             raise errors.UsageError(f"{self.name} needs {self.operands}")
         if self.most is not None and count > self.most:
