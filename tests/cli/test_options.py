@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worker_cli import errors, options, values
+from worker_cli import commands, errors, options, values
 from worker_cli.options import Flag, Option
 
 WAIT = Flag("-w", "--wait", about="")
@@ -70,6 +70,14 @@ def test_unknown_options_are_refused(word: str) -> None:
     """A misspelt option would be passed over."""
     with pytest.raises(errors.UsageError, match="unknown option"):
         parse(word)
+
+
+@pytest.mark.parametrize("word", ["--bogus", "--nope", "--frob"])
+def test_what_is_far_off_is_not_suggested(word: str) -> None:
+    """A person would be led to an option that has nothing to do with what was meant."""
+    run = commands.load("run")
+    names = [name for each in (*run.options, *commands.EVERYWHERE) for name in each.names]
+    assert options.did_you_mean(word, names) == ""
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the end of a sentence that suggests what was meant, empty when nothing is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     # `--silent` for a short `-s` is no near miss.
     likely = near or [each for each in known if len(word) > 2 and each.startswith(word)][:1]
     return f"; did you mean {likely[0]}?" if likely else ""
