@@ -251,7 +251,8 @@ def test_exit_codes_of_ends_that_are_rare(
         ({"status": "queued", "reason": "256 jobs run already"}, "queued (256 jobs run already)"),
         ({"status": "killed", "killed_by": "ann"}, "killed (by ann)"),
         ({"status": "failed", "signal": 11}, "failed (SIGSEGV)"),
-        ({"status": "failed", "signal": 40}, "failed (signal 40)"),
+        ({"status": "failed", "signal": 40}, "failed (SIGRTMIN+6)"),
+        ({"status": "failed", "signal": 33}, "failed (signal 33)"),
         ({"status": "timed_out", "reason": "timed out after 3 s"}, "timed_out (after 3 s)"),
         ({"status": "failed", "reason": "a\x1b[2J\udcff"}, r"failed (a\x1b[2J\xff)"),
         ({"status": "running"}, "running"),
@@ -278,6 +279,13 @@ def test_any_bytes_can_be_looked_for(worker: Worker, serve: Serve) -> None:
     stub = serve(lambda _: answer(200, {"jobs": []}))
     worker.ok("list", "--server", stub.url, "--name", b"\xff\xfe", "--label", "a=ü")
     assert stub.requests[0].target == "/jobs?label=a%3D%C3%BC&name=%FF%FE&limit=200"
+
+
+def test_a_signal_has_the_same_name_in_the_list(worker: Worker, serve: Serve) -> None:
+    """A person would have to know the numbers of real-time signals."""
+    job = {"id": ID, "status": "killed", "signal": 37}
+    done = worker.ok("list", "--server", serve(lambda _: answer(200, {"jobs": [job]})).url)
+    assert done.out.split("\n")[1].split()[1:3] == ["killed", "RTMIN+3"]
 
 
 def listing(count: int) -> Script:

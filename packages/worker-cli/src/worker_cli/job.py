@@ -121,8 +121,10 @@ def _time(value: Any) -> datetime | None:
 
 
 def signal_name(number: int) -> str:
-    """Return "SIGTERM" for 15, and "signal 40" for one that has no name."""
+    """Return "SIGTERM" for 15, "SIGRTMIN+3" for 37, and "signal 99" for what has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:
+        if signal.SIGRTMIN < number < signal.SIGRTMAX:
+            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
         return f"signal {number}"
