@@ -10,6 +10,7 @@ from collections.abc import Callable
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _CENTURY = 100 * 365 * 86400
 _PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
+_NO_DURATION = "must be seconds {}, or a duration such as 90s, 10m, 1h30m or 2d"
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MOST_BYTES = 1 << 62  # as the server has it
 
@@ -31,12 +32,24 @@ def lossless(word: str) -> str:
 
 def duration(value: str) -> float:
     """Return the seconds in "90", "1.5", "10m", "1h30m", "500ms"."""
+    return _seconds(value, "from 0 up")
+
+
+def time_limit(value: str) -> float:
+    """Return the seconds of a duration that is more than none at all."""
+    seconds = _seconds(value, "above 0")
+    if not seconds:
+        raise ValueError(_NO_DURATION.format("above 0"))
+    return seconds
+
+
+def _seconds(value: str, which: str) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
         seconds = float(value)
     elif re.fullmatch(f"(?:{_PART})+", value, re.ASCII):
         seconds = math.fsum(float(n) * _UNITS[unit] for n, unit in re.findall(_PART, value))
     else:
-        raise ValueError("must be seconds from 0 up, or a duration such as 90s, 10m, 1h30m or 2d")
+        raise ValueError(_NO_DURATION.format(which))
     if seconds > _CENTURY:
         raise ValueError("must be less than a hundred years")
     return seconds

@@ -30,7 +30,7 @@ LABEL = Option(
 TIMEOUT = Option(
     "--timeout",
     metavar="TIME",
-    parse=values.duration,
+    parse=values.time_limit,
     about="stop it when it has run so long: 90, 10m, 1h30m",
 )
 STDIN = Option(
