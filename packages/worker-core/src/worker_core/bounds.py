@@ -21,8 +21,8 @@ class Limits:
     """
 
     memory: int | None = None
-    """Bytes, swap included, of the whole tree (cgroup memory.max); over it the job is ended as
-    out_of_memory."""
+    """Bytes of the whole tree (cgroup memory.max), of which nothing is swapped out; over it the job
+    is ended as out_of_memory."""
     cpus: float | None = None
     """Processors' worth of time, as in 1.5 (cgroup cpu.max)."""
     pids: int | None = None

@@ -61,7 +61,7 @@ def _bytes(value: float) -> str:
 _SIZE = _at_least(1, units.size)
 
 AMOUNTS: Mapping[str, Amount] = {
-    "memory": Amount(_SIZE, _bytes, "Memory of all processes, swap included."),
+    "memory": Amount(_SIZE, _bytes, "Memory of all processes; none of it is swapped out."),
     "cpus": Amount(_at_least(0.01, _number), str, "Processors' worth of time, as in 1.5."),
     "pids": Amount(units.count(1), str, "Processes and threads at a time."),
     "io.read": Amount(_SIZE, _bytes, "Bytes a second read from the disk."),
