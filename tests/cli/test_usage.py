@@ -32,6 +32,11 @@ def test_every_action_has_help_with_examples(worker: Worker, name: str) -> None:
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
+def test_an_administrator_learns_how_to_reach_the_jobs_of_others(worker: Worker) -> None:
+    """They would be looked for among the options, where they are not."""
+    assert "?owner=NAME" in worker.ok("list", "--help").out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -70,7 +70,8 @@ def page() -> str:
 _DESCRIPTION = (
     "worker runs commands on a server where workerd listens, over HTTPS, and brings back their "
     "output. A job goes on when you log out, and when the server's software is restarted. You see "
-    "and touch only the jobs that you created.\n\n"
+    "and touch only the jobs that you created; for those of others, which administrators may "
+    "reach, see worker list.\n\n"
     "Where an ID is asked for, the first characters of one are enough, if no other job of yours "
     "begins so; @last is your newest job."
 )

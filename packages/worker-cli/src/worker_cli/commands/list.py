@@ -92,7 +92,9 @@ ACTION = Action(
         "List your own jobs, newest first. The table is for people and is cut to fit the "
         "terminal; programs read -o json, -o jsonl or -q. A terminal shows the newest "
         f"{_DEFAULT_LIMIT}; with one of these options, into a pipe or a file, all are listed. "
-        "-n says otherwise."
+        "-n says otherwise.\n\n"
+        "There is no option for the jobs of others: an administrator of the server reaches them "
+        "over its HTTP API, with ?owner=NAME, or ?owner=* for everybody's."
     ),
     options=(STATUS, LABEL, NAME, SINCE, LIMIT, QUIET, common.FORMAT),
     examples=(
