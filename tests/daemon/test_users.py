@@ -138,7 +138,18 @@ def test_the_memory_of_pairs_is_bounded(file, monkeypatch):
     assert len(known._snapshot.verified) == 1
 
 
-def test_a_changed_file_counts_from_the_next_request_on(file):
+def test_who_was_removed_is_out_within_a_tenth_of_a_second(file):
+    """Somebody who is known would stay in for an hour."""
+    clock = Clock()
+    known = users.Users(file, clock=clock)
+    for _ in range(2):
+        assert known.verify("alice", b"wonderland", HERE).accepted
+    write(file, bob=b"builder")
+    clock.now += 0.1
+    assert not known.verify("alice", b"wonderland", HERE).accepted
+
+
+def test_a_changed_file_counts_from_the_next_login_on(file):
     """Somebody who was removed would stay in until the daemon is restarted."""
     known = users.Users(file)
     assert known.verify("alice", b"wonderland", HERE).accepted

@@ -17,10 +17,6 @@ class UsageError(ClientError):
     """The command line was wrong; the command prints it after the help text."""
 
 
-class NoJobs(UsageError):
-    """No job was named; a help text would only hide that a list, say, has found none."""
-
-
 class SettingsError(ClientError):
     """A setting, a configuration file or a credentials file cannot be used."""
 

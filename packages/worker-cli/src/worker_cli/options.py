@@ -104,9 +104,8 @@ class Action:
         """Raise UsageError when there are too few or too many operands."""
         count = len(args.operands)
         if not count and self.least and self.most is None:
-            raise errors.NoJobs(
-                f"{self.name} needs the id of a job; none was given "
-                f"(did a list find nothing?); see worker {self.name} --help"
+            raise errors.UsageError(
+                f"{self.name} needs the id of a job; none was given (did a list find nothing?)"
             )
         if count < self.least:
             raise errors.UsageError(f"{self.name} needs {self.operands}")

@@ -18,7 +18,6 @@ class _Misused(Exception):
     def __init__(self, error: errors.UsageError, action: options.Action | None) -> None:
         super().__init__(str(error))
         self.action = action
-        self.brief = isinstance(error, errors.NoJobs)
 
 
 def run(words: Sequence[str] | None = None) -> int:
@@ -114,10 +113,8 @@ def _explain_use(error: _Misused) -> None:
     """Say what is wrong, and how it is done; the former last, where it is seen."""
     from worker_cli import helptext
 
-    if not error.brief:
-        text = helptext.of_action(error.action) if error.action else helptext.overview()
-        sys.stderr.write(f"{text}\n\n")
-    sys.stderr.write(f"Client Error: {error}\n")
+    text = helptext.of_action(error.action) if error.action else helptext.overview()
+    sys.stderr.write(f"{text}\n\nClient Error: {error}\n")
 
 
 def _prepare_streams() -> None:

@@ -3,7 +3,7 @@
 bcrypt is slow on purpose. So that this burdens neither the daemon nor its users:
 
 * a verified pair of name and password is remembered, under an HMAC with a key that only this
-  process has, until the file changes or an hour has passed;
+  process has, until the file changes (which is seen within 0.1 s) or an hour has passed;
 * requests with the same pair share one verification, and few verifications run at a time;
 * whoever keeps failing waits, by address and by name. A remembered pair is never made to wait,
   and a name that is attacked from elsewhere does not wait at an address it has logged in from;
@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
 _WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
+# Seconds between two looks at the file for those who are known. One at each request would cost more
+# than its own microseconds: it gives up Python's lock, which all threads want.
+_LOOK = 0.1
 _UNUSABLE = 5.0  # seconds after which to ask again while the file cannot be used
 
 
@@ -87,6 +90,7 @@ class Users:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
+        self._look_again = 0.0  # when the file is looked at again for those who are known
         self._logins = throttle.Logins()
         self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
         entries, status = htpasswd.load(path)
@@ -104,7 +108,7 @@ class Users:
         pair = self._digest(user.encode(), password)
         now = self._clock()
         seen = self._snapshot  # without the lock, which the threads of all requests want
-        if seen.verified.get(pair, now) > now and _stamp_of(self.path) == seen.stamp:
+        if seen.verified.get(pair, now) > now and self._unchanged(seen, now):
             return _ACCEPTED
         name = self._digest(user.encode())
         with self._lock:
@@ -136,6 +140,14 @@ class Users:
         with self._lock:
             self.path = path
             self._snapshot = self._load()
+
+    def _unchanged(self, seen: _Snapshot, now: float) -> bool:
+        """Say whether the file is as it was, from a look that is a moment old at most."""
+        if now >= self._look_again:
+            if _stamp_of(self.path) != seen.stamp:
+                return False
+            self._look_again = now + _LOOK
+        return True
 
     def _matches(self, hashed: bytes, password: bytes) -> bool:
         with self._slots:

@@ -9,17 +9,18 @@ from worker_core import jobdir, libc
 _BLOCK = 1 << 16  # holes end at a multiple of this
 
 
-def bound(directory: jobdir.JobDir, stream: str, limit: int) -> None:
-    """Keep at least the newest `limit` bytes of a stream, and hardly more."""
+def bound(directory: jobdir.JobDir, stream: str, limit: int) -> int:
+    """Keep at least the newest `limit` bytes of a stream, and hardly more; return its size."""
     path = directory.stream(stream)
     size = os.stat(path).st_size
     starts = directory.starts() if size > limit else {}
     start = (size - limit) // _BLOCK * _BLOCK
     if start <= starts.get(stream, 0):
-        return
+        return size
     directory.write_start(starts | {stream: start})
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         libc.punch_hole(fd, 0, start)
     finally:
         os.close(fd)
+    return size

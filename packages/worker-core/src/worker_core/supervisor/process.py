@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from worker_core import procfs, signals
-from worker_core.jobdir import Exit, JobDir, Kill, Pid
+from worker_core.jobdir import STREAMS, Exit, JobDir, Kill, Pid
 from worker_core.supervisor.loop import Timer
 from worker_core.wire import Message
 
@@ -34,11 +34,18 @@ class Process:
     timeout: Timer | None = None
     kill_timer: Timer | None = None
     sweep_timer: Timer | None = None
+    size: int = 0  # of its output at the latest look, and at which looks it is looked at
+    every: int = 1
 
     @property
     def id(self) -> str:
         """The job's id."""
         return self.dir.job_id
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that have a spool file of their own."""
+        return tuple(STREAMS) if self.spec.get("separate_stderr") else ("stdout",)
 
     @property
     def boxed(self) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import crash, procfs, signals
-from worker_core.jobdir import STREAMS, Cause, Exit, JobDir, Pid, boot_id
+from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
 from worker_core.supervisor import cap, launch, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
@@ -304,7 +304,7 @@ class Processes:
     def _bound_output(self, process: Process) -> None:
         """Apply the cap once more: a quick job ends before anybody has looked at its output."""
         limit = process.spec.get("output_limit") or 0
-        for stream in STREAMS if limit else ():
+        for stream in process.streams if limit else ():
             with contextlib.suppress(OSError):
                 cap.bound(process.dir, stream, limit)
 

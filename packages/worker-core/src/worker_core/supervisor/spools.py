@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 
-from worker_core import jobdir
 from worker_core.supervisor import cap
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process
@@ -17,7 +16,10 @@ from worker_core.supervisor.processes import Processes
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = 0.5  # seconds; a job that writes 2 GB/s is past its cap by 1 GB at most
+# Seconds between two looks at a job that writes; at 2 GB/s it is past its cap by 1 GB at most. One
+# that has not written lately is looked at less often: a thousand that sleep shall cost nothing.
+_INTERVAL = 0.5
+_LONGEST = 4  # of these intervals
 
 
 class Spools:
@@ -27,6 +29,7 @@ class Spools:
         self._processes = processes
         self._loop = loop
         self._armed = False
+        self._looks = 0
         self._cannot = {errno.EOPNOTSUPP, errno.ENOSYS}
 
     def wake(self) -> None:
@@ -37,16 +40,23 @@ class Spools:
 
     def _look(self) -> None:
         self._armed = False
+        self._looks += 1
         for process in list(self._processes.jobs.values()):
+            if self._looks % process.every:
+                continue
             if process.spec.get("output_limit") and process.leader is not None:
-                self._bound(process)
+                size = self._bound(process)
+                process.every = 1 if size != process.size else min(2 * process.every, _LONGEST)
+                process.size = size
         if self._processes.jobs:
             self.wake()
 
-    def _bound(self, process: Process) -> None:
-        for stream in jobdir.STREAMS:
+    def _bound(self, process: Process) -> int:
+        """Apply the cap; return the size of all streams."""
+        size = 0
+        for stream in process.streams:
             try:
-                cap.bound(process.dir, stream, process.spec["output_limit"])
+                size += cap.bound(process.dir, stream, process.spec["output_limit"])
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -59,3 +69,4 @@ class Spools:
                     "state directory cannot give the oldest bytes back"
                 )
                 self._processes.kill(process.id, cause="output_limit", reason=reason)
+        return size
