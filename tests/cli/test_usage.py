@@ -100,7 +100,7 @@ def test_no_job_at_all_is_told_where_it_is_seen(worker: Worker, name: str) -> No
     done = worker.run(name)
     assert done.code == 2
     assert done.stdout == b""
-    assert done.stderr.startswith(f"usage: worker {name} ")
+    assert f"usage: worker {name} " in done.stderr
     last = f"Client Error: {name} needs the id of a job; none was given (did a list find nothing?)"
     assert done.stderr.endswith(f"\n\n{last}\n")
 

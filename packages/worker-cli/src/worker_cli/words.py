@@ -33,9 +33,15 @@ def command_line(argv: Sequence[str], most: int | None = None) -> str:
     """Return an argv as one would type it in a shell, cut to `most` columns."""
     if most is None:
         return clean(" ".join(map(shlex.quote, argv)))
-    # An argument takes a column at least, and cleaning makes no text narrower: what is beyond the
-    # cut, which may be megabytes, is not even looked at.
-    return cut(clean(cut(" ".join(map(shlex.quote, argv[: most + 1])), most)), most)
+    # An argument takes a column at least; what is beyond the cut, which may be megabytes, is not
+    # even looked at.
+    text = " ".join(map(shlex.quote, argv[: most + 1]))
+    taken = 0
+    for at, each in enumerate(text):
+        taken += columns(clean(each))
+        if taken > most:
+            return cut(clean(text[: at + 1]), most)
+    return clean(text)
 
 
 def duration(seconds: float) -> str:
