@@ -57,6 +57,11 @@ def _sockets(settings: config.Config) -> list[socket.socket]:
 
 def _engine_while_importing(settings: config.Config) -> worker_core.Engine:
     """Open the engine, which mostly waits for its supervisor, and import the rest meanwhile."""
+    import worker_core
+
+    # Imported at its first use, and this is alone with that: the sooner the supervisor is started,
+    # the more of the rest is done meanwhile.
+    _ = worker_core.Engine
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         opened = pool.submit(_engine, settings)
         importlib.import_module("worker_daemon.app")
