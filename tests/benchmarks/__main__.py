@@ -58,8 +58,8 @@ def _measure(
         for name in names:
             begun = time.monotonic()
             bench = Bench(Path(directory) / name, options.quick)
-            bench.directory.mkdir()
             try:
+                bench.directory.mkdir()
                 found[name] = _module(name).measure(bench)
             except tools.MissingToolError as error:
                 bench.missing.append(str(error))
