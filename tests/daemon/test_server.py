@@ -30,6 +30,9 @@ class App:
         if environ["PATH_INFO"] == "/flood":
             start_response("200 OK", [])
             return self._flood()
+        if environ["PATH_INFO"] == "/nothing":
+            start_response("204 No Content", [])
+            return []
         if environ["PATH_INFO"] == "/break":
             raise RuntimeError("the application's own secret")
         body = b"%d bytes" % len(environ["wsgi.input"].read())
@@ -244,6 +247,21 @@ def test_a_connection_serves_one_request_after_the_other(app):
             answer = connection.recv(1 << 16)
             while not answer.endswith(b"%d bytes" % size):
                 answer += connection.recv(1 << 16)
+
+
+def test_a_connection_outlives_an_answer_without_a_body(app):
+    """Each of a thousand jobs that are removed would cost a new handshake."""
+    head = b"GET /nothing HTTP/1.1\r\nHost: x\r\n"
+    with serving(app) as edge, edge.connect() as connection:
+        for _ in range(2):
+            connection.sendall(head + b"\r\n")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                answer += connection.recv(1 << 16)
+            assert answer.startswith(b"HTTP/1.1 204 ")
+            assert b"Connection: close" not in answer
+        connection.sendall(head + b"Connection: close\r\n\r\n")
+        assert b"Connection: close" in reply(connection)
 
 
 def test_requests_that_were_sent_together_are_answered_in_their_order(app):

@@ -57,6 +57,8 @@ class Answer(task.WSGITask):
     """The application's answer; while the daemon drains, the last one of its connection."""
 
     channel: Any
+    request: Any
+    _stays = False
 
     def write(self, data: Any) -> None:
         """Write; of an answer that is whole the head goes along, in one TLS record."""
@@ -72,8 +74,17 @@ class Answer(task.WSGITask):
         """Return the head of the answer."""
         if self.channel.server.draining.is_set():
             self.set_close_on_finish()
+        # waitress closes after every answer without a length; one without a body needs none.
+        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
+        self._stays = not self.has_body and self.version == "1.1" and not asked
         head: bytes = super().build_response_header()
+        self._stays = False
         return head
+
+    def set_close_on_finish(self) -> None:
+        """Let the connection end after this answer."""
+        if not self._stays:
+            super().set_close_on_finish()
 
 
 class Refusal(task.ErrorTask):
