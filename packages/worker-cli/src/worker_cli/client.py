@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from worker_cli import addresses, errors, transport
 from worker_cli.handle import JobHandle
 from worker_cli.job import JobRecord, JobStatus
 from worker_cli.output import POLL_SECONDS, Output
+
+if TYPE_CHECKING:
+    from worker_cli.config import Settings
 
 _WAIT_SECONDS = 30.0
 _KILL_SECONDS = 10.0
@@ -85,10 +88,14 @@ class Client:
 
         given = config.Given(server=server, user=user, cacert=cacert, profile=profile)
         settings = config.load(given)
-        name, password = credentials.find(settings)
+        return cls.of(settings, *credentials.find(settings))
+
+    @classmethod
+    def of(cls, settings: Settings, user: str, password: str) -> Self:
+        """Make a client for the server of some settings, with its CA and our certificate."""
         return cls(
             settings.server,
-            user=name,
+            user=user,
             password=password,
             cacert=settings.cacert,
             cert=settings.cert,

@@ -8,8 +8,8 @@ from typing import Any
 
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
 
-_MOST = 1 << 62
-_MOST_SECONDS = 10**9
+_MOST = 1 << 62  # of whole numbers
+_MOST_AMOUNT = 10**9  # of processors and of seconds
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _positive(path: str, value: object) -> Problems:
         yield path, "must be a number"
     elif not value >= 0.01:  # nor is that NaN
         yield path, "must be at least 0.01"
-    elif value > _MOST_SECONDS:
-        yield path, f"must be at most {_MOST_SECONDS}"
+    elif value > _MOST_AMOUNT:
+        yield path, f"must be at most {_MOST_AMOUNT}"
 
 
 def _io(value: object) -> Problems:

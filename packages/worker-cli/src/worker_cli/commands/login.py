@@ -26,14 +26,7 @@ def run(args: Args) -> int:
     user = settings.user or _ask_user(settings.server)
     password = _password(args, settings, user)
     common.log_requests(args)
-    with Client(
-        settings.server,
-        user=user,
-        password=password,
-        cacert=settings.cacert,
-        cert=settings.cert,
-        key=settings.key,
-    ) as client:
+    with Client.of(settings, user, password) as client:
         client.whoami()
     place = credentials.store(settings, user, password)
     config.save_profile(dataclasses.replace(settings, user=user))
