@@ -198,11 +198,12 @@ def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkey
 
 def test_a_supervisor_of_a_later_protocol_is_left_alone(tmp_path, monkeypatch):
     """An old release would talk to a new supervisor in words that mean something else now."""
+    theirs = wire.PROTOCOL
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 9"))
         monkeypatch.setattr(wire, "PROTOCOL", 0)
     with pytest.raises(
-        ExecutorUnavailable, match="protocol 1 and this release 0; install the later"
+        ExecutorUnavailable, match=f"protocol {theirs} and this release 0; install the later"
     ):
         Engine(tmp_path)
     monkeypatch.undo()

@@ -24,6 +24,7 @@ from worker_core import (
     StateDirInUse,
     atomic,
 )  # fmt: skip
+from worker_core.spec import DEFAULT
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,7 @@ def test_the_same_key_is_the_same_after_an_upgrade(tmp_path, monkeypatch):
         engine.wait(first.id, 20)
     today = JobSpec.to_dict
     monkeypatch.setattr(JobSpec, "to_dict", lambda spec: today(spec) | {"priority": 0})
+    monkeypatch.setattr("worker_core.engine._DEFAULT", DEFAULT.to_dict())
     with Engine(tmp_path) as engine:
         assert engine.submit(JobSpec("true", ["x"]), "me", idempotency_key="k").id == first.id
         with pytest.raises(IdempotencyKeyReused):

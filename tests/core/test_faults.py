@@ -99,6 +99,7 @@ def test_a_start_that_fails_again_and_again_holds_no_descriptors(tmp_path, monke
     """A machine short of processes would run the supervisor out of descriptors too."""
     monkeypatch.setenv("WORKER_FAULTS", "fork:1:EAGAIN*10")
     with Engine(tmp_path) as engine:
+        run(engine, JobSpec("true"))  # what it opens once, it keeps
         folder = f"/proc/{supervisor_pid(engine.state_dir)}/fd"
         before = os.listdir(folder)
         run(engine, JobSpec("true", limits=Limits(open_files=100)))

@@ -98,3 +98,28 @@ def test_a_state_directory_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         Engine(tmp_path / "file" / "state")
+
+
+def test_what_a_process_left_that_had_our_pid_is_in_nobodys_way(tmp_path):
+    """A job could not be recorded as ended, for a file that nobody needs."""
+    path = tmp_path / "file"
+    (tmp_path / f"file.{os.getpid()}.tmp").write_bytes(b"half")
+    atomic.replace(str(path), b"new", sync=False)
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_read_whole(tmp_path, monkeypatch):
+    """A record longer than what one read gives would be cut."""
+    monkeypatch.setattr(atomic, "_CHUNK", 3)
+    (tmp_path / "file").write_bytes(b"0123456789")
+    assert atomic.read(str(tmp_path / "file")) == b"0123456789"
+
+
+def test_the_end_of_a_job_tells_its_beginning(tmp_path):
+    """A job that was over in a moment would have run from never, as nobody."""
+    with Engine(tmp_path / "state") as engine:
+        job = run(engine, shell("echo $$"))
+        end = JobDir(engine.state_dir, job.id).exit()
+        assert int(engine.read_output(job.id)) == job.pid == end.pid
+        assert job.created_at <= job.started_at == end.started_at <= job.ended_at

@@ -60,8 +60,7 @@ def test_what_was_not_committed_is_not_remembered(tmp_path):
     job = Job("a", "me", JobSpec("true"), State.RUNNING, created_at=1.0)
 
     def insert(db: sqlite3.Connection) -> Job:
-        values = {"spec_hash": "", "idempotency_key": None, "version": 1}
-        return records.insert(db, store.recent, job, **values)
+        return records.insert(db, store.recent, job, spec_hash="", idempotency_key=None)
 
     def end_and_fail(db: sqlite3.Connection) -> None:
         change = Change(Event.END_SUCCESS, 2.0, exit_code=0)
@@ -71,12 +70,12 @@ def test_what_was_not_committed_is_not_remembered(tmp_path):
     def begun(_db: sqlite3.Connection) -> Job | None:
         return store.recent.inside("a")
 
-    store.write(insert).result(10)
+    store.write(insert).result()
     before = store.recent.get("a")
     with pytest.raises(StoreUnavailable):
-        store.write(end_and_fail).result(10)
+        store.write(end_and_fail).result()
     assert store.recent.get("a") == before
-    assert store.write(begun).result(10) == before
+    assert store.write(begun).result() == before
     store.close()
 
 

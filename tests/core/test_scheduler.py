@@ -165,3 +165,13 @@ def test_nobody_gets_a_second_turn_while_another_waits(steps):
                 assert passed[other, running[0]] <= 1
             for pair in [pair for pair in passed if pair[0] == running[0]]:
                 del passed[pair]
+
+
+@given(st.integers(1, 40), st.data())
+def test_those_ahead_are_counted_from_either_end(waiting, data):
+    """A user would be told of a place that is another one's."""
+    scheduler = Scheduler(1)
+    admit(scheduler, *(f"a{n}" for n in range(waiting + 1)))
+    place = data.draw(st.integers(1, waiting))
+    told = f"; {place - 1} of a's jobs are ahead of it" if place > 1 else "running"
+    assert scheduler.why_waiting(f"a{place}").endswith(told)

@@ -1,11 +1,13 @@
 """The store: migrations, one writer, commits in groups, writes that must be done."""
 
+import contextlib
 import os
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 from worker_core import Engine, JobSpec, StoreUnavailable, records
 from worker_core.errors import EngineClosed, JobNotFound
 from worker_core.job import Job
@@ -27,10 +29,9 @@ def insertion(store, job_id, owner="me"):
     return lambda db: records.insert(
         db,
         store.recent,
-        job,
+        job.having(version=store.next_version()),
         spec_hash="hash",
         idempotency_key=None,
-        version=store.next_version(),
     )
 
 
@@ -41,7 +42,7 @@ def ids(store):
 
 def test_what_is_done_is_on_the_disk(store, tmp_path):
     """An acknowledged job would be lost with the power."""
-    store.write(insertion(store, "a")).result(10)
+    store.write(insertion(store, "a")).result()
     other = sqlite3.connect(tmp_path / "worker.db")
     assert other.execute("SELECT id FROM jobs").fetchall() == [("a",)]
     assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -51,21 +52,110 @@ def test_what_is_done_is_on_the_disk(store, tmp_path):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
+@contextlib.contextmanager
+def busy(store):
+    """Have a thread lead, with a write that takes as long as this block."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_):
+        begun.set()
+        assert go_on.wait(10)
+
+    leader = threading.Thread(target=lambda: store.write(wait).result())
+    leader.start()
+    assert begun.wait(10)
+    try:
+        yield
+    finally:
+        go_on.set()
+        leader.join(10)
+
+
+def in_threads(*calls):
+    """Call each in a thread of its own, and wait for all."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for each in threads:
+        each.start()
+    return threads
+
+
+def joined(threads):
+    for each in threads:
+        each.join(10)
+    return not any(each.is_alive() for each in threads)
+
+
 def test_many_writes_share_a_commit_and_keep_their_order(store):
     """A thousand jobs would cost a thousand fsyncs, or end before they began."""
-    commits = []
-    blocked, told = threading.Event(), []
+    commits, told = [], []
     store._db.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
-    store.write(lambda _: blocked.wait(10))
-    writes = [
-        store.write(insertion(store, str(n)), then=lambda job: told.append(job.id))
-        for n in range(100)
-    ]
-    blocked.set()
-    for write in writes:
-        write.result(10)
+    with busy(store):
+        writes = [
+            store.write(insertion(store, str(n)), lambda job: told.append(job.id))
+            for n in range(100)
+        ]
+        threads = in_threads(*(write.result for write in writes))
+    assert joined(threads)
     assert told == [str(n) for n in range(100)] == ids(store)
     assert len(commits) <= 3
+
+
+def test_a_caller_writes_by_its_own_thread(store):
+    """Each job would wake another thread twice, which takes longer than the write."""
+    seen = []
+    assert joined(
+        in_threads(lambda: store.write(lambda _: seen.append(threading.get_ident())).result())
+    )
+    store.write(lambda _: seen.append(threading.get_ident())).result()
+    assert store._thread.ident not in seen[:1]
+    # A signal handler may take the main thread out of anything: it never leads.
+    assert seen[1:] == [store._thread.ident]
+
+
+def test_the_main_thread_may_be_interrupted_while_it_waits(store, monkeypatch):
+    """Ctrl-C in a program that uses the library would stop all writing for ever."""
+    real = threading.Lock
+
+    class Interrupted:
+        def __init__(self):
+            self._lock = real()
+            self._calls = 0
+
+        def acquire(self, *args, **more):
+            self._calls += 1
+            if self._calls == 2:  # the first is its construction
+                raise KeyboardInterrupt
+            return self._lock.acquire(*args, **more)
+
+        def release(self):
+            self._lock.release()
+
+    monkeypatch.setattr("worker_core.store.threading.Lock", Interrupted)
+    write = store.write(insertion(store, "a"))
+    monkeypatch.undo()
+    with pytest.raises(KeyboardInterrupt):
+        write.result()
+    store.write(insertion(store, "b")).result()
+    assert ids(store) == ["a", "b"]
+
+
+def test_whoever_waits_leads_next(store):
+    """One unlucky caller would write for all others, for as long as they keep coming."""
+    leaders = []
+
+    def note(_):
+        leaders.append(threading.get_ident())
+
+    def twice():
+        for _ in range(2):
+            store.write(note).result()
+
+    with busy(store):
+        threads = in_threads(*[twice] * 8)
+        wait_until(lambda: len(store._waiting) == 8)
+    assert joined(threads)
+    assert len(leaders) == 16
+    assert len(set(leaders)) > 1
 
 
 def test_one_bad_write_takes_nobody_with_it(store):
@@ -74,18 +164,16 @@ def test_one_bad_write_takes_nobody_with_it(store):
     def fails(db):
         db.execute("INSERT INTO jobs (id) VALUES ('half')")
 
-    blocked = threading.Event()
-    store.write(lambda _: blocked.wait(10))
-    good, bad = store.write(insertion(store, "a")), store.write(fails)
-    missing = store.write(lambda db: records.get(db, "none"))
-    last = store.write(insertion(store, "b"))
-    blocked.set()
+    with busy(store):
+        good, bad = store.write(insertion(store, "a")), store.write(fails)
+        missing = store.write(lambda db: records.get(db, "none"))
+        last = store.write(insertion(store, "b"))
     with pytest.raises(StoreUnavailable, match="NOT NULL"):
-        bad.result(10)
+        bad.result()
     with pytest.raises(JobNotFound):
-        missing.result(10)
-    assert good.result(10).id == "a"
-    assert last.result(10).id == "b"
+        missing.result()
+    assert good.result().id == "a"
+    assert last.result().id == "b"
     assert ids(store) == ["a", "b"]
 
 
@@ -101,43 +189,57 @@ def test_what_must_be_done_is_tried_until_it_is_in_its_order(store):
 
         return run
 
-    first = store.write(must("first"), must=True)
+    store.post((must("first"), None))
     with pytest.raises(StoreUnavailable, match="disk I/O error"):
-        store.write(must("refused")).result(10)
-    second = store.write(must("second"), must=True)
-    store.write(insertion(store, "a")).result(10)  # others go on meanwhile
-    assert not first.done()
+        store.write(must("refused")).result()
+    store.post((must("second"), None))
+    store.write(insertion(store, "a")).result()  # others go on meanwhile
+    assert done == []
     working[0] = True
-    second.result(10)
+    wait_until(lambda: len(done) == 2)
     assert done == ["first", "second"]
+
+
+def test_whether_it_is_well_again_is_tried(store):
+    """A server would stay out of service after its disk had been full."""
+
+    def fails(_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(StoreUnavailable):
+        store.write(fails).result()
+    assert store.fault == "disk I/O error"
+    assert store.check() is None
+
+
+def test_a_check_waits_for_no_disk_that_hangs(store, monkeypatch):
+    """Whoever watches the server would hang with it, and hear nothing."""
+    monkeypatch.setattr("worker_core.store._CHECK_SECONDS", 0.05)
+    store.fault = "it was full"
+    with busy(store):
+        assert store.check() == "it was full"
+    assert store.check() is None
 
 
 def test_what_follows_a_write_cannot_stop_the_store(store):
     """A fault in a listener would end all writing."""
-    store.write(insertion(store, "a"), then=lambda _: 1 / 0).result(10)
-    store.write(insertion(store, "b")).result(10)
+    store.write(insertion(store, "a"), lambda _: 1 / 0).result()
+    store.write(insertion(store, "b")).result()
     assert ids(store) == ["a", "b"]
 
 
 def test_a_write_that_meets_the_end_is_done(tmp_path):
     """A request during the end of the daemon would wait for ever."""
     store = Store(str(tmp_path / "worker.db"))
-    closing, real = threading.Thread(target=store.close), store._queue
-
-    class SlowQueue:
-        get, get_nowait = real.get, real.get_nowait
-
-        def put(self, write):
-            if write is not None:
-                closing.start()
-                closing.join(0.2)  # let it overtake if it can
-            real.put(write)
-
-    store._queue = SlowQueue()
-    assert store.write(lambda _: "done").result(10) == "done"
-    closing.join(10)
+    with busy(store):
+        write = store.write(lambda _: "done")
+        threads = in_threads(store.close)
+        wait_until(lambda: store._closed)
+    assert write.result() == "done"
+    assert joined(threads)
     with pytest.raises(EngineClosed):
-        store.write(lambda _: None).result(10)
+        store.write(lambda _: None)
+    store.post((lambda _: 1 / 0, None))
 
 
 def test_more_readers_than_are_kept(store):

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from worker_core import atomic, crash, records, retention, signals, statedir
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 _RECOVERY_SECONDS = 30.0
 _MAX_TEXT = 255  # characters of an owner or an idempotency key
 _LONGEST_PAGE = 1_000_000  # jobs
+_DEFAULT = DEFAULT.to_dict()
+_SORTED = json.JSONEncoder(sort_keys=True)
 _MIN_FREE = 16 << 20  # bytes on the disk below which health says so
 
 
@@ -161,38 +163,32 @@ class Engine:
             _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
-        job = Job(
-            str(uuid.uuid4()),
-            owner,
-            spec.bounded(self.settings.output_limit),
-            State.QUEUED,
-            self._clock.now(),
-            run_as=run_as,
-        )
-
-        spec_hash = _hash(spec)
+        job_id = str(uuid.uuid4())
+        bounded = spec.bounded(self.settings.output_limit)
+        created_at, spec_hash = self._clock.now(), _hash(spec)
 
         def insertion(state: State) -> Operation[Job]:
-            return self._insertion(replace(job, state=state), spec_hash, idempotency_key)
+            job = Job(job_id, owner, bounded, state, created_at, run_as=run_as)
+            return self._insertion(job, spec_hash, idempotency_key)
 
         try:
             self._jobs.check_room(owner)
-            self._make_dir(job)
-            accepted = self._jobs.admit(job.id, owner, insertion).result()
+            self._make_dir(job_id, spec)
+            accepted = self._jobs.admit(job_id, owner, insertion)
         except OSError as error:
-            self._discard(job)
+            self._discard(job_id)
             raise StoreUnavailable(f"cannot store the job: {error}") from error
         except QueueFull:
-            self._discard(job)
+            self._discard(job_id)
             earlier = self._earlier(owner, idempotency_key, spec_hash)
             if earlier is None:
                 raise
             accepted = earlier
         except WorkerError:
-            self._discard(job)
+            self._discard(job_id)
             raise
-        if accepted.id != job.id:
-            self._discard(job)
+        if accepted.id != job_id:
+            self._discard(job_id)
         return self._jobs.explained(accepted)
 
     def get(self, job_id: str) -> Job:
@@ -266,7 +262,7 @@ class Engine:
 
         try:
             try:
-                self._store.write(self._jobs.transition(job_id, change), then=request).result()
+                self._store.write(self._jobs.transition(job_id, change), request).result()
             except StoreUnavailable:
                 # It may be the very job that fills the disk: ended now, recorded later. One that
                 # waits could begin after a crash, so its kill is refused.
@@ -274,7 +270,7 @@ class Engine:
                 if stopping.state.final:
                     raise
                 write = self._jobs.transition(job_id, change)
-                self._store.write(write, then=self._jobs.hub.publish, must=True)
+                self._store.post((write, self._jobs.hub.publish))
                 request(stopping)
         except IllegalTransition:
             raise JobNotRunning(self._record(job_id)) from None
@@ -449,11 +445,11 @@ class Engine:
             with contextlib.suppress(JobNotFound):  # somebody else was quicker
                 self.remove(job_id)
 
-    def _make_dir(self, job: Job) -> None:
-        directory = JobDir(self.state_dir, job.id)
+    def _make_dir(self, job_id: str, spec: JobSpec) -> None:
+        directory = JobDir(self.state_dir, job_id)
         os.mkdir(directory.path, atomic.PRIVATE_DIR)
-        if isinstance(job.spec.stdin, bytes):
-            atomic.create(directory.file("stdin"), job.spec.stdin, sync=not self._ephemeral)
+        if isinstance(spec.stdin, bytes):
+            atomic.create(directory.file("stdin"), spec.stdin, sync=not self._ephemeral)
             if not self._ephemeral:  # the names too: the supervisor cannot make this file again
                 atomic.sync_dir(directory.path)
                 atomic.sync_dir(os.path.dirname(directory.path))
@@ -472,19 +468,18 @@ class Engine:
                 return records.insert(
                     db,
                     self._store.recent,
-                    job,
+                    job.having(version=self._store.next_version()),
                     spec_hash=spec_hash,
                     idempotency_key=key,
-                    version=self._store.next_version(),
                 )
             return earlier
 
         return insert
 
-    def _discard(self, job: Job) -> None:
+    def _discard(self, job_id: str) -> None:
         """Take back what was prepared for a job that is not, or is an earlier one."""
-        JobDir(self.state_dir, job.id).remove()
-        self._jobs.release(job.id)
+        JobDir(self.state_dir, job_id).remove()
+        self._jobs.release(job_id)
 
 
 def _disk_fault(path: str) -> str | None:
@@ -511,9 +506,8 @@ def _hash(spec: JobSpec) -> str:
     What is left at its default does not count: a later release has more of it.
     """
     stdin = spec.stdin if isinstance(spec.stdin, bytes) else b""
-    default = DEFAULT.to_dict()
-    given = {name: each for name, each in spec.to_dict().items() if each != default[name]}
-    shown = json.dumps(given, sort_keys=True).encode()
+    given = {name: each for name, each in spec.to_dict().items() if each != _DEFAULT[name]}
+    shown = _SORTED.encode(given).encode()
     return hashlib.sha256(shown + hashlib.sha256(stdin).digest()).hexdigest()
 
 

@@ -19,10 +19,16 @@ class Listener(Protocol):
     """Who hears what becomes of jobs."""
 
     def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
-        """The job's process runs since `at` (Unix seconds); `enforced` is as in Job."""
+        """The job's process runs since `at` (Unix seconds); `enforced` is as in Job.
+
+        Of a short job only its end may be told, which says the same.
+        """
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended; its end is recorded in its directory."""
+
+    def caught_up(self) -> None:
+        """All that is known now was told: what was heard is recorded together."""
 
     def known(self, jobs: dict[str, dict[str, Any]]) -> None:
         """The answer to `query`: id to `{"running": …}`, `{"exit": …}`, or {} for never started."""
@@ -38,7 +44,7 @@ class Executor(Protocol):
         """Be ready for requests; raise ExecutorUnavailable if that cannot be."""
 
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
-        """Have a job started; `started` or `exited` follows."""
+        """Have a job started; `started` or `exited` follows, or both."""
 
     def kill(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +14,21 @@ class News:
     """One listener; it is told that there is news, and reads it from the store."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Free while there is news. An Event has a second lock, which who waits and who tells want
+        # at the same moment.
+        self._silence = threading.Lock()
+        self._silence.acquire()
 
     def tell(self) -> None:
         """Let `wait` return."""
-        self._event.set()
+        with contextlib.suppress(RuntimeError):  # it was told already
+            self._silence.release()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for news that came after the last call; False if the time is up before."""
         if timeout is not None and timeout <= 0:
             return False
-        came = self._event.wait(timeout)
-        self._event.clear()
-        return came
+        return self._silence.acquire(timeout=-1 if timeout is None else timeout)
 
 
 class Hub:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ class Change:
     by: str | None = None
     usage: Usage | None = None
     enforced: Mapping[str, str | None] = field(default_factory=dict)
+    started_at: float | None = None
+    """When the job began, if its end is told: of a short one, nothing was told before."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,28 @@ class Job:
     version: int = 0
     """Grows with every change of any job in the store; what `Engine.events` resumes from."""
 
+    def having(self, **changed: Any) -> Job:
+        """Return the record with other values of some fields, as `dataclasses.replace` would.
+
+        That takes five times as long, and a short job is changed half a dozen times.
+        """
+        job = object.__new__(Job)
+        vars(job).update(vars(self))
+        vars(job).update(changed)
+        return job
+
     def after(self, change: Change) -> Job:
         """Return the record after a change; raise IllegalTransition where the table has none."""
         new = state.advance(self.state, change.event)
         match change.event:
             case Event.DISPATCH:
-                return replace(self, state=new)
+                return self.having(state=new)
             case Event.STARTED:
-                known = replace(self, pid=change.pid, enforced=change.enforced)
-                return replace(known, state=new, started_at=change.at)
+                known = {"pid": change.pid, "enforced": change.enforced}
+                return self.having(state=new, started_at=change.at, **known)
             case Event.KILL:
                 asked = self._asked(change)
-                return asked._ended(new, change) if new.final else replace(asked, state=new)
+                return asked._ended(new, change) if new.final else asked.having(state=new)
             case _:
                 return self._ended(new, change)
 
@@ -110,25 +122,27 @@ class Job:
         """The first who asked is the one who killed it; who asks again only hastens it."""
         if self.kill_by is not None:
             return self
-        return replace(self, kill_by=change.by or "unknown", kill_reason=change.reason)
+        return self.having(kill_by=change.by or "unknown", kill_reason=change.reason)
 
     def _ended(self, new: State, change: Change) -> Job:
         # Nobody's wish is recorded if the database could not take it before the end came.
         killed_by = (self.kill_by or "unknown") if new is State.KILLED else None
-        ended = replace(
-            self,
+        reason = change.reason
+        if killed_by is not None:
+            reason = f"killed by {killed_by}{f': {self.kill_reason}' if self.kill_reason else ''}"
+        began = change if self.started_at is None and change.started_at is not None else self
+        return self.having(
             state=new,
+            started_at=began.started_at,
+            pid=began.pid,
+            enforced=began.enforced,
             ended_at=change.at,
             exit_code=change.exit_code,
             signal=change.signal,
-            reason=change.reason,
+            reason=reason,
             killed_by=killed_by,
             usage=change.usage,
         )
-        if killed_by is not None:
-            why = f": {self.kill_reason}" if self.kill_reason else ""
-            return replace(ended, reason=f"killed by {killed_by}{why}")
-        return ended
 
     def summary(self) -> str:
         """Return how it ended, as in "completed with exit code 0" or "been killed by alice".

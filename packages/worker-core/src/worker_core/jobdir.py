@@ -5,7 +5,8 @@
         spec.json       by the supervisor before it forks: the claim. A job is started only by who
                         creates this file, so it is started at most once
         output, stderr  created by the supervisor, written by the job itself
-        pid.json        by the supervisor after the fork: pid, start time, boot id
+        pid.json        by the supervisor once the job has run for a moment: pid, start time, boot
+                        id; until then its process is known by its mark (supervisor/tree.py)
         kill.json       by the supervisor before its first signal: why, and when SIGKILL is due
         start.json      by the supervisor: the first byte still kept, per stream
         exit.json       by the supervisor, before anybody is told: what came of it
@@ -18,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worker_core import atomic
@@ -28,6 +29,8 @@ SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
 """Why a job ended: by itself, or through whom; decided where it was reaped."""
@@ -71,6 +74,9 @@ class Exit:
     read_bytes: int | None = None
     written_bytes: int | None = None
     max_processes: int | None = None
+    pid: int | None = None  # of the leader; this and the next two as in Pid, None if it never ran
+    started_at: float | None = None
+    enforced: dict[str, str | None] = field(default_factory=dict)
 
 
 class JobDir:
@@ -78,7 +84,7 @@ class JobDir:
 
     def __init__(self, state_dir: str, job_id: str) -> None:
         self.job_id = job_id
-        self.path = os.path.join(state_dir, JOBS, job_id)
+        self.path = f"{state_dir}/{JOBS}/{job_id}"
 
     def file(self, name: str) -> str:
         """Return the path of a file in it."""
@@ -129,7 +135,7 @@ class JobDir:
 
     def write_pid(self, pid: Pid) -> None:
         """Record which process the leader is; a reader takes half of it for none."""
-        path, data = self.file("pid.json"), _encode(asdict(pid))
+        path, data = self.file("pid.json"), _encode(vars(pid))
         try:
             atomic.create(path, data)
         except FileExistsError:
@@ -142,7 +148,7 @@ class JobDir:
 
     def write_kill(self, kill: Kill) -> None:
         """Record that the end is wanted."""
-        atomic.replace(self.file("kill.json"), _encode(asdict(kill)), sync=False)
+        atomic.replace(self.file("kill.json"), _encode(vars(kill)), sync=False)
 
     def kill(self) -> Kill | None:
         """Return how the end is wanted, if it is."""
@@ -159,7 +165,7 @@ class JobDir:
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
         """Record what came of the job, even if somebody has removed its directory."""
-        path, data = self.file("exit.json"), _encode(asdict(end))
+        path, data = self.file("exit.json"), _encode(vars(end))
         try:
             atomic.replace(path, data, sync=sync)
         except FileNotFoundError:
@@ -173,8 +179,7 @@ class JobDir:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            with open(self.file(name), "rb") as file:
-                found = json.loads(file.read())
+            found = json.loads(atomic.read(self.file(name)))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return found if isinstance(found, dict) else None
@@ -196,4 +201,4 @@ def boot_id() -> str:
 
 
 def _encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")

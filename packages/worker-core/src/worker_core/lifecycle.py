@@ -1,9 +1,11 @@
 """The way of a job from accepted to ended, and the thread that runs each step of it:
 
 caller              admit: a slot or a place in the queue, and the record for the store
-the store's         after the commit, the start goes to the executor
+who leads           after the commit, the start goes to the executor
 the executor's      started and exited come back, and go to the store as they come
-the store's         after the commit, who waits is woken, and a free slot goes to the next job
+who leads           after the commit, who waits is woken, and a free slot goes to the next job
+
+Who leads is whose thread commits (store.py): the caller, the executor's, or another caller.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from worker_core import crash, jobdir, records, recover, usage
@@ -77,17 +78,16 @@ class Lifecycle:
         self._touch = touch
         self._lock = threading.Lock()  # guards the scheduler
         self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
-        self._begun = 0  # this and the next are only written by the store's thread
+        self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
+        self._begun = 0  # this and the next are only written by who leads
         self._ended: Counter[str] = Counter()
         self._same_boot = self._same_boot_as_before()
         self._load()
 
     # -- callers' threads --------------------------------------------------------------------------
 
-    def admit(
-        self, job_id: str, owner: str, insertion: Callable[[State], Operation[Job]]
-    ) -> Future[Job]:
-        """Give a new job a slot or a place in the queue, and have it recorded; raise QueueFull.
+    def admit(self, job_id: str, owner: str, insertion: Callable[[State], Operation[Job]]) -> Job:
+        """Give a new job a slot or a place in the queue, and record it; raise QueueFull.
 
         `insertion` makes the write for the state that the job begins in.
         """
@@ -96,7 +96,8 @@ class Lifecycle:
             state = State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
             # In the lock: a slot that is free a moment later may be given to this job, and what
             # records that must come to the store after this.
-            return self._store.write(insertion(state), then=self.accepted)
+            write = self._store.write(insertion(state), self.accepted)
+        return write.result()
 
     def check_room(self, owner: str) -> None:
         """Raise QueueFull if no job of this owner would be admitted now."""
@@ -123,14 +124,14 @@ class Lifecycle:
         if job.state not in (State.RUNNING, State.STOPPING):
             return job
         directory = JobDir(self._state_dir, job.id)
-        return replace(job, usage=usage.live(job, directory, self._clock.now()))
+        return job.having(usage=usage.live(job, directory, self._clock.now()))
 
     def explained(self, job: Job) -> Job:
         """Return the record, saying why it waits if it does."""
         if job.state is not State.QUEUED:
             return job
         with self._lock:
-            return replace(job, reason=self._scheduler.why_waiting(job.id))
+            return job.having(reason=self._scheduler.why_waiting(job.id))
 
     def statistics(self, by_state: dict[str, int], output_bytes: int) -> Statistics:
         """Return numbers, of which the store knows two."""
@@ -150,7 +151,7 @@ class Lifecycle:
     def _change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
         return records.change(db, self._store.recent, job_id, change, self._store.next_version())
 
-    # -- the store's thread, after a commit --------------------------------------------------------
+    # -- whoever leads, after a commit -------------------------------------------------------------
 
     def accepted(self, job: Job) -> None:
         """A job was recorded, now or by an earlier request with the same key."""
@@ -176,32 +177,24 @@ class Lifecycle:
 
     def _dispatch(self, job_id: str) -> None:
         change = Change(Event.DISPATCH, self._clock.now())
-        self._store.write(self.transition(job_id, change), then=self._begin, must=True)
-
-    def _observe(self, job_id: str, change: Change, *, soon: bool = False) -> None:
-        """Record what was observed; tried until it is done."""
-
-        def record(db: sqlite3.Connection) -> Job:
-            job = self._change(db, job_id, change)
-            size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
-            if size:
-                records.set_output_bytes(db, job_id, size)
-            return job
-
-        self._store.write(record, then=self.changed, must=True, soon=soon)
+        self._store.post((self.transition(job_id, change), self._begin))
 
     # -- the executor's thread ---------------------------------------------------------------------
 
     def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
         """The job's process runs."""
         change = Change(Event.STARTED, at, pid=pid, enforced=enforced)
-        # It is in the job's directory already; of a short job the end can share its commit.
-        self._observe(job_id, change, soon=True)
+        self._observe(job_id, change)
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""
         crash.point("engine.exit_received")
         self._observe(job_id, _ending(end))
+
+    def caught_up(self) -> None:
+        """Nothing else is to be told now."""
+        observed, self._observed = self._observed, []
+        self._store.post(*observed)
 
     def connected(self) -> None:
         """The executor is there (again): ask it about every job that should run."""
@@ -219,6 +212,7 @@ class Lifecycle:
                 continue
             if job.state in (State.RUNNING, State.STOPPING):
                 self._settle(job, found)
+        self.caught_up()
         with self._lock:
             ready = self._scheduler.ready()
         for each in ready:
@@ -229,6 +223,18 @@ class Lifecycle:
             self._remember_boot()
             self._same_boot = True
         self.recovered.set()
+
+    def _observe(self, job_id: str, change: Change) -> None:
+        """Have what was observed recorded, with all else that is observed at this time."""
+
+        def record(db: sqlite3.Connection) -> Job:
+            job = self._change(db, job_id, change)
+            size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
+            if size:
+                records.set_output_bytes(db, job_id, size)
+            return job
+
+        self._observed.append((record, self.changed))
 
     def _settle(self, job: Job, found: dict[str, Any]) -> None:
         now = self._clock.now()
@@ -265,7 +271,7 @@ class Lifecycle:
 
     def _remember_boot(self) -> None:
         boot = jobdir.boot_id()
-        self._store.write(lambda db: records.set_meta(db, "boot_id", boot), must=True)
+        self._store.post((lambda db: records.set_meta(db, "boot_id", boot), None))
 
     def _load(self) -> None:
         """Give the jobs of the store their slots and places."""
@@ -297,6 +303,9 @@ def _ending(end: Exit) -> Change:
         signal=end.signal,
         reason=end.reason,
         usage=used,
+        pid=end.pid,
+        started_at=end.started_at,
+        enforced=end.enforced,
     )
 
 

@@ -10,6 +10,8 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from worker_core import atomic
+
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
 _RTTIME = b"Max realtime timeout"
 _VMHWM = re.compile(rb"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
@@ -143,8 +145,7 @@ def shutting_down() -> bool:
 def children(parent: int) -> list[int]:
     """Return the ids of the direct children of a process with one thread."""
     try:
-        with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
-            return [int(pid) for pid in file.read().split()]
+        return [int(pid) for pid in atomic.read(f"/proc/{parent}/task/{parent}/children").split()]
     except ProcessLookupError:
         return []
     except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
@@ -160,7 +161,6 @@ def inner_pid(pid: int) -> int | None:
 
 def _read(pid: int, name: str) -> bytes | None:
     try:
-        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-            return file.read()
+        return atomic.read(f"/proc/{pid}/{name}")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None

@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def _queries() -> dict[str, str]:
 
 
 QUERIES = _queries()
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 MIGRATIONS = tuple(
     file.read_text("utf-8")
     for file in sorted(_SQL.iterdir(), key=lambda each: each.name)
@@ -56,14 +57,13 @@ def insert(
     *,
     spec_hash: str,
     idempotency_key: str | None,
-    version: int,
 ) -> Job:
     """Add a job."""
     # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
-    spec = json.dumps(job.spec.to_dict(), separators=(",", ":"))
+    spec = _ENCODER.encode(job.spec.to_dict())
     values = {
         "id": job.id,
-        "version": version,
+        "version": job.version,
         "owner": job.owner,
         "state": job.state.value,
         "name": None if job.spec.name is None else printable(job.spec.name),
@@ -75,8 +75,9 @@ def insert(
     }
     db.execute(QUERIES["insert"], values)
     if recent.takes(len(spec)):
-        stored = JobSpec.from_stored(json.loads(spec))
-        recent.insert(replace(job, spec=stored, version=version))
+        plain = job.spec.stdin is None and not job.spec.confined
+        stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
+        recent.insert(job.having(spec=stored))
     return job
 
 
@@ -104,10 +105,9 @@ def change(
 ) -> Job:
     """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
     job = (recent.inside(job_id) or get(db, job_id)).after(changed)
-    reason, kill_reason = (
-        None if each is None else printable(each) for each in (job.reason, job.kill_reason)
-    )
-    job = replace(job, version=version, reason=reason, kill_reason=kill_reason)
+    reason = None if job.reason is None else printable(job.reason)
+    kill_reason = None if job.kill_reason is None else printable(job.kill_reason)
+    job = job.having(version=version, reason=reason, kill_reason=kill_reason)
     usage = job.usage
     values = {
         "id": job_id,

@@ -9,7 +9,6 @@ the one who has waited longest for a turn. Priorities and dependencies would be 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from itertools import islice
 
 _COUNTED = 1000  # jobs; who waits behind more is told just that: each answer counts anew
 
@@ -95,10 +94,15 @@ class Scheduler:
         return "about to start"
 
     def _ahead(self, job_id: str, owner: str) -> str:
-        for ahead, each in enumerate(islice(self._waiting[owner], _COUNTED + 1)):
-            if each == job_id:
-                return f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
-        return f"; more than {_COUNTED} of {owner}'s jobs are ahead of it"
+        waiting = self._waiting[owner]
+        number: int | str = f"more than {_COUNTED}"
+        # From both ends: those that have just come are asked about most.
+        for n, (first, last) in enumerate(zip(waiting, reversed(waiting), strict=True)):
+            if job_id in (first, last) or n > _COUNTED:
+                ahead = n if first == job_id else len(waiting) - 1 - n
+                number = ahead if ahead <= _COUNTED else number
+                break
+        return f"; {number} of {owner}'s jobs are ahead of it" if number else ""
 
     def _free(self) -> bool:
         return not self.max_running or len(self._running) < self.max_running

@@ -19,6 +19,8 @@ MAX_LABELS = 64
 MAX_SECONDS = 100 * 365 * 86400.0
 MAX_BYTES = 1 << 62
 
+_NO_LIMITS, _NO_ISOLATION = Limits(), Isolation()
+
 
 @dataclass(frozen=True)
 class StoredStdin:
@@ -53,8 +55,8 @@ class JobSpec:
     stop_grace: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
     separate_stderr: bool = False
-    limits: Limits = field(default_factory=Limits)
-    isolation: Isolation = field(default_factory=Isolation)
+    limits: Limits = _NO_LIMITS
+    isolation: Isolation = _NO_ISOLATION
     output_limit: int | None = None
     """Bytes of each stream to keep, the newest, and up to 64 KiB more; 0 is no limit, None the
     engine's default."""
@@ -62,8 +64,9 @@ class JobSpec:
     def __post_init__(self) -> None:
         """Validate every field and bring it to its one form."""
         found: list[FieldError] = []
-        for each in fields(self):
-            _check(self, each.name, found)
+        for name, value in vars(self).items():
+            if value is not _DEFAULTS[name]:
+                _check(name, value, found)
         if found:
             raise InvalidSpec(found)
         object.__setattr__(self, "args", tuple(self.args))
@@ -78,13 +81,12 @@ class JobSpec:
         """Make a spec from the API's JSON job object; unknown fields are refused by name."""
         if not isinstance(value, dict):
             raise InvalidSpec([FieldError("", "the job must be an object with a command")])
-        known = {each.name for each in fields(cls)}
         found = [
-            FieldError(str(name), "unknown field; known are " + ", ".join(sorted(known)))
+            FieldError(str(name), "unknown field; known are " + ", ".join(sorted(_DEFAULTS)))
             for name in value
-            if name not in known
+            if name not in _DEFAULTS
         ]
-        given = {name: each for name, each in value.items() if name in known}
+        given = {name: each for name, each in value.items() if name in _DEFAULTS}
         if given.get("command") is None:
             found.append(FieldError("command", "required"))
         for name, parse in _PARSERS.items():
@@ -108,8 +110,8 @@ class JobSpec:
         """Return the JSON form. Of stdin only its size or its file is told, never its content."""
         shown = dict(vars(self))
         shown["args"] = list(self.args)
-        shown["limits"] = self.limits.to_dict()
-        shown["isolation"] = self.isolation.to_dict()
+        shown["limits"] = {} if self.limits is _NO_LIMITS else self.limits.to_dict()
+        shown["isolation"] = {} if self.isolation is _NO_ISOLATION else self.isolation.to_dict()
         match self.stdin:
             case bytes():
                 shown["stdin"] = {"size": len(self.stdin)}
@@ -122,9 +124,10 @@ class JobSpec:
     @classmethod
     def from_stored(cls, value: dict[str, Any]) -> JobSpec:
         """Make a spec again from what `to_dict` gave."""
+        limits, isolation = value.get("limits"), value.get("isolation")
         value = value | {
-            "limits": bounds.from_dict(Limits, value.get("limits", {})),
-            "isolation": bounds.from_dict(Isolation, value.get("isolation", {})),
+            "limits": bounds.from_dict(Limits, limits) if limits else _NO_LIMITS,
+            "isolation": bounds.from_dict(Isolation, isolation) if isolation else _NO_ISOLATION,
         }
         stdin = value.get("stdin")
         if stdin is not None:
@@ -134,6 +137,11 @@ class JobSpec:
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
         return _unchecked(vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))})
+
+    @property
+    def confined(self) -> bool:
+        """Whether it has limits, or may not see or touch something."""
+        return self.limits is not _NO_LIMITS or self.isolation is not _NO_ISOLATION
 
     def bounded(self, output_limit: int) -> JobSpec:
         """Return the same spec, with this output limit if it has none."""
@@ -175,8 +183,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
 }
 
 
-def _check(spec: JobSpec, name: str, found: list[FieldError]) -> None:
-    value = getattr(spec, name)
+def _check(name: str, value: object, found: list[FieldError]) -> None:
     try:
         for path, problem in _CHECKS[name](value):
             found.append(FieldError(name + path, problem))
@@ -300,6 +307,7 @@ _CHECKS: dict[str, Callable[[Any], Problems]] = {
     "isolation": lambda value: _bounds(value, Isolation),
 }
 
+_DEFAULTS = {each.name: each.default for each in fields(JobSpec)}  # of some it is MISSING
 DEFAULT = JobSpec("-")
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}

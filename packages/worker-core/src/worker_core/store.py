@@ -1,7 +1,10 @@
-"""The durable store: SQLite in WAL mode with synchronous=FULL, one writing thread, many readers.
+"""The durable store: SQLite in WAL mode with synchronous=FULL, one writer at a time, many readers.
 
-What is written goes to the writer as a function of a connection. It takes all that wait, runs them
-in one transaction and commits once (one fsync for many jobs), and only then tells the callers.
+What is written comes as a function of a connection. Whoever wants one done leads: it takes all that
+wait, runs them in one transaction, commits once (one fsync for many jobs), and only then tells the
+callers. What comes meanwhile waits, and one of those who wait leads next. So a write alone is done
+by its own thread, and of many each thread is woken once; with a thread for writing that would be
+two changes of threads for each, which cost more than the write.
 """
 
 from __future__ import annotations
@@ -12,11 +15,8 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from worker_core import atomic, crash, records
 from worker_core.errors import EngineClosed, StoreUnavailable, WorkerError
@@ -29,21 +29,54 @@ Operation = Callable[[sqlite3.Connection], T]
 
 _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup for instance
 _RETRY_SECONDS = 0.2
-_SOON = 0.02  # seconds that a write which is not urgent waits for others
 _CHECK_SECONDS = 2.0  # for a write that only tries whether it can be done
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
 
 
-@dataclass
-class _Write(Generic[T]):
-    """One operation; `must` means that it is tried until it is done, whatever the disk says, and
-    `soon` that it need not be on the disk at once."""
+class Write(Generic[T]):
+    """One operation that was asked for, and what came of it.
 
-    run: Operation[T]
-    then: Callable[[T], None] | None
-    must: bool
-    soon: bool
-    future: Future[T] = field(default_factory=Future)
+    One that is awaited has a caller, who is told what went wrong. Any other must be done: it is
+    tried until it is, whatever the disk says.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: Operation[T],
+        then: Callable[[T], None] | None,
+        *,
+        awaited: bool = True,
+        may_lead: bool = True,
+    ) -> None:
+        self._store = store
+        self._turn = threading.Lock()  # free once it is done, or its caller is to lead
+        self._turn.acquire()
+        self.run = run
+        self.then = then
+        self.awaited = awaited
+        self.may_lead = awaited and may_lead and not _in_main_thread()
+        self.done = False
+        self.value: T | None = None
+        self.error: Exception | None = None
+
+    def result(self) -> T:
+        """Have it done, here or by whoever is at it; return what it returned or raise."""
+        if not self.done and not self._store.lead():
+            self._turn.acquire()
+            if not self.done:
+                self._store.go_on()
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.value)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long until it is done; whoever does that will not lead."""
+        self._turn.acquire(timeout=seconds)
+
+    def wake(self) -> None:
+        """Let the caller go on: it is done, or the caller is to lead."""
+        self._turn.release()
 
 
 class Store:
@@ -56,10 +89,13 @@ class Store:
         """
         self._path = path
         self._durable = durable
-        self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_READERS)
-        self._gate = threading.Lock()  # nothing is put behind the end of the queue
+        self._gate = threading.Lock()  # guards what follows
+        self._waiting: list[Write[Any]] = []  # the first came first
+        self._leading = False
+        self._backlog = False  # some of what waits has failed, and is to be tried again
         self._closed = False
+        self._call = threading.Event()  # for the thread that leads where nobody else can
         self.recent = Recent()
         self.fault: str | None = None
         """Why the last transaction failed; None when it did not."""
@@ -73,31 +109,32 @@ class Store:
                 self._db.close()
                 raise
         self._version: int = self._db.execute(records.QUERIES["last_version"]).fetchone()[0]
-        self._thread = threading.Thread(target=self._work, name="worker-store", daemon=True)
+        self._thread = threading.Thread(target=self._stand_in, name="worker-store", daemon=True)
         self._thread.start()
 
-    def write(
-        self,
-        run: Operation[T],
-        *,
-        then: Callable[[T], None] | None = None,
-        must: bool = False,
-        soon: bool = False,
-    ) -> Future[T]:
-        """Have `run` executed in a transaction; the future is done once that is on the disk.
+    def write(self, run: Operation[T], then: Callable[[T], None] | None = None) -> Write[T]:
+        """Have `run` executed in a transaction; call `result` of what is returned to have it done.
 
         `run` may be called more than once, in a new transaction each, and raises WorkerError only
-        before it writes. `then` is called with its result in the writer's thread, after the commit
-        and before the future is done, in the order of the writes. With `soon` it may wait 20 ms
-        for others, to share their commit.
+        before it writes. `then` is called with its result after the commit and before the caller
+        goes on, in the order of the writes, by the thread that leads; it may `post`, and must not
+        wait for a write.
         """
-        write = _Write(run, then, must, soon)
+        write = Write(self, run, then)
+        self._put(write)
+        return write
+
+    def post(self, *writes: tuple[Operation[T], Callable[[T], None] | None]) -> None:
+        """Have operations executed as `write` does, until they are, with nobody waiting for it.
+
+        They are done on return, or soon by another thread. After `close` they are not: whoever
+        posts knows a second way to the same end.
+        """
         with self._gate:
-            if not self._closed:
-                self._queue.put(write)
-                return write.future
-        write.future.set_exception(EngineClosed("the engine was closed"))
-        return write.future
+            if self._closed:
+                return
+            self._waiting += [Write(self, run, then, awaited=False) for run, then in writes]
+        self.lead()
 
     def check(self) -> str | None:
         """Return why nothing can be stored now, None if it can.
@@ -106,8 +143,12 @@ class Store:
         that shows it is well again.
         """
         if self.fault is not None:
-            with contextlib.suppress(WorkerError, TimeoutError):
-                self.write(lambda db: records.set_meta(db, "checked", "")).result(_CHECK_SECONDS)
+            # The disk may hang, and with it who leads.
+            trial = Write(self, _trial, None, may_lead=False)
+            with contextlib.suppress(EngineClosed):
+                self._put(trial)
+                self._call.set()
+                trial.wait(_CHECK_SECONDS)
         return self.fault
 
     @property
@@ -140,12 +181,18 @@ class Store:
         """Finish what was asked for, then close."""
         with self._gate:
             self._closed = True
-            self._queue.put(None)
+        self._call.set()
         self._thread.join()
         self._db.close()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
+
+    def _put(self, write: Write[Any]) -> None:
+        with self._gate:
+            if self._closed:
+                raise EngineClosed("the engine was closed")
+            self._waiting.append(write)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -161,51 +208,69 @@ class Store:
             raise
         return db
 
-    # Everything below runs in the writer's thread.
+    # -- whoever leads ---------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        backlog: list[_Write[Any]] = []
-        more = True
-        while more:
-            new, more = self._take(wait=_RETRY_SECONDS if backlog else None)
-            if backlog or new:
-                backlog = self._commit(backlog + new)
-        for (
-            write
-        ) in backlog:  # an end is in its job's directory, and is told again at the next start
-            write.future.set_exception(StoreUnavailable(f"cannot store: {self.fault}"))
+    def lead(self) -> bool:
+        """Do what waits, unless another thread is at it or has to be: then return False."""
+        if _in_main_thread():
+            self._call.set()
+            return False
+        with self._gate:
+            if self._leading:
+                return False
+            self._leading = True
+        self.go_on()
+        return True
 
-    def _take(self, wait: float | None) -> tuple[list[_Write[Any]], bool]:
-        taken: list[_Write[Any]] = []
-        try:
-            write = self._queue.get(timeout=wait)
-            until = time.monotonic() + _SOON
-            while write is not None:
-                taken.append(write)
-                if not write.soon:
-                    until = 0.0
-                left = until - time.monotonic()
-                write = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
-        except queue.Empty:
-            return taken, True
-        return taken, False
+    def go_on(self) -> None:
+        """Do what waits, as the thread whose turn it is, and pass the turn on."""
+        leading = True
+        while leading:
+            with self._gate:
+                batch, self._waiting = self._waiting, []
+            backlog = self._commit(batch)
+            for write in batch:
+                if write.awaited:
+                    write.wake()
+            with self._gate:
+                self._waiting[:0] = backlog
+                self._backlog = bool(backlog)
+                heir = next((write for write in self._waiting if write.may_lead), None)
+                leading = heir is None and len(self._waiting) > len(backlog)
+                self._leading = leading or heir is not None
+        if heir is not None:
+            heir.wake()
+        elif backlog and threading.current_thread() is not self._thread:
+            self._call.set()
 
-    def _commit(self, batch: list[_Write[Any]]) -> list[_Write[Any]]:
+    def _stand_in(self) -> None:
+        """Lead for the main thread, which a signal handler may take out of anything, and for what
+        has to be tried again."""
+        while not (self._closed and not self._leading):
+            self._call.wait(_RETRY_SECONDS if self._backlog or self._closed else None)
+            self._call.clear()
+            self.lead()
+        self.lead()
+        if self._waiting:  # each is in its job's directory, and told again at the next start
+            log.error("%d writes were not stored: %s", len(self._waiting), self.fault)
+
+    def _commit(self, batch: list[Write[Any]]) -> list[Write[Any]]:
         """Commit a batch; return what has to be tried again."""
-        if self._transact(batch) is None:
+        if not batch or self._transact(batch) is None:
             return []
         # One of them is at fault, or the disk is: each by itself. The first that must be done and
         # cannot be holds back the others that must be, so that their order stays.
-        backlog: list[_Write[Any]] = []
+        backlog: list[Write[Any]] = []
         for write in batch:
-            error = None if write.must and backlog else self._transact([write])
-            if write.must and (backlog or isinstance(error, sqlite3.Error | OSError)):
+            error = None if backlog and not write.awaited else self._transact([write])
+            if write.awaited:
+                if error is not None:
+                    _settle(write, StoreUnavailable(f"cannot store: {error}"))
+            elif backlog or isinstance(error, sqlite3.Error | OSError):
                 backlog.append(write)
-            elif error is not None:
-                write.future.set_exception(StoreUnavailable(f"cannot store: {error}"))
         return backlog
 
-    def _transact(self, batch: list[_Write[Any]]) -> Exception | None:
+    def _transact(self, batch: list[Write[Any]]) -> Exception | None:
         """Run a batch in one transaction and tell its callers; return what went wrong."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -224,27 +289,36 @@ class Store:
             return error
         self.fault = None
         for write, result in zip(batch, results, strict=True):
-            _tell(write, result)
+            _settle(write, result)
         return None
 
 
-def _attempt(write: _Write[Any], db: sqlite3.Connection) -> Any:
+def _attempt(write: Write[Any], db: sqlite3.Connection) -> Any:
     try:
         return write.run(db)
     except WorkerError as error:
         return error
 
 
-def _tell(write: _Write[Any], result: Any) -> None:
+def _settle(write: Write[Any], result: Any) -> None:
     if isinstance(result, WorkerError):
-        write.future.set_exception(result)
-        return
-    try:
-        if write.then is not None:
-            write.then(result)
-    except Exception:
-        log.exception("what follows a write failed")
-    write.future.set_result(result)
+        write.error = result
+    else:
+        try:
+            if write.then is not None:
+                write.then(result)
+        except Exception:
+            log.exception("what follows a write failed")
+        write.value = result
+    write.done = True
+
+
+def _trial(db: sqlite3.Connection) -> None:
+    records.set_meta(db, "checked", "")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _migrate(db: sqlite3.Connection, path: str) -> None:

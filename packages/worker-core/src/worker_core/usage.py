@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from worker_core import procfs
+from worker_core import atomic, procfs
 
 if TYPE_CHECKING:
     from worker_core.job import Job, Usage
@@ -62,8 +62,7 @@ def live(job: Job, directory: JobDir, now: float) -> Usage | None:
 
 def _lines(path: str) -> list[list[str]]:
     try:
-        with open(path) as file:
-            return [line.split() for line in file if line.strip()]
+        return [line.split() for line in atomic.read(path).decode().splitlines() if line.strip()]
     except OSError:
         return []
 

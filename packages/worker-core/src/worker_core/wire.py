@@ -4,7 +4,8 @@ A frame is four bytes of length (big-endian) and that many bytes of JSON, an obj
 sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
 can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then the engine sends
 
-    {"op": "start", "id", "spec"}              started or exited follows; `stdin` is a path
+    {"op": "start", "id", "spec"}              started or exited follows, or both; `stdin`
+                                               is a path
     {"op": "kill", "id", "reason", "signal", "grace", "now"}               exited follows
     {"op": "signal", "id", "signal"}
     {"op": "query", "ids", "token"}            answered by one "known" with the same token
@@ -24,7 +25,7 @@ import json
 import struct
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when either side would not understand the other; a supervisor of an older one is upgraded
 in place, see executors/local.py."""
 
@@ -34,6 +35,7 @@ MAX_FRAME = 128 << 20
 Message = dict[str, Any]
 
 _LENGTH = struct.Struct(">I")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 
 
 class ProtocolError(Exception):
@@ -42,7 +44,7 @@ class ProtocolError(Exception):
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message."""
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _ENCODER.encode(message).encode("ascii")
     return _LENGTH.pack(len(body)) + body
 
 

@@ -183,6 +183,7 @@ class LocalExecutor:
         except (OSError, wire.ProtocolError) as error:
             log.warning("the connection to the supervisor failed: %s", error)
             data = b""
+        listener.caught_up()
         if not data:
             self._fault = "the supervisor has gone"
             self._answered.set()  # there will be none

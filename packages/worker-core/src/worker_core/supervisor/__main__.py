@@ -154,6 +154,7 @@ class Supervisor:
         if len(running) < len(self._processes.jobs):  # an end is being recorded
             self.loop.call_later(0.02, self._execute_anew)
             return
+        self._processes.record_all()
         ids = "\n".join(each.id for each in running).encode()
         atomic.replace(os.path.join(self.state_dir, _UPGRADE), ids, sync=False)
         os.set_inheritable(self._lock, True)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import libc, procfs, usage
+from worker_core import atomic, libc, procfs, usage
 from worker_core.clock import Clock
 from worker_core.supervisor import rights
 
@@ -165,10 +165,10 @@ class Cgroups:
     def read(self, job_id: str, name: str) -> dict[str, int]:
         """Return a "key value" file of the job's group, {} if there is none."""
         try:
-            with open(f"{self.path(job_id)}/{name}", "rb", buffering=0) as file:
-                pairs = [line.split() for line in file.read().decode().splitlines()]
+            found = atomic.read(f"{self.path(job_id)}/{name}").decode()
         except OSError:
             return {}
+        pairs = [line.split() for line in found.splitlines()]
         return {pair[0]: int(pair[-1]) for pair in pairs if pair and pair[-1].isdecimal()}
 
     def usage(self, job_id: str, *, boxed: bool) -> dict[str, Any]:
@@ -329,13 +329,12 @@ def _write(path: str, text: str) -> None:
 def _make(path: str) -> None:
     with rights.own(), contextlib.suppress(FileExistsError):
         os.mkdir(path)
-        # An engine without our rights reads there what its jobs have used.
-        os.chmod(path, 0o755)  # noqa: S103
+        if rights.engine is not None:  # it reads there what its jobs have used
+            os.chmod(path, 0o755)  # noqa: S103
 
 
 def _words(path: str) -> list[str]:
     try:
-        with open(path) as file:
-            return file.read().split()
+        return atomic.read(path).decode().split()
     except OSError:
         return []

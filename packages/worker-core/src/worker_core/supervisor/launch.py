@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import subprocess
@@ -138,7 +139,8 @@ def _open_stdio(
     stack: contextlib.ExitStack, jobdir: JobDir, spec: dict[str, Any]
 ) -> tuple[int, int, int]:
     try:
-        stdin = _open_stdin(stack, spec.get("stdin") or os.devnull)
+        path = spec.get("stdin")
+        stdin = _null() if path is None else _open_stdin(stack, path)
     except OSError as error:
         if error.errno in _SHORTAGE:
             raise ShortageError(str(error)) from error
@@ -149,6 +151,11 @@ def _open_stdio(
     except OSError as error:
         raise ShortageError(str(error)) from error
     return stdin, stdout, stderr
+
+
+@functools.cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:

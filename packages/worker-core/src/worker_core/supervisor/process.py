@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from worker_core import procfs, signals
@@ -31,6 +31,7 @@ class Process:
     end: Exit | None = None
     began: float = 0.0  # monotonic time, as the next one
     give_up: float = 0.0
+    announcement: Timer | None = None
     timeout: Timer | None = None
     kill_timer: Timer | None = None
     sweep_timer: Timer | None = None
@@ -102,7 +103,7 @@ def started(process: Process) -> Message:
 
 def exited(job_id: str, end: Exit) -> Message:
     """Return the message that a job has ended."""
-    return {"event": "exited", "id": job_id, "exit": asdict(end)}
+    return {"event": "exited", "id": job_id, "exit": vars(end)}
 
 
 @contextlib.contextmanager

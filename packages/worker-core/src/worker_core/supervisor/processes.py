@@ -12,7 +12,7 @@ import os
 import resource
 import selectors
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -36,9 +36,11 @@ from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
 
+_NOTHING: Mapping[str, Any] = {}
 _RETRY = 0.1  # seconds between two tries of what a shortage made fail
 # Seconds for which a start is tried while the machine is short.
 _START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
+_ANNOUNCE = 0.02  # seconds after which a job is told to run; of a shorter one its end says it
 _SWEEP = 0.02  # seconds between two looks at what a tree still holds
 _SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
 
@@ -124,13 +126,33 @@ class Processes:
     def _started(self, process: Process, launched: launch.Launched) -> None:
         pid = launched.pid
         self._by_pid[pid] = process
-        process.pid = Pid(pid, _start_time(pid), self.boot, self.now(), launched.enforced)
+        process.pid = Pid(pid, 0, self.boot, self.now(), launched.enforced)
         process.began = self._loop.clock.monotonic()
+        self._arm_timeout(process)
+        process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
+        if not tree.can_mark(process.id):
+            self._record_pid(process)
+
+    def _announce(self, process: Process) -> None:
+        """Record and tell which process the leader is; of a short job its end says that.
+
+        Who comes after this supervisor knows the leader by its mark until then.
+        """
+        self._record_pid(process)
+        self._emit(started(process))
+
+    def record_all(self) -> None:
+        """Record which process each leader is: this one is about to execute itself."""
+        for process in self.jobs.values():
+            if process.pid is not None and not process.pid.start_time:
+                self._record_pid(process)
+
+    def _record_pid(self, process: Process) -> None:
+        pid = cast("Pid", process.pid)
+        process.pid = replace(pid, start_time=_start_time(pid.pid))
         with logged(process, "cannot record its pid"):
             process.dir.write_pid(process.pid)
         crash.point("supervisor.pid_written")
-        self._arm_timeout(process)
-        self._emit(started(process))
 
     def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
         with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
@@ -203,15 +225,8 @@ class Processes:
             process = self._by_pid.pop(pid, None)
             if process is not None:
                 crash.point("supervisor.reaped")
-                end = replace(
-                    unless_shut_down(outcome(status, process.kill, self._over_memory(process))),
-                    ended_at=self.now(),
-                    wall_seconds=self._loop.clock.monotonic() - process.began,
-                    user_seconds=usage.ru_utime,
-                    system_seconds=usage.ru_stime,
-                    max_rss_bytes=_peak(usage),
-                )
-                self._end(process, self._counted(process, end))
+                end = unless_shut_down(outcome(status, process.kill, self._over_memory(process)))
+                self._end(process, end, self._used(process, usage) | {"ended_at": self.now()})
         for process in list(self._sweeping.values()):
             self._sweep(process)
 
@@ -222,11 +237,17 @@ class Processes:
             return None
         return limit if self._groups.read(process.id, "memory.events").get("oom_kill") else None
 
-    def _counted(self, process: Process, end: Exit) -> Exit:
-        """Replace what is known of the leader alone by what the job's group counted of all."""
-        if self._groups is None:
-            return end
-        return replace(end, **self._groups.usage(process.id, boxed=process.boxed))
+    def _used(self, process: Process, leader: resource.struct_rusage) -> dict[str, Any]:
+        """Return what a job used, by the names of Exit: its leader, or all where a group counts."""
+        used = {
+            "wall_seconds": self._loop.clock.monotonic() - process.began,
+            "user_seconds": leader.ru_utime,
+            "system_seconds": leader.ru_stime,
+            "max_rss_bytes": _peak(leader),
+        }
+        if self._groups is not None:
+            used |= self._groups.usage(process.id, boxed=process.boxed)
+        return used
 
     def adopt(self, process: Process) -> None:
         """Watch a job that another supervisor started, or this one before it executed itself."""
@@ -258,10 +279,14 @@ class Processes:
             del self._by_pid[pid.pid]
         self._end(process, lost("the supervisor that started it had ended", self.now()))
 
-    def _end(self, process: Process, end: Exit) -> None:
+    def _end(self, process: Process, end: Exit, used: Mapping[str, Any] = _NOTHING) -> None:
+        pid = process.pid
+        if pid is not None:
+            began: dict[str, Any] = {"started_at": pid.started_at, "enforced": pid.enforced}
+            end = replace(end, pid=pid.pid, **began, **used)
         process.end = end
         process.give_up = self._loop.clock.monotonic() + _SWEEP_PATIENCE
-        for timer in (process.timeout, process.kill_timer):
+        for timer in (process.announcement, process.timeout, process.kill_timer):
             if timer is not None:
                 timer.cancel()
         self._sweeping[process.id] = process

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import resource
 import time
-from dataclasses import asdict
 from typing import Any
 
 from worker_core import procfs
@@ -40,12 +39,12 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
     if process is None:
         end = jobdir.exit()
         if end is not None:
-            return {"exit": asdict(end)}
+            return {"exit": vars(end)}
         spec = jobdir.claimed()
         if spec is None:
             return {}
         process = _take_up(processes, jobdir, spec)
-    return {"running": asdict(process.pid) if process.pid is not None else None}
+    return {"running": vars(process.pid) if process.pid is not None else None}
 
 
 def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:

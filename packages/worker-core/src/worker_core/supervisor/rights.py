@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from worker_core import libc
 
+_AS_EVER = nullcontext()
 engine: pwd.struct_passwd | None = None
 """Whose rights are used; None if they are our own."""
 
@@ -25,12 +26,13 @@ def give_up(account: pwd.struct_passwd) -> None:
     _use(account.pw_uid, account.pw_gid)
 
 
-@contextmanager
-def own() -> Iterator[None]:
+def own() -> AbstractContextManager[None]:
     """Use our own rights on files in this block."""
-    if engine is None:
-        yield
-        return
+    return _AS_EVER if engine is None else _own(engine)
+
+
+@contextmanager
+def _own(engine: pwd.struct_passwd) -> Iterator[None]:
     _use(0, 0)
     try:
         yield

@@ -35,16 +35,20 @@ def mark(job_id: str) -> int:
     return _MARK_BIT | uuid.UUID(job_id).int >> (128 - _MARK_BITS)
 
 
+def can_mark(job_id: str) -> bool:
+    """Whether a job can have its mark: nobody has bounded us below it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    return hard == resource.RLIM_INFINITY or hard >= mark(job_id)
+
+
 @contextmanager
 def marked(job_id: str) -> Iterator[None]:
-    """Give what is forked in this block the mark of a job."""
-    before = resource.getrlimit(resource.RLIMIT_RTTIME)
-    _, hard = before
-    value = mark(job_id)
-    if hard != resource.RLIM_INFINITY and hard < value:  # somebody bounded us; do without the mark
+    """Give what is forked in this block the mark of a job, if it can have it."""
+    if not can_mark(job_id):
         yield
         return
-    resource.setrlimit(resource.RLIMIT_RTTIME, (value, hard))
+    before = resource.getrlimit(resource.RLIMIT_RTTIME)
+    resource.setrlimit(resource.RLIMIT_RTTIME, (mark(job_id), before[1]))
     try:
         yield
     finally:

@@ -137,3 +137,4 @@ class FakeExecutor:
     def _tell(self, listener: Listener) -> None:
         while (news := self._news.get()) is not None:
             news(listener)
+            listener.caught_up()
