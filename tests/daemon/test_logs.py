@@ -75,3 +75,37 @@ def test_text_that_is_no_text_can_be_logged():
     assert text("run", argv=[odd]) == "info: run argv=['\\udcff']"
     line = text("run", name=odd)
     assert line.encode("utf-8", "backslashreplace")
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Return what was written to stderr, in pieces of at most three bytes."""
+    pieces = []
+
+    def write(descriptor, data):
+        assert descriptor == 2
+        pieces.append(bytes(data[:3]))
+        return len(pieces[-1])
+
+    monkeypatch.setattr(logs.os, "write", write)
+    return pieces
+
+
+def test_a_line_is_written_whole(written):
+    """A pipe that is nearly full would cut lines."""
+    handler = logs.Stderr()
+    handler.setFormatter(logs.TextFormatter(stamped=False))
+    handler.handle(record("\udcff and more"))
+    assert b"".join(written) == b"info: \\udcff and more\n"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch, capsys):
+    """Every request would fail when the disk of the log is full."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logs.os, "write", full)
+    handler = logs.Stderr()
+    handler.handle(record("x"))
+    assert "No space left" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.edge import Edge, reply, serving, settings
 from support.waiting import wait_until
-from worker_daemon import channel, errors, listen, units
+from worker_daemon import channel, errors, listen, server, units
 
 
 class App:
@@ -304,7 +304,7 @@ def test_threads_are_made_only_when_they_are_needed(app):
     with serving(app) as edge:
         for _ in range(20):
             ask(edge, request())
-        assert len(edge.server.threads.threads) <= 3
+        assert edge.server.threads.count <= 3
 
 
 def test_connections_that_do_nothing_make_room_for_one_that_does(app):
@@ -479,3 +479,62 @@ def test_a_client_that_leaves_during_the_farewell_is_no_error(app, caplog):
             connection.close()
         assert ask(edge, request()).endswith(b"0 bytes")
     assert "internal error on a connection" not in caplog.text
+
+
+class Task:
+    """A task as waitress makes it; it lasts until `go_on` is set."""
+
+    addr = ("127.0.0.1", 1)
+
+    def __init__(self, error=None):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self._error = error
+
+    def service(self):
+        self.begun.set()
+        assert self.go_on.wait(10)
+        if self._error is not None:
+            raise self._error
+
+
+def test_each_task_has_a_thread_while_there_may_be_more():
+    """A short request would wait for somebody's follower, for hours."""
+    threads = server.Threads(3)
+    tasks = [Task() for _ in range(4)]
+    for task in tasks[:3]:
+        threads.add_task(task)
+        assert task.begun.wait(10)
+    threads.add_task(tasks[3])
+    assert threads.count == 3
+    tasks[0].go_on.set()
+    assert tasks[3].begun.wait(10)
+    for task in tasks:
+        task.go_on.set()
+    threads.shutdown(10)
+    assert not any(thread.is_alive() for thread in threads._threads)
+
+
+def test_a_task_that_fails_ends_no_thread(caplog):
+    """After a few of them nobody would be served any more."""
+    threads = server.Threads(1)
+    for error in (SystemExit(1), RuntimeError("odd")):
+        task = Task(error)
+        task.go_on.set()
+        threads.add_task(task)
+    last = Task()
+    last.go_on.set()
+    threads.add_task(last)
+    assert last.begun.wait(10)
+    threads.shutdown(10)
+    assert [record.message for record in caplog.records] == ["a request of 127.0.0.1 failed"] * 2
+
+
+def test_the_end_waits_for_no_task_for_ever(caplog):
+    """The daemon would not end while somebody follows."""
+    threads = server.Threads(1)
+    task = Task()
+    threads.add_task(task)
+    assert task.begun.wait(10)
+    threads.shutdown(0.01)
+    task.go_on.set()
+    assert "1 requests still run" in caplog.text

@@ -100,6 +100,8 @@ class Bounds:
         """
         import worker_core
 
+        if not (self.default or self.most or self.best_effort):
+            return asked
         most = {name: value for name, value in self.most.items() if math.isfinite(value)}
         wanted = flat(asked)
         over = [

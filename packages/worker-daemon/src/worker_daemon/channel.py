@@ -146,8 +146,8 @@ class TlsChannel(channel.HTTPChannel):
             if self.request is None:
                 self._begun = self._moved
             self.received(data)
-            if not self.readable():
-                return
+            if len(data) < RECORD or not self.readable():
+                return  # the next record, if it is there already, is told by epoll
 
     def _receive(self) -> bytes | None:
         """Return bytes, or none when the client has left, or None when there are none yet."""

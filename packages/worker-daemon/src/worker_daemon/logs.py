@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import time
 from typing import Any
 
+_STDERR = 2
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # What a client sends must not be able to begin a line of its own, or to move the cursor.
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
@@ -47,10 +49,36 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class Stderr(logging.Handler):
+    """Writes each record in one step, so that no thread waits for another one's line."""
+
+    def createLock(self) -> None:  # noqa: N802  # logging's name
+        """Do without a lock."""
+        self.lock = contextlib.nullcontext()  # type: ignore[assignment]
+
+    def acquire(self) -> None:
+        """Do without a lock."""
+
+    release = acquire
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, or say on stderr why that fails."""
+        try:
+            line = memoryview(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            while line:
+                line = line[os.write(_STDERR, line) :]
+        except Exception:  # noqa: BLE001  # as of every handler of logging
+            self.handleError(record)
+
+
 def set_up(level: str, style: str) -> None:
     """Log to stderr at `level` ("info", …) in `style` ("text" or "json")."""
     stamped = "JOURNAL_STREAM" not in os.environ
-    handler = logging.StreamHandler()
+    # Of each record only what the formatters show: the rest takes as long as the line itself
+    # (docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = Stderr()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter(stamped=stamped))
     logging.basicConfig(handlers=[handler], force=True)
     set_level(level)

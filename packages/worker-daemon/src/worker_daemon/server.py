@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+import queue
 import resource
 import socket
 import threading
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from waitress import adjustments, server, task, wasyncore
+from waitress import adjustments, server, wasyncore
 
 from worker_daemon import channel, config, loop, tls
 
@@ -32,24 +32,56 @@ _SOCKET_OPTIONS = [
 ]
 
 
-class Threads(task.ThreadedTaskDispatcher):
-    """Task threads, made when one is needed and none is free, up to `limit`."""
+class Threads:
+    """Task threads, made when one is needed and none is free, up to `limit`.
+
+    waitress's own wait at a condition, which is three waits for locks; a SimpleQueue is one.
+    """
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
         self._limit = limit
+        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards the next two
+        self._open = 0  # tasks that were given out and have not ended
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def count(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
 
     def add_task(self, job: Any) -> None:
         """Give a request to a thread; with all of them busy it waits for its turn."""
-        with self.lock:
-            self.queue.append(job)
-            self.queue_cv.notify()
-            running = len(self.threads) - self.stop_count
-            if len(self.queue) > running - self.active_count and running < self._limit:
-                number = next(n for n in itertools.count() if n not in self.threads)
-                self.threads.add(number)
-                self.active_count += 1
-                self.start_new_thread(self.handler_thread, number)
+        with self._lock:
+            self._open += 1
+            thread = None
+            if self._open > len(self._threads) < self._limit:
+                name = f"worker-task-{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+        self._tasks.put(job)
+        if thread is not None:
+            thread.start()
+
+    def shutdown(self, timeout: float) -> None:
+        """End the threads, each after its request; wait for that at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        running = sum(thread.is_alive() for thread in self._threads)
+        if running:
+            _log.warning("%d requests still run", running)
+
+    def _work(self) -> None:
+        while (job := self._tasks.get()) is not None:
+            try:
+                job.service()
+            except BaseException:  # noqa: BLE001  # the thread has more to do
+                _log.exception("a request of %s failed", job.addr[0])
+            with self._lock:
+                self._open -= 1
 
 
 class Listener(server.TcpWSGIServer):
@@ -70,7 +102,7 @@ class Listener(server.TcpWSGIServer):
             owner.application,
             owner.map,
             _sock=sock,
-            dispatcher=owner.threads,
+            dispatcher=owner.threads,  # type: ignore[arg-type]  # it gives out tasks like the other
             adj=adj,
             sockinfo=sockinfo,
             bind_socket=False,

@@ -17,13 +17,10 @@ def decode(data: bytes) -> Any:
     an int however it is written, as in 1.0: JSON has one kind of number.
     """
     try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=_whole,
-            parse_float=_number,
-        )
+        text = data.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise ValueError("it is not JSON: it begins with a byte order mark (BOM)")
+        return _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte {error.start} cannot be read") from None
     except json.JSONDecodeError as error:
@@ -70,3 +67,11 @@ def _number(text: str) -> float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"it is not JSON: {name} is no number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_refuse_constant,
+    parse_int=_whole,
+    parse_float=_number,
+)
