@@ -158,9 +158,15 @@ class Cgroups:
             return Entry(lambda: _fork_into(path))
         return Entry(enter=enter)
 
-    def populated(self, job_id: str) -> bool:
-        """Whether any process is in the job's group or below it."""
-        return self.read(job_id, "cgroup.events").get("populated") == 1
+    def emptied(self, job_id: str) -> bool:
+        """Whether no process is in the job's group or below it; then the group is removed.
+
+        Of a job that made groups below its own they stay until `remove`.
+        """
+        with rights.own(), contextlib.suppress(OSError):
+            os.rmdir(self.path(job_id))  # as quick as the question, and mostly the answer
+            return True
+        return self.read(job_id, "cgroup.events").get("populated") != 1
 
     def read(self, job_id: str, name: str) -> dict[str, int]:
         """Return a "key value" file of the job's group, {} if there is none."""

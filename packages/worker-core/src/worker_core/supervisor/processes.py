@@ -309,7 +309,7 @@ class Processes:
     def _left_behind(self, process: Process) -> bool:
         if process.id not in self._sweeping or (process.pid is None and not process.foreign):
             return False
-        grouped = self._groups is not None and self._groups.populated(process.id)
+        grouped = self._groups is not None and not self._groups.emptied(process.id)
         wanted = tree.mark(process.id)
         alone = len(self.jobs) == len(self._sweeping)
         orphaned = process.foreign or any(

@@ -14,6 +14,7 @@ session then), and whatever descends from a process found so far.
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import signal
@@ -35,9 +36,14 @@ def mark(job_id: str) -> int:
     return _MARK_BIT | uuid.UUID(job_id).int >> (128 - _MARK_BITS)
 
 
+@functools.cache
+def _own_limits() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_RTTIME)
+
+
 def can_mark(job_id: str) -> bool:
     """Whether a job can have its mark: nobody has bounded us below it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    _, hard = _own_limits()
     return hard == resource.RLIM_INFINITY or hard >= mark(job_id)
 
 
@@ -47,12 +53,12 @@ def marked(job_id: str) -> Iterator[None]:
     if not can_mark(job_id):
         yield
         return
-    before = resource.getrlimit(resource.RLIMIT_RTTIME)
-    resource.setrlimit(resource.RLIMIT_RTTIME, (mark(job_id), before[1]))
+    soft, hard = _own_limits()
+    resource.setrlimit(resource.RLIMIT_RTTIME, (mark(job_id), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_RTTIME, before)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (soft, hard))
 
 
 def members(job_id: str, leader: int | None = None) -> list[Stat]:
