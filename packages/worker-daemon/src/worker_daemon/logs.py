@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -25,7 +24,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; an exception follows on lines of its own."""
         line = f"{record.levelname.lower()}: {record.getMessage()}"
-        line += "".join(f" {name}={value}" for name, value in _extras(record).items())
+        for name, value in _extras(record).items():
+            line += f" {name}={value}"
         line = line.translate(_ESCAPES)
         if self._stamped:
             line = f"{_time(record)} {line}"
@@ -50,16 +50,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Stderr(logging.Handler):
-    """Writes each record in one step, so that no thread waits for another one's line."""
-
-    def createLock(self) -> None:  # noqa: N802  # logging's name
-        """Do without a lock."""
-        self.lock = contextlib.nullcontext()  # type: ignore[assignment]
-
-    def acquire(self) -> None:
-        """Do without a lock."""
-
-    release = acquire
+    """Writes each record in one step where it can; a stream of Python takes three."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line, or say on stderr why that fails."""
