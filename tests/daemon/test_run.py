@@ -1,6 +1,7 @@
 """POST /jobs/run: what makes a job, and what is refused with which words."""
 
 import base64
+import gzip
 import json
 
 import pytest
@@ -248,6 +249,18 @@ def test_other_media_types_are_refused_with_the_cure(alice: User, media: str | N
     answer = alice.post("/jobs/run", data=b'{"command": "true"}', headers=headers)
     detail = refused(answer, 415, "unsupported_media_type")["detail"]
     assert "Content-Type: application/json" in detail
+
+
+def test_a_compressed_body_is_refused(alice: User) -> None:
+    """It would be told as broken JSON."""
+    body = gzip.compress(b'{"command": "true"}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = alice.post("/jobs/run", data=body, headers=headers)
+    detail = refused(answer, 415, "unsupported_media_type")["detail"]
+    assert detail.endswith("not compressed by gzip")
+    headers["Content-Encoding"] = "identity"
+    answer = alice.post("/jobs/run", data=b'{"command": "true"}', headers=headers)
+    assert answer.status_code == 201
 
 
 @pytest.mark.parametrize(

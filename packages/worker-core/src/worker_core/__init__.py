@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from worker_core.job import Job, Usage
     from worker_core.lifecycle import Statistics
+    from worker_core.limits import without_controller
     from worker_core.settings import EngineSettings
     from worker_core.spec import JobSpec
     from worker_core.spool import OutputInfo
@@ -66,6 +67,7 @@ _ROOMS = {
     "StreamNotSeparate": "errors",
     "Usage": "job",
     "WorkerError": "errors",
+    "without_controller": "limits",
 }
 
 __all__ = [
@@ -94,6 +96,7 @@ __all__ = [
     "StreamNotSeparate",
     "Usage",
     "WorkerError",
+    "without_controller",
 ]
 
 

@@ -173,22 +173,12 @@ class Engine:
 
         try:
             self._jobs.check_room(owner)
-            self._make_dir(job_id, spec)
-            accepted = self._jobs.admit(job_id, owner, insertion)
-        except OSError as error:
-            self._discard(job_id)
-            raise StoreUnavailable(f"cannot store the job: {error}") from error
+            accepted = self._admit(job_id, spec, owner, insertion)
         except QueueFull:
-            self._discard(job_id)
             earlier = self._earlier(owner, idempotency_key, spec_hash)
             if earlier is None:
                 raise
             accepted = earlier
-        except WorkerError:
-            self._discard(job_id)
-            raise
-        if accepted.id != job_id:
-            self._discard(job_id)
         return self._jobs.explained(accepted)
 
     def get(self, job_id: str) -> Job:
@@ -444,6 +434,23 @@ class Engine:
                 return
             with contextlib.suppress(JobNotFound):  # somebody else was quicker
                 self.remove(job_id)
+
+    def _admit(
+        self, job_id: str, spec: JobSpec, owner: str, insertion: Callable[[State], Operation[Job]]
+    ) -> Job:
+        """Make the job's directory and have it recorded; leave nothing of one that is not."""
+        try:
+            self._make_dir(job_id, spec)
+            accepted = self._jobs.admit(job_id, owner, insertion)
+        except OSError as error:
+            self._discard(job_id)
+            raise StoreUnavailable(f"cannot store the job: {error}") from error
+        except WorkerError:
+            self._discard(job_id)
+            raise
+        if accepted.id != job_id:
+            self._discard(job_id)
+        return accepted
 
     def _make_dir(self, job_id: str, spec: JobSpec) -> None:
         directory = JobDir(self.state_dir, job_id)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker_core import atomic, procfs
+
 _PERIOD = 100_000  # microseconds: the period of cpu.max
 
 CGROUP_LIMITS = {"memory": "memory", "cpus": "cpu", "pids": "pids", "io": "io"}
@@ -71,6 +73,17 @@ def unenforceable(
     if open_files is not None and limits.get("open_files", 0) > open_files:
         missing["open_files"] = _too_many(open_files)
     return missing
+
+
+def without_controller() -> list[str]:
+    """Return the limits for which this machine has no cgroup v2 controller, whoever may use it.
+
+    Whether a supervisor is given those that there are depends on its unit, and only it can tell.
+    """
+    mount = procfs.cgroup2_mount()
+    there = b"" if mount is None else atomic.read(f"{mount}/cgroup.controllers")
+    known = there.decode().split()
+    return [name for name, controller in CGROUP_LIMITS.items() if controller not in known]
 
 
 def _missing(name: str, cure: str) -> str:

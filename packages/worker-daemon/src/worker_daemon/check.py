@@ -5,19 +5,15 @@ The same faults stop `workerd` before it starts anything.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
 import math
 import os
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from worker_daemon import accounts, bounds, certificate, config, errors, htpasswd, listen, tls
 
 _SOON = datetime.timedelta(days=30)
-_MOUNTS = Path("/proc/self/mountinfo")
-_CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids", "io": "io"}
 
 
 def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
@@ -62,33 +58,22 @@ def warnings(settings: config.Config) -> list[str]:
     return found + unenforceable(settings.limits) + accounts.warnings(settings)
 
 
-def unenforceable(limits: bounds.Table, mounts: Path = _MOUNTS) -> list[str]:
-    """Return what is in `limits` that no supervisor on this machine can enforce.
+def unenforceable(limits: bounds.Table) -> list[str]:
+    """Return what is in `limits` that no supervisor on this machine can enforce."""
+    import worker_core
 
-    Whether one is given the controllers that there are depends on its unit, and only it can tell.
-    """
     asked = {
         name.partition(".")[0]
         for each in (limits.everybody, *map(limits.of, limits.users))
         for name, value in (*each.default.items(), *each.most.items())
         if math.isfinite(value) and not each.best_effort
     }
-    there = _controllers(mounts)
-    missing = [name for name, each in _CONTROLLERS.items() if name in asked and each not in there]
+    missing = [name for name in worker_core.without_controller() if name in asked]
     if not missing:
         return []
     lacking = f"limits: this machine has no cgroup v2 controller for {', '.join(missing)}"
     cure = "systemd.unified_cgroup_hierarchy=1, or set best_effort = true in [limits.default]"
     return [f"{lacking}, and jobs with such a limit are refused; boot with {cure}"]
-
-
-def _controllers(mounts: Path) -> Collection[str]:
-    """Return the controllers of the cgroup2 hierarchy, none where it is not mounted."""
-    with contextlib.suppress(OSError):
-        for fields in map(str.split, mounts.read_text().splitlines()):
-            if fields[fields.index("-") + 1] == "cgroup2" and fields[3] == "/":
-                return Path(fields[4], "cgroup.controllers").read_text().split()
-    return ()
 
 
 def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:

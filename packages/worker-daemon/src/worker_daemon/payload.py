@@ -20,6 +20,7 @@ def read(req: falcon.Request, of: type[T], longest: int, *, required: bool) -> T
     if not data and not required:
         return fields.from_object(of, {})
     _check_media_type(req)
+    _check_encoding(req)
     try:
         value = strict_json.decode(data)
     except ValueError as error:
@@ -44,6 +45,13 @@ def _bytes(req: falcon.Request, longest: int) -> bytes:
         if len(data) <= longest:
             return data
     raise problems.Problem("body_too_large", f"the body is longer than {longest} bytes")
+
+
+def _check_encoding(req: falcon.Request) -> None:
+    encoding = req.get_header("Content-Encoding", default="identity")
+    if encoding.strip().lower() not in ("", "identity"):
+        detail = f"{_SEND_JSON}, and not compressed by {encoding.strip()}"
+        raise problems.Problem("unsupported_media_type", detail)
 
 
 def _check_media_type(req: falcon.Request) -> None:
