@@ -1,8 +1,11 @@
 """The store: migrations, one writer, commits in groups, writes that must be done."""
 
 import contextlib
+import dis
+import functools
 import os
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -73,7 +76,7 @@ def busy(store):
 
 def in_threads(*calls):
     """Call each in a thread of its own, and wait for all."""
-    threads = [threading.Thread(target=call) for call in calls]
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for each in threads:
         each.start()
     return threads
@@ -137,6 +140,83 @@ def test_the_main_thread_may_be_interrupted_while_it_waits(store, monkeypatch):
         write.result()
     store.write(insertion(store, "b")).result()
     assert ids(store) == ["a", "b"]
+
+
+def interrupted(call, number):
+    """Call it, and interrupt it after its Nth call that returns, where a signal handler may; return
+    whether it came that far."""
+    before, left = {}, number
+
+    def trace(frame, event, _):
+        nonlocal left
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            code = frame.f_code.co_code
+            last, before[frame] = before.get(frame), frame.f_lasti
+            if last is not None and dis.opname[code[last]].startswith("CALL"):
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+        return trace
+
+    traced = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced)
+    return False
+
+
+@pytest.mark.parametrize("way", ["write", "post", "read"])
+def test_the_main_thread_may_be_interrupted_anywhere(store, way):
+    """Ctrl-C in a program that uses the library would stop all writing for ever."""
+
+    def read():
+        with store.reading():
+            pass
+
+    def others():
+        store.fault = "it was full"
+        assert store.check() is None  # by the thread that stands in for the main one
+        store.write(lambda _: None).result()
+        read()
+        done.append(True)
+
+    calls = {
+        "write": lambda: store.write(lambda _: None).result(),
+        "post": lambda: store.post((lambda _: None, None)),
+        "read": read,
+    }
+    number, done = 0, []
+    while interrupted(calls[way], number):
+        number += 1
+        assert joined(in_threads(others))
+        assert len(done) == number
+    assert number > 3
+
+
+def test_a_caller_deep_in_its_own_calls_does_not_lead(store):
+    """It would run into the limit on recursion in the middle, and all others wait for it."""
+    seen = []
+
+    def descend(levels):
+        if levels:
+            return descend(levels - 1)
+        store.post((lambda _: seen.append(threading.get_ident()), None))
+        return store.write(lambda _: seen.append(threading.get_ident())).result()
+
+    def quietly(levels):
+        with contextlib.suppress(RecursionError):  # there may be no room even for asking
+            descend(levels)
+
+    for levels in range(sys.getrecursionlimit() - 100, sys.getrecursionlimit()):
+        assert joined(in_threads(functools.partial(quietly, levels)))
+    assert joined(in_threads(lambda: store.write(lambda _: None).result()))
+    assert set(seen) == {store._thread.ident}
 
 
 def test_whoever_waits_leads_next(store):
@@ -240,6 +320,59 @@ def test_a_write_that_meets_the_end_is_done(tmp_path):
     with pytest.raises(EngineClosed):
         store.write(lambda _: None)
     store.post((lambda _: 1 / 0, None))
+
+
+def test_the_end_waits_for_who_leads(tmp_path):
+    """A request during the end of the daemon would find the database closed under its hands."""
+    looked = threading.Event()
+
+    class Late(Store):
+        """The one that stands in leads; then a write is put, the end begins, and its caller leads
+        just before the other one looks again."""
+
+        looks = 0
+
+        def lead(self):
+            if threading.current_thread() is not self._thread:
+                return super().lead()
+            self.looks += 1
+            if self.looks == 1:
+                led = super().lead()
+                threads.extend(in_threads(caller))
+                assert put.wait(10)
+                threads.extend(in_threads(self.close))
+                wait_until(lambda: self._closed)
+                return led
+            if self.looks == 2:
+                go_on.set()
+                assert begun.wait(10)
+            if self.looks == 3:
+                looked.set()
+            return super().lead()
+
+        def _stand_in(self):
+            super()._stand_in()
+            looked.set()
+
+    def slow(_):
+        begun.set()
+        assert looked.wait(10)
+        return "done"
+
+    def caller():
+        write = late.write(slow)
+        put.set()
+        assert go_on.wait(10)
+        results.append(write.result())
+
+    put, go_on, begun = threading.Event(), threading.Event(), threading.Event()
+    threads, results = [], []
+    late = Late(str(tmp_path / "worker.db"))
+    late.post((lambda _: None, None))
+    wait_until(lambda: len(threads) == 2)
+    assert joined(threads)
+    assert results == ["done"]
+    assert late.looks > 2
 
 
 def test_more_readers_than_are_kept(store):

@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from worker_core import atomic, crash, records
 from worker_core.errors import EngineClosed, StoreUnavailable, WorkerError
+from worker_core.hub import News
 from worker_core.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup 
 _RETRY_SECONDS = 0.2
 _CHECK_SECONDS = 2.0  # for a write that only tries whether it can be done
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
+_ROOM = 300  # calls below the interpreter's limit that are left to who leads
 
 
 class Write(Generic[T]):
@@ -55,14 +57,14 @@ class Write(Generic[T]):
         self.run = run
         self.then = then
         self.awaited = awaited
-        self.may_lead = awaited and may_lead and not _in_main_thread()
+        self.may_lead = awaited and may_lead and _fit_to_lead()
         self.done = False
         self.value: T | None = None
         self.error: Exception | None = None
 
     def result(self) -> T:
         """Have it done, here or by whoever is at it; return what it returned or raise."""
-        if not self.done and not self._store.lead():
+        if not self.done and not (self.may_lead and self._store.lead()):
             self._turn.acquire()
             if not self.done:
                 self._store.go_on()
@@ -89,13 +91,15 @@ class Store:
         """
         self._path = path
         self._durable = durable
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_READERS)
+        self._readers: list[sqlite3.Connection] = []
         self._gate = threading.Lock()  # guards what follows
         self._waiting: list[Write[Any]] = []  # the first came first
         self._leading = False
         self._backlog = False  # some of what waits has failed, and is to be tried again
         self._closed = False
-        self._call = threading.Event()  # for the thread that leads where nobody else can
+        # For the thread that leads where nobody else can. No Event: a signal handler may take the
+        # main thread out of `set` with the lock of that held.
+        self._call = News()
         self.recent = Recent()
         self.fault: str | None = None
         """Why the last transaction failed; None when it did not."""
@@ -130,11 +134,15 @@ class Store:
         They are done on return, or soon by another thread. After `close` they are not: whoever
         posts knows a second way to the same end.
         """
+        leads = _fit_to_lead()
         with self._gate:
             if self._closed:
                 return
+            if not leads:
+                self._call.tell()
             self._waiting += [Write(self, run, then, awaited=False) for run, then in writes]
-        self.lead()
+        if leads:
+            self.lead()
 
     def check(self) -> str | None:
         """Return why nothing can be stored now, None if it can.
@@ -147,7 +155,6 @@ class Store:
             trial = Write(self, _trial, None, may_lead=False)
             with contextlib.suppress(EngineClosed):
                 self._put(trial)
-                self._call.set()
                 trial.wait(_CHECK_SECONDS)
         return self.fault
 
@@ -166,32 +173,33 @@ class Store:
         """Lend a connection for reading what is committed; raise StoreUnavailable."""
         with _unavailable("cannot read the database"):
             try:
-                db = self._readers.get_nowait()
-            except queue.Empty:
+                db = self._readers.pop()
+            except IndexError:
                 db = self._connect()
             try:
                 yield db
             finally:
-                try:
-                    self._readers.put_nowait(db)
-                except queue.Full:
+                if len(self._readers) < _READERS:
+                    self._readers.append(db)
+                else:
                     db.close()
 
     def close(self) -> None:
         """Finish what was asked for, then close."""
         with self._gate:
             self._closed = True
-        self._call.set()
+        self._call.tell()
         self._thread.join()
         self._db.close()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._readers.get_nowait().close()
+        while self._readers:
+            self._readers.pop().close()
 
     def _put(self, write: Write[Any]) -> None:
         with self._gate:
             if self._closed:
                 raise EngineClosed("the engine was closed")
+            if not write.may_lead:
+                self._call.tell()  # first: what is interrupted in between was not asked for
             self._waiting.append(write)
 
     def _connect(self) -> sqlite3.Connection:
@@ -212,9 +220,6 @@ class Store:
 
     def lead(self) -> bool:
         """Do what waits, unless another thread is at it or has to be: then return False."""
-        if _in_main_thread():
-            self._call.set()
-            return False
         with self._gate:
             if self._leading:
                 return False
@@ -241,18 +246,21 @@ class Store:
         if heir is not None:
             heir.wake()
         elif backlog and threading.current_thread() is not self._thread:
-            self._call.set()
+            self._call.tell()
 
     def _stand_in(self) -> None:
-        """Lead for the main thread, which a signal handler may take out of anything, and for what
-        has to be tried again."""
-        while not (self._closed and not self._leading):
+        """Lead for who is not fit to, and for what has to be tried again."""
+        ended = False
+        while not ended:
             self._call.wait(_RETRY_SECONDS if self._backlog or self._closed else None)
-            self._call.clear()
+            closed = self._closed  # if it is, all that was asked for is tried from here on
             self.lead()
-        self.lead()
-        if self._waiting:  # each is in its job's directory, and told again at the next start
-            log.error("%d writes were not stored: %s", len(self._waiting), self.fault)
+            with self._gate:
+                ended = closed and not self._leading
+                if ended:  # whoever leads now finds nothing, and the database may be closed
+                    left, self._waiting = self._waiting, []
+        if left:  # each is in its job's directory, and told again at the next start
+            log.error("%d writes were not stored: %s", len(left), self.fault)
 
     def _commit(self, batch: list[Write[Any]]) -> list[Write[Any]]:
         """Commit a batch; return what has to be tried again."""
@@ -317,8 +325,19 @@ def _trial(db: sqlite3.Connection) -> None:
     records.set_meta(db, "checked", "")
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _fit_to_lead() -> bool:
+    """Whether nothing but the disk can keep this thread from leading to the end.
+
+    A signal handler may take the main thread out of anything, and the limit on recursion one that
+    is deep in its own calls.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return False
+    try:
+        sys._getframe(sys.getrecursionlimit() - _ROOM)
+    except ValueError:
+        return True
+    return False
 
 
 def _migrate(db: sqlite3.Connection, path: str) -> None:
