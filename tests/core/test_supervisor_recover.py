@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
 import time
 import uuid
 from types import SimpleNamespace
 
 import pytest
-from worker_core import JobSpec, procfs
+from support.waiting import wait_until
+from worker_core import JobSpec, Limits, procfs
 from worker_core.clock import SystemClock
 from worker_core.jobdir import JobDir, boot_id, make_private_dir
 from worker_core.supervisor import recover, tree
@@ -56,10 +58,11 @@ def begun(tmp_path):
         on_empty=lambda: None,
     )
 
-    def begin():
+    def begin(**limits):
         directory = JobDir(str(tmp_path), str(uuid.uuid4()))
         make_private_dir(directory.path)
-        processes.start(directory.job_id, JobSpec("sleep", ["600"]).to_dict())
+        spec = JobSpec("sleep", ["600"], limits=Limits(**limits))
+        processes.start(directory.job_id, spec.to_dict())
         leaders.append(processes.jobs[directory.job_id].leader)
         assert told == []  # of a job that may be over in a moment
         return processes, leaders[-1], directory
@@ -86,3 +89,57 @@ def test_without_a_mark_each_leader_is_recorded_at_once(begun, monkeypatch):
     monkeypatch.setattr(tree, "can_mark", lambda _: False)
     _, leader, directory = begun()
     assert directory.pid().pid == leader
+
+
+def test_of_a_limited_job_it_is_recorded_at_once_what_enforces_its_limits(begun):
+    """If the supervisor died now, the job's record would say that nothing holds it."""
+    _, leader, directory = begun(open_files=100)
+    recorded = directory.pid()
+    assert (recorded.pid, recorded.enforced) == (leader, {"open_files": "rlimit"})
+
+
+@pytest.fixture
+def heir(tmp_path):
+    """Return what takes up jobs in a directory: all of them, and what it tells."""
+    told = []
+    loop = Loop(SystemClock())
+    processes = Processes(
+        str(tmp_path),
+        loop,
+        None,
+        root_jobs=True,
+        emit=told.append,
+        watched=lambda: True,
+        on_empty=lambda: None,
+    )
+    yield processes, told
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
+def test_who_is_known_by_its_mark_alone_has_run_since_it_was_started(begun, heir, monkeypatch):
+    """A supervisor that comes an hour after another one died would say that it began now."""
+    _, _, directory = begun()
+    processes, _ = heir
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: up + 3600)
+    recover.known(processes, directory.job_id)
+    assert directory.pid().started_at == pytest.approx(time.time() - 3600, abs=10)
+
+
+def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
+    """A job whose leader has ended would look as if it ran, until all that it has left behind has
+    ended too."""
+    processes, told = heir
+    directory = JobDir(str(tmp_path), str(uuid.uuid4()))
+    make_private_dir(directory.path)
+    assert directory.claim(JobSpec("sh").to_dict())
+    with tree.marked(directory.job_id):
+        leader = subprocess.Popen(
+            ["sh", "-c", "sleep 600 >&- & echo $!"], stdout=subprocess.PIPE, start_new_session=True
+        )
+    left, _ = leader.communicate(timeout=10)
+    recover.known(processes, directory.job_id)
+    wait_until(lambda: procfs.stat(int(left)) is None or procfs.stat(int(left)).ended)
+    processes.reap()
+    assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]

@@ -130,7 +130,7 @@ class Processes:
         process.began = self._loop.clock.monotonic()
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
-        if not tree.can_mark(process.id):
+        if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that
             self._record_pid(process)
 
     def _announce(self, process: Process) -> None:
@@ -144,11 +144,13 @@ class Processes:
     def record_all(self) -> None:
         """Record which process each leader is: this one is about to execute itself."""
         for process in self.jobs.values():
-            if process.pid is not None and not process.pid.start_time:
+            if process.pid is not None:
                 self._record_pid(process)
 
     def _record_pid(self, process: Process) -> None:
         pid = cast("Pid", process.pid)
+        if pid.start_time:  # it was recorded
+            return
         process.pid = replace(pid, start_time=_start_time(pid.pid))
         with logged(process, "cannot record its pid"):
             process.dir.write_pid(process.pid)

@@ -7,7 +7,7 @@ Asked for one job, the findings are:
     unknown       nobody ever claimed it                                      -> {}
     ours          claimed, and its leader is our child: we executed ourselves -> watched as before
     adopted       claimed, and its leader lives: its supervisor died          -> watched by pidfd
-    unrecorded    claimed, no pid.json, but a process carries its mark        -> adopted
+    unrecorded    claimed, no pid.json, but a leader carries its mark         -> adopted
     gone          claimed, and there is no such process any more              -> lost
     rebooted      claimed in another boot of the machine                      -> lost
 
@@ -50,6 +50,7 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
 def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:
     process = Process(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
     recorded, now = process.pid, processes.now()
+    booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
     if recorded is not None and recorded.boot_id != processes.boot:
         processes.take_lost(process, lost("the machine was restarted", now))
         return process
@@ -57,13 +58,13 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
     if leader is None:
         why = "it ended while no supervisor was there to see it, or was never started"
         # A power cut takes pid.json, which is not synced to the disk.
-        booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
         if recorded is None and jobdir.claimed_at() < booted:
             why = "the machine was restarted"
         processes.take_lost(process, lost(why, now))
         return process
     if recorded is None:
-        process.pid = Pid(leader.pid, leader.start_time, processes.boot, now)
+        started_at = booted + leader.start_time / os.sysconf("SC_CLK_TCK")  # proc(5)
+        process.pid = Pid(leader.pid, leader.start_time, processes.boot, started_at)
         with logged(process, "cannot record its pid"):
             jobdir.write_pid(process.pid)
     if leader.ppid != os.getpid():

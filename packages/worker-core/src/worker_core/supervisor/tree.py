@@ -107,9 +107,11 @@ def program(leader: int) -> int | None:
 
 
 def find_leader(job_id: str) -> Stat | None:
-    """Return the leader of a job of which only the id is known: the one that leads a session."""
-    found = members(job_id)
-    leaders = [each for each in found if each.session == each.pid] or found
+    """Return the leader of a job of which only the id is known: the one that leads a session.
+
+    What has only a leader's session was left behind by one that has ended.
+    """
+    leaders = [each for each in members(job_id) if each.session == each.pid]
     return min(leaders, key=lambda each: each.start_time, default=None)
 
 
