@@ -529,6 +529,26 @@ def test_a_task_that_fails_ends_no_thread(caplog):
     assert [record.message for record in caplog.records] == ["a request of 127.0.0.1 failed"] * 2
 
 
+def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
+    """After the machine was short of threads for a moment there would be too few for ever, and the
+    daemon could not end."""
+
+    def fails(_):
+        raise RuntimeError("can't start new thread")
+
+    threads = server.Threads(1)
+    tasks = [Task(), Task()]
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", fails)
+        threads.add_task(tasks[0])
+    assert "can't start new thread" in caplog.text
+    for task in tasks:
+        task.go_on.set()
+    threads.add_task(tasks[1])
+    assert all(task.begun.wait(10) for task in tasks)
+    threads.shutdown(10)
+
+
 def test_the_end_waits_for_no_task_for_ever(caplog):
     """The daemon would not end while somebody follows."""
     threads = server.Threads(1)

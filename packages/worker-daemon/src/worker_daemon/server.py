@@ -52,16 +52,21 @@ class Threads:
 
     def add_task(self, job: Any) -> None:
         """Give a request to a thread; with all of them busy it waits for its turn."""
+        self._tasks.put(job)
         with self._lock:
             self._open += 1
-            thread = None
             if self._open > len(self._threads) < self._limit:
-                name = f"worker-task-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-        self._tasks.put(job)
-        if thread is not None:
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"worker-task-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
             thread.start()
+        except RuntimeError as error:  # the machine is short of them; the next task tries again
+            _log.error("cannot start a thread: %s", error)
+        else:
+            self._threads.append(thread)
 
     def shutdown(self, timeout: float) -> None:
         """End the threads, each after its request; wait for that at most `timeout` seconds."""
