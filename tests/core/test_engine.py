@@ -25,6 +25,7 @@ from worker_core import (
     atomic,
 )  # fmt: skip
 from worker_core.spec import DEFAULT
+from worker_core.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +367,28 @@ def test_a_slot_that_is_free_before_the_record_of_the_next_job_is_written(tmp_pa
         monkeypatch.setattr(atomic, "create", late)
         assert run(engine, JobSpec("cat", stdin=b"x")).state is State.COMPLETED
         assert engine.counts() == {"running": 0, "queued": 0}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_submission_that_is_interrupted_keeps_no_slot(monkeypatch, recorded):
+    """After Ctrl-C in a program that uses the library no job would start any more."""
+    real = Store.write
+
+    def interrupted(store, *args):
+        if recorded:
+            real(store, *args)
+        raise KeyboardInterrupt
+
+    with Engine(settings=EngineSettings(max_running=1)) as engine:
+        with monkeypatch.context() as handler:
+            handler.setattr(Store, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                engine.submit(JobSpec("true"), "me")
+        job = engine.submit(JobSpec("true"), "me")
+        assert engine.wait(job.id, 10).state is State.COMPLETED
+        jobs = engine.list().jobs
+        assert [each.state for each in jobs] == [State.COMPLETED] * (1 + recorded)
+        assert engine.counts()["queued"] == 0
 
 
 def test_many_jobs_from_many_threads_all_get_their_turn(tmp_path):

@@ -448,6 +448,9 @@ class Engine:
         except WorkerError:
             self._discard(job_id)
             raise
+        except KeyboardInterrupt:
+            self._jobs.release_unless_recorded(job_id)
+            raise
         if accepted.id != job_id:
             self._discard(job_id)
         return accepted

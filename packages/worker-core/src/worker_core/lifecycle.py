@@ -119,6 +119,21 @@ class Lifecycle:
         for each in ready:
             self._dispatch(each)
 
+    def release_unless_recorded(self, job_id: str) -> None:
+        """Take back the slot or the place of a job whose `admit` was interrupted, if it never was.
+
+        What was asked of the store before comes before this.
+        """
+
+        def recorded(db: sqlite3.Connection) -> bool:
+            try:
+                records.get(db, job_id)
+            except JobNotFound:
+                return False
+            return True
+
+        self._store.post((recorded, lambda found: None if found else self.release(job_id)))
+
     def measured(self, job: Job) -> Job:
         """Return the record of a running job with what it has used up to now."""
         if job.state not in (State.RUNNING, State.STOPPING):
