@@ -209,7 +209,8 @@ class Lifecycle:
     def caught_up(self) -> None:
         """Nothing else is to be told now."""
         observed, self._observed = self._observed, []
-        self._store.post(*observed)
+        if observed:
+            self._store.post(*observed)
 
     def connected(self) -> None:
         """The executor is there (again): ask it about every job that should run."""
