@@ -161,6 +161,8 @@ def interrupted(call, number):
         return trace
 
     traced = sys.gettrace()
+    # Python 3.12 tells of single steps only if some frame wanted that before.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         call()
