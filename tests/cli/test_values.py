@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_cli import values, words
+from worker_cli import problems, terminal, values, words
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,11 @@ def test_a_command_line_is_cut_as_if_it_were_whole(argv: list[str], most: int) -
 def test_command_lines_can_be_typed_again() -> None:
     """What the list shows could not be pasted into a shell."""
     assert words.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""
+
+
+def test_no_message_obeys_whom_it_quotes(capsys):
+    """A reason that somebody else gave for a kill could colour the terminal, or rewrite it."""
+    message = problems._message({"detail": "killed: evil\nline\x1b[31m\u202e"})
+    assert message == "killed: evil\\nline\\x1b[31m\\u202e"
+    terminal.note("two lines:\nof \x1b[31mone")
+    assert capsys.readouterr().err == "worker: two lines:\nof \\x1b[31mone\n"

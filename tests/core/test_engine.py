@@ -406,3 +406,32 @@ def test_many_jobs_from_many_threads_all_get_their_turn(tmp_path):
             each.join()
         assert len(jobs) == 120
         assert all(engine.wait(job_id, 20).state is State.COMPLETED for job_id in jobs)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_engine_is_of_no_use_to_a_fork(tmp_path):
+    """The child of a program that uses the library would wait for a thread that it does not have,
+    or end the jobs of its parent."""
+    with Engine() as engine:
+        job = engine.submit(JobSpec("sleep", ["600"]), "me")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                engine.submit(JobSpec("true"), "me")
+            except EngineClosed as error:
+                engine.close()
+                code = 0 if "forked" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert engine.get(job.id).state is State.RUNNING
+
+
+def test_a_job_begins_before_what_it_does(tmp_path):
+    """The first line of an output would be older than the job that wrote it."""
+    with Engine(tmp_path) as engine:
+        jobs = [engine.submit(JobSpec("date", ["+%s.%N"]), "me") for _ in range(20)]
+        for each in jobs:
+            job = engine.wait(each.id, 20)
+            assert job.started_at <= float(engine.read_output(job.id)) <= job.ended_at

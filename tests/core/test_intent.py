@@ -93,3 +93,28 @@ def test_what_has_ended_already_is_not_killed(kills, begin):
     kills.kill(process, "kill", None, 15, grace=10.0)
     assert process.kill is None
     assert end(process).cause == "own"
+
+
+ENDS_BY_ITSELF = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(3)
+"""
+
+
+def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monkeypatch):
+    """A program that could have outlived the signal would be told as killed by it."""
+    process = begin(ENDS_BY_ITSELF)
+    real = JobDir.write_kill
+
+    def slowly(directory, wanted):
+        real(directory, wanted)
+        begin.go_on()
+        os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(JobDir, "write_kill", slowly)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    ended = end(process)
+    assert (ended.cause, ended.exit_code) == ("own", 3)

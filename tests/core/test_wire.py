@@ -28,3 +28,16 @@ def test_what_is_no_frame_is_refused(data):
     """Garbage on the socket would be taken for a request, or fill the memory."""
     with pytest.raises(wire.ProtocolError):
         wire.Decoder().feed(data)
+
+
+def test_what_is_missing_of_a_message_is_known():
+    """A supervisor would read a long request in a thousand pieces, or many short ones at once."""
+    frame = wire.encode({"op": "start", "id": "a" * 100})
+    decoder = wire.Decoder()
+    assert decoder.missing == 4
+    assert decoder.feed(frame[:2]) == []
+    assert decoder.missing == 2
+    assert decoder.feed(frame[2:10]) == []
+    assert decoder.missing == len(frame) - 10
+    assert len(decoder.feed(frame[10:])) == 1
+    assert decoder.missing == 4

@@ -109,3 +109,16 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch, capsys):
     handler = logs.Stderr()
     handler.handle(record("x"))
     assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("forged", ["/nope status=200", 'a "b" c', "a=b", "'", "a\nb=c"])
+def test_nobody_adds_a_field_of_his_own(forged):
+    """A path would look like another request's status."""
+    line = text("request", path=forged, status=404)
+    shown = json.dumps(forged, ensure_ascii=False)
+    assert line == f"info: request path={shown} status=404"
+
+
+def test_a_text_that_runs_backwards_is_shown_as_it_is():
+    """What an administrator reads would not be what happened."""
+    assert text("kill", reason="a\u202eb") == "info: kill reason=a\\u202eb"

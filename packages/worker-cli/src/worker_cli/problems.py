@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from worker_cli import errors, failures
+from worker_cli import errors, failures, words
 
 if TYPE_CHECKING:
     import requests
@@ -81,6 +81,7 @@ def _document(response: requests.Response) -> dict[str, Any] | None:
 
 def _message(document: Mapping[str, Any]) -> str:
     message = str(document.get("detail") or document.get("title") or "the server gave no reason")
+    message = words.clean(message)  # it may quote what a user has chosen, as the reason of a kill
     told = [
         ": ".join(str(part) for part in (each.get("field"), each.get("message")) if part)
         for each in _wrong_fields(document)

@@ -17,8 +17,11 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Write a message to stderr."""
-    sys.stderr.write(f"worker: {text}\n")
+    """Write a message to stderr; what it quotes cannot do anything to the terminal."""
+    from worker_cli import words
+
+    shown = "\n".join(map(words.clean, text.split("\n")))
+    sys.stderr.write(f"worker: {shown}\n")
 
 
 def person(stream: TextIO) -> bool:

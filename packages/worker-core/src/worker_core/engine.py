@@ -86,6 +86,7 @@ class Engine:
         self._clock = clock or SystemClock()
         self._ephemeral = state_dir is None
         self._closed = threading.Event()
+        self._process = os.getpid()
         with contextlib.ExitStack() as undo:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
@@ -130,7 +131,7 @@ class Engine:
         With a state directory, jobs and their supervisor go on. Without one, all jobs are ended
         and nothing is left of them.
         """
-        if not self._closed.is_set():
+        if not self._closed.is_set() and os.getpid() == self._process:
             self._closed.set()
             self._undo.close()
 
@@ -411,6 +412,8 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise EngineClosed("the engine was closed")
+        if os.getpid() != self._process:
+            raise EngineClosed("the engine is that of the process which forked this one")
 
     def _tidy(self) -> None:
         """Remove what the settings do not keep, and what a crash left."""

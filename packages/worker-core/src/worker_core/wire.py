@@ -59,6 +59,14 @@ class Decoder:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def missing(self) -> int:
+        """How many bytes complete the message that has come in part."""
+        if len(self._data) < _LENGTH.size:
+            return _LENGTH.size - len(self._data)
+        (length,) = _LENGTH.unpack_from(self._data)
+        return int(_LENGTH.size + length - len(self._data))
+
     def feed(self, data: bytes) -> list[Message]:
         """Take what was read; return the messages that are whole now."""
         self._data += data

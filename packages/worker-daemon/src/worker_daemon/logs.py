@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from typing import Any
 
 _STDERR = 2
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # What a client sends must not be able to begin a line of its own, or to move the cursor.
-_ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_DIRECTIONS)
+}
+_ENDS = re.compile(r"""[\s="']""")
 
 
 class TextFormatter(logging.Formatter):
@@ -25,7 +31,7 @@ class TextFormatter(logging.Formatter):
         """Return the line; an exception follows on lines of its own."""
         line = f"{record.levelname.lower()}: {record.getMessage()}"
         for name, value in _extras(record).items():
-            line += f" {name}={value}"
+            line += f" {name}={_quoted(value)}"
         line = line.translate(_ESCAPES)
         if self._stamped:
             line = f"{_time(record)} {line}"
@@ -83,6 +89,12 @@ def set_level(level: str) -> None:
 def _time(record: logging.LogRecord) -> str:
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     return f"{seconds}.{int(record.msecs):03}Z"
+
+
+def _quoted(value: object) -> object:
+    # What holds what ends a value, or begins one, is quoted: nobody can add a field of his own.
+    told = isinstance(value, str) and _ENDS.search(value)
+    return json.dumps(value, ensure_ascii=False) if told else value
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

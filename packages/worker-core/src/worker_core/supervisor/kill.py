@@ -38,12 +38,17 @@ class Kills:
         due = self._loop.clock.monotonic() + grace
         # Looked for first: between the look at the leader and the signal there is to be no walk.
         targets = self._targets(process, signum)
-        if not self._intend(process, cause, reason, signum, grace):
+        before = process.kill
+        target = self._intend(process, cause, reason, signum, grace)
+        if target is None:
             return
         if signum == signal.SIGKILL:
             self._kill_hard(process)
+        elif target not in tree.send_all(targets, signum):
+            # It has ended by itself while the intent was being recorded.
+            process.kill = before
+            return
         else:
-            tree.send_all(targets, signum)
             self._look_again(process, signum)
             if process.kill_timer is None or due < process.kill_timer.due:
                 self._arm(process, due)
@@ -62,11 +67,12 @@ class Kills:
 
     def _intend(
         self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
-    ) -> bool:
-        """Record the intent before the first signal; False if the leader is already ending."""
+    ) -> int | None:
+        """Record the intent before the first signal; return whose end is wanted, None if the leader
+        is already ending."""
         target = self._whose_end(process)
         if target is None:
-            return False
+            return None
         kill_at = self._loop.clock.now() + grace
         counts = procfs.survives(target, signum)
         before = process.kill
@@ -82,7 +88,7 @@ class Kills:
         with logged(process, "cannot record the kill"):
             process.dir.write_kill(process.kill)
         crash.point("supervisor.kill_written")
-        return True
+        return target
 
     def _look_again(self, process: Process, signum: int) -> None:
         """See whether it handles the signal since a moment ago, and so has outlived it.

@@ -105,6 +105,7 @@ class Processes:
     def _launch(self, process: Process) -> None:
         if process.end is not None or process.pid is not None:  # killed meanwhile; or it runs
             return
+        began, at = self._loop.clock.monotonic(), self.now()  # before anything that the job can do
         try:
             launched = launch.launch(
                 process.dir, process.spec, self._groups, root_jobs=self._root_jobs
@@ -121,13 +122,13 @@ class Processes:
             log.exception("job %s: cannot be started", process.id)
             self._not_started(process, f"cannot be started: {error}", NOT_EXECUTABLE)
         else:
-            self._started(process, launched)
+            process.began = began
+            self._started(process, launched, at)
 
-    def _started(self, process: Process, launched: launch.Launched) -> None:
+    def _started(self, process: Process, launched: launch.Launched, at: float) -> None:
         pid = launched.pid
         self._by_pid[pid] = process
-        process.pid = Pid(pid, 0, self.boot, self.now(), launched.enforced)
-        process.began = self._loop.clock.monotonic()
+        process.pid = Pid(pid, 0, self.boot, at, launched.enforced)
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
         if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that

@@ -56,7 +56,8 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         return process
     leader = _leader(recorded, jobdir.job_id)
     if leader is None:
-        why = "it ended while no supervisor was there to see it, or was never started"
+        why = "it ended while no supervisor was there to see it"
+        why += ", or was never started" if recorded is None else ""
         # A power cut takes pid.json, which is not synced to the disk.
         if recorded is None and jobdir.claimed_at() < booted:
             why = "the machine was restarted"

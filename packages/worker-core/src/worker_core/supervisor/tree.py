@@ -116,14 +116,15 @@ def find_leader(job_id: str) -> Stat | None:
 
 
 def send(target: Stat, signum: int) -> bool:
-    """Signal the very process that `target` describes; False if it is gone or beyond our rights."""
+    """Signal the very process that `target` describes; False if it has ended or is beyond our
+    rights."""
     try:
         pidfd = os.pidfd_open(target.pid)
     except OSError:
         return False
     try:
         now = procfs.stat(target.pid)
-        if now is None or now.start_time != target.start_time:
+        if now is None or now.start_time != target.start_time or now.state in "ZX":
             return False
         signal.pidfd_send_signal(pidfd, signum)
     except OSError:
@@ -133,11 +134,16 @@ def send(target: Stat, signum: int) -> bool:
     return True
 
 
-def send_all(targets: Iterable[Stat], signum: int) -> None:
+def send_all(targets: Iterable[Stat], signum: int) -> set[int]:
     """Signal each, and continue it, so that the signal acts on one that is stopped too.
 
     Whether it is stopped is not asked: a SIGSTOP may still be on its way. systemd does the same.
+    Returns the ids of those that were there to get it.
     """
+    reached = set()
     for each in targets:
-        if send(each, signum) and signum != signal.SIGKILL:
-            send(each, signal.SIGCONT)
+        if send(each, signum):
+            reached.add(each.pid)
+            if signum != signal.SIGKILL:
+                send(each, signal.SIGCONT)
+    return reached
