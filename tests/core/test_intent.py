@@ -118,3 +118,16 @@ def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monk
     kills.kill(process, "kill", None, 15, grace=10.0)
     ended = end(process)
     assert (ended.cause, ended.exit_code) == ("own", 3)
+
+
+def test_what_may_not_be_signalled_is_killed_all_the_same(kills, begin, monkeypatch):
+    """A job that runs sudo would go on for ever: a signal to it is refused, its group is not."""
+    process = begin(HANDLES)
+
+    def refuse(_pidfd, _signum):
+        raise PermissionError
+
+    monkeypatch.setattr("worker_core.supervisor.tree.signal.pidfd_send_signal", refuse)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    assert process.kill.signalled == [15]
+    assert process.kill_timer is not None

@@ -44,11 +44,12 @@ class Kills:
             return
         if signum == signal.SIGKILL:
             self._kill_hard(process)
-        elif target not in tree.send_all(targets, signum):
-            # It has ended by itself while the intent was being recorded.
-            process.kill = before
-            return
         else:
+            reached = tree.send_all(targets, signum)
+            if target not in reached and self._whose_end(process) is None:
+                # It has ended by itself while the intent was being recorded.
+                process.kill = before
+                return
             self._look_again(process, signum)
             if process.kill_timer is None or due < process.kill_timer.due:
                 self._arm(process, due)
