@@ -1,5 +1,6 @@
 """What a new supervisor makes of a job whose claim is all that there is."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,36 +44,46 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     assert ends[0].reason.startswith(f"the end could not be observed: {why}")
 
 
+@contextlib.contextmanager
+def supervising(directory):
+    """Supervise the jobs of a directory in this process; lend them, and what is told of them."""
+    told = []
+    loop = Loop(SystemClock())
+    yield (
+        Processes(
+            str(directory),
+            loop,
+            None,
+            root_jobs=True,
+            emit=told.append,
+            watched=lambda: True,
+            on_empty=lambda: None,
+        ),
+        told,
+    )
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
 @pytest.fixture
 def begun(tmp_path):
     """Return what starts a job that sleeps, in this process: all jobs, and its leader and files."""
-    told, leaders = [], []
-    loop = Loop(SystemClock())
-    processes = Processes(
-        str(tmp_path),
-        loop,
-        None,
-        root_jobs=True,
-        emit=told.append,
-        watched=lambda: True,
-        on_empty=lambda: None,
-    )
+    leaders = []
+    with supervising(tmp_path) as (processes, told):
 
-    def begin(**limits):
-        directory = JobDir(str(tmp_path), str(uuid.uuid4()))
-        make_private_dir(directory.path)
-        spec = JobSpec("sleep", ["600"], limits=Limits(**limits))
-        processes.start(directory.job_id, spec.to_dict())
-        leaders.append(processes.jobs[directory.job_id].leader)
-        assert told == []  # of a job that may be over in a moment
-        return processes, leaders[-1], directory
+        def begin(**limits):
+            directory = JobDir(str(tmp_path), str(uuid.uuid4()))
+            make_private_dir(directory.path)
+            spec = JobSpec("sleep", ["600"], limits=Limits(**limits))
+            processes.start(directory.job_id, spec.to_dict())
+            leaders.append(processes.jobs[directory.job_id].leader)
+            assert told == []  # of a job that may be over in a moment
+            return processes, leaders[-1], directory
 
-    yield begin
-    for leader in leaders:
-        os.kill(leader, signal.SIGKILL)
-        os.waitpid(leader, 0)
-    for each in (loop._selector, loop._wakeup, loop._waker):
-        each.close()
+        yield begin
+        for leader in leaders:
+            os.kill(leader, signal.SIGKILL)
+            os.waitpid(leader, 0)
 
 
 def test_each_leader_is_recorded_before_another_program_takes_over(begun):
@@ -101,20 +112,8 @@ def test_of_a_limited_job_it_is_recorded_at_once_what_enforces_its_limits(begun)
 @pytest.fixture
 def heir(tmp_path):
     """Return what takes up jobs in a directory: all of them, and what it tells."""
-    told = []
-    loop = Loop(SystemClock())
-    processes = Processes(
-        str(tmp_path),
-        loop,
-        None,
-        root_jobs=True,
-        emit=told.append,
-        watched=lambda: True,
-        on_empty=lambda: None,
-    )
-    yield processes, told
-    for each in (loop._selector, loop._wakeup, loop._waker):
-        each.close()
+    with supervising(tmp_path) as (processes, told):
+        yield processes, told
 
 
 def test_who_is_known_by_its_mark_alone_has_run_since_it_was_started(begun, heir, monkeypatch):
