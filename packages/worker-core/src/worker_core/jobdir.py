@@ -22,15 +22,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker_core import atomic
+from worker_core import atomic, compact
 
 JOBS = "jobs"
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
 """Why a job ended: by itself, or through whom; decided where it was reaped."""
@@ -201,4 +199,4 @@ def boot_id() -> str:
 
 
 def _encode(value: object) -> bytes:
-    return _ENCODER.encode(value).encode("ascii")
+    return compact.encode(value).encode("ascii")

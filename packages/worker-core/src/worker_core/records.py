@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker_core import compact
 from worker_core.errors import InvalidRequest, JobNotFound
 from worker_core.job import Change, Job, Usage
 from worker_core.recent import Recent
@@ -29,7 +30,6 @@ def _queries() -> dict[str, str]:
 
 
 QUERIES = _queries()
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 MIGRATIONS = tuple(
     file.read_text("utf-8")
     for file in sorted(_SQL.iterdir(), key=lambda each: each.name)
@@ -60,7 +60,7 @@ def insert(
 ) -> Job:
     """Add a job."""
     # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
-    spec = _ENCODER.encode(job.spec.to_dict())
+    spec = compact.encode(job.spec.to_dict())
     values = {
         "id": job.id,
         "version": job.version,

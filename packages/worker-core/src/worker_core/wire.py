@@ -25,6 +25,8 @@ import json
 import struct
 from typing import Any
 
+from worker_core import compact
+
 PROTOCOL = 2
 """Raised when either side would not understand the other; a supervisor of an older one is upgraded
 in place, see executors/local.py."""
@@ -35,7 +37,6 @@ MAX_FRAME = 128 << 20
 Message = dict[str, Any]
 
 _LENGTH = struct.Struct(">I")
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
 
 
 class ProtocolError(Exception):
@@ -44,7 +45,7 @@ class ProtocolError(Exception):
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message."""
-    body = _ENCODER.encode(message).encode("ascii")
+    body = compact.encode(message).encode("ascii")
     return _LENGTH.pack(len(body)) + body
 
 
