@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import socketserver
 import threading
 from collections.abc import Callable
 
 import pytest
+from support.cli_certs import Authority
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, in_order, problem
 from worker_cli import Absent, Client, Dropped, NotLoggedIn, Refused, Unreachable
@@ -61,13 +63,31 @@ def test_status_survives_lost_connections(serve: Serve, client_of: ClientOf) -> 
     assert client_of(stub).status(ID).status == "running"
 
 
-def test_a_server_that_never_answered_is_given_up_soon(serve: Serve, client_of: ClientOf) -> None:
+def test_a_server_that_never_proved_who_it_is_is_given_up_soon(authority: Authority) -> None:
     """A person who typed a wrong port would wait for half a minute to be told."""
-    stub = serve(in_order(DROP))
-    client = client_of(stub)
-    with pytest.raises(Dropped, match="lost before the answer was whole"):
-        client.status(ID)
-    assert len(stub.requests) == 3
+    connections = []
+    with socketserver.TCPServer(("127.0.0.1", 0), lambda *each: connections.append(each)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"https://localhost:{server.server_address[1]}"
+        try:
+            with (
+                Client(url, user="ann", password="secret", cacert=authority.cert) as client,
+                pytest.raises(Dropped, match="lost before the answer was whole"),
+            ):
+                client.status(ID)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(connections) == 3
+
+
+def test_a_server_is_waited_for_though_it_has_answered_nothing_yet(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    """A restart in the moment of a script's first request would end it."""
+    stub = serve(in_order(*[DROP] * 8, answer(200, BRIEF)))
+    assert client_of(stub).status(ID).status == "running"
 
 
 def test_a_server_that_answered_before_is_waited_for(serve: Serve, client_of: ClientOf) -> None:

@@ -104,8 +104,8 @@ def test_wait_survives_a_restart(own_daemon: Daemon, user_of: UserOf, tmp_path: 
     own_daemon.kill9()
     own_daemon.start()
     open_gate(tmp_path / "gate")
-    stdout, _ = process.communicate(timeout=60)
-    assert stdout == f"{job} failed (exit code 6)\n".encode()
+    stdout, stderr = process.communicate(timeout=60)
+    assert (stdout, stderr) == (f"{job} failed (exit code 6)\n".encode(), b"")
     assert process.returncode == 6
 
 

@@ -31,7 +31,7 @@ class Client:
     where a method's own text names JobNotFound, that is a Refused too.
 
     Requests that read, and `run`, are sent again when the connection is lost; a job never runs
-    twice for it. A server that has answered once is waited for during `patience` seconds when it
+    twice for it. A server that was reached once is waited for during `patience` seconds when it
     goes away, as it does while it is being restarted.
     """
 

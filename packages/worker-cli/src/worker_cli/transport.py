@@ -69,7 +69,9 @@ class Transport:
             "User-Agent": f"worker-cli/{__version__}",
             "Accept-Encoding": "identity",
         }
+        self._reached = False
         self._context = trust.context(cacert)
+        self._context.sslsocket_class = _telling(self._note_reached)
         if cert:
             identity.show(self._context, cert, key or cert)
         self._proxy = None if addresses.is_loopback(server) else _proxy_for(server)
@@ -79,7 +81,6 @@ class Transport:
         self._local = threading.local()
         # Weak, so that the session of a thread that has ended goes with it.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
-        self._reached = False
 
     def close(self) -> None:
         """Close every connection; the transport can still be used and opens new ones."""
@@ -156,14 +157,17 @@ class Transport:
     def pauses(self) -> Iterator[float]:
         """Yield how long to wait before each further try: three, or while patience lasts.
 
-        A server that answered before is waited for: it is being restarted. One that never
-        answered is more likely not there at all.
+        A server that has proved who it is, if only by a handshake, is waited for: it is being
+        restarted. One that never did is more likely not there at all.
         """
         give_up = self.clock() + self._patience
         pause, tries = _FIRST_PAUSE, 1
         while self.clock() < give_up if self._reached else tries < _FIRST_CONTACT_TRIES:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # to spread clients, not to hide
             pause, tries = min(pause * 2, _LONGEST_PAUSE), tries + 1
+
+    def _note_reached(self) -> None:
+        self._reached = True
 
     def _may_pass(self, error: errors.ClientError, codes: Container[str]) -> bool:
         """Whether the same request may be answered a moment later."""
@@ -192,7 +196,7 @@ class Transport:
             problem = problems.of(response, self.peer)
         except requests.RequestException as error:
             raise failures.explain(error, self.peer) from error
-        self._reached = True
+        self._note_reached()  # a handshake within the TLS of a proxy is not seen
         if problem:
             raise problem
         return response
@@ -245,6 +249,17 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002
         # The inherited one loads requests' own CA bundle into the context.
         conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _telling(tell: Callable[[], None]) -> type[ssl.SSLSocket]:
+    """Return a class of sockets that call `tell` when their handshake is done."""
+
+    class Socket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            tell()
+
+    return Socket
 
 
 def _lossless(value: Any) -> Any:
