@@ -169,6 +169,22 @@ def test_a_kill_is_carried_on_by_the_next_supervisor(tmp_path):
         assert marked(job.id) == []
 
 
+def test_a_stop_that_is_under_way_is_not_repeated(tmp_path):
+    """A restart of the daemon would be the second Ctrl-C, with which many programs give up."""
+    traps = "trap 'echo int' INT; trap 'echo term' TERM; trap 'echo winch' WINCH"
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(f"{traps}; echo ready; while :; do sleep 0.01; done"))
+        asked = engine.kill(job.id, signal="INT", grace=600, wait=0)
+        wait_until(lambda: b"int" in engine.read_output(job.id))
+    with Engine(tmp_path) as engine:
+        assert engine.get(job.id).state is asked.state is State.STOPPING
+        engine.signal(job.id, "WINCH")
+        wait_until(lambda: b"winch" in engine.read_output(job.id))
+        assert JobDir(str(tmp_path), job.id).kill().signalled == [signal.SIGINT]
+        engine.kill(job.id, now=True)
+        assert engine.read_output(job.id) == b"ready\nint\nwinch\n"
+
+
 def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkeypatch):
     """An upgrade of the package would lose the exit codes of running jobs."""
     with Engine(tmp_path) as engine:

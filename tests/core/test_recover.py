@@ -16,6 +16,8 @@ RUNNING, ENDED, NEVER = {"running": {"pid": 1}}, {"exit": {}}, {}
     [
         (State.RUNNING, RUNNING, True, Finding.FOLLOW),
         (State.STOPPING, RUNNING, True, Finding.KILL_AGAIN),
+        (State.STOPPING, RUNNING | {"stopping": False}, True, Finding.KILL_AGAIN),
+        (State.STOPPING, RUNNING | {"stopping": True}, True, Finding.FOLLOW),
         (State.RUNNING, ENDED, True, Finding.ENDED),
         (State.STOPPING, ENDED, True, Finding.ENDED),
         (State.RUNNING, ENDED, False, Finding.ENDED),

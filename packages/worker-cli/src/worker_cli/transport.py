@@ -69,9 +69,9 @@ class Transport:
             "User-Agent": f"worker-cli/{__version__}",
             "Accept-Encoding": "identity",
         }
-        self._reached = False
+        self._contact = _Contact()
         self._context = trust.context(cacert)
-        self._context.sslsocket_class = _telling(self._note_reached)
+        self._context.sslsocket_class = _sockets(self._contact)
         if cert:
             identity.show(self._context, cert, key or cert)
         self._proxy = None if addresses.is_loopback(server) else _proxy_for(server)
@@ -162,12 +162,9 @@ class Transport:
         """
         give_up = self.clock() + self._patience
         pause, tries = _FIRST_PAUSE, 1
-        while self.clock() < give_up if self._reached else tries < _FIRST_CONTACT_TRIES:
+        while self.clock() < give_up if self._contact.made else tries < _FIRST_CONTACT_TRIES:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # to spread clients, not to hide
             pause, tries = min(pause * 2, _LONGEST_PAUSE), tries + 1
-
-    def _note_reached(self) -> None:
-        self._reached = True
 
     def _may_pass(self, error: errors.ClientError, codes: Container[str]) -> bool:
         """Whether the same request may be answered a moment later."""
@@ -175,7 +172,7 @@ class Transport:
             case errors.Dropped():
                 return True
             case errors.Absent():
-                return self._reached
+                return self._contact.made
             case errors.Refused():
                 return error.code in codes
             case _:
@@ -196,7 +193,7 @@ class Transport:
             problem = problems.of(response, self.peer)
         except requests.RequestException as error:
             raise failures.explain(error, self.peer) from error
-        self._note_reached()  # a handshake within the TLS of a proxy is not seen
+        self._contact.made = True  # a handshake within the TLS of a proxy is not seen
         if problem:
             raise problem
         return response
@@ -251,13 +248,20 @@ class _Adapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
-def _telling(tell: Callable[[], None]) -> type[ssl.SSLSocket]:
-    """Return a class of sockets that call `tell` when their handshake is done."""
+class _Contact:
+    """Whether the server was there once. Sockets have this alone: a transport ends with its user,
+    not when the collector finds a cycle."""
+
+    made = False
+
+
+def _sockets(contact: _Contact) -> type[ssl.SSLSocket]:
+    """Return a class of sockets that make the contact by their handshake."""
 
     class Socket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
-            tell()
+            contact.made = True
 
     return Socket
 

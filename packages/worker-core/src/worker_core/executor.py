@@ -31,7 +31,11 @@ class Listener(Protocol):
         """All that is known now was told: what was heard is recorded together."""
 
     def known(self, jobs: dict[str, dict[str, Any]]) -> None:
-        """The answer to `query`: id to `{"running": …}`, `{"exit": …}`, or {} for never started."""
+        """The answer to `query`: id to `{"running": …}`, `{"exit": …}`, or {} for never started.
+
+        Beside `running`, a true `stopping` says that the job was asked to end and is not to be
+        asked again.
+        """
 
     def connected(self) -> None:
         """The executor is there (again); what was asked of it before may not have reached it."""

@@ -4,6 +4,7 @@
     queued                 (is not asked)             -            it waits in its place
     running                running                    FOLLOW       its pid is recorded
     stopping               running                    KILL_AGAIN   the kill is sent again
+    stopping               running, and asked to end  FOLLOW       nothing: once is enough
     running or stopping    ended                      ENDED        its end is recorded
     running, this boot     never started              START        the start is sent again
     stopping, this boot    never started              CANCEL       killed; it never ran
@@ -39,7 +40,7 @@ def compare(state: State, known: dict[str, Any], *, same_boot: bool) -> Finding:
         return Finding.ENDED
     stopping = state is State.STOPPING
     if "running" in known:
-        return Finding.KILL_AGAIN if stopping else Finding.FOLLOW
+        return Finding.KILL_AGAIN if stopping and not known.get("stopping") else Finding.FOLLOW
     if not same_boot:
         return Finding.LOSE
     return Finding.CANCEL if stopping else Finding.START

@@ -16,7 +16,8 @@ and the supervisor sends
 
     {"event": "started", "id", "pid", "at", "enforced"}
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
-    {"event": "known", "token", "jobs"}        id -> {"running": as pid.json}, {"exit": …} or {}
+    {"event": "known", "token", "jobs"}        id -> {"exit": …}, {} or {"running": as pid.json,
+                                               "stopping": it was asked to end, by this process}
 """
 
 from __future__ import annotations
