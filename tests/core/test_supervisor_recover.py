@@ -39,9 +39,20 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
         now=time.time,
         take_lost=lambda process, end: ends.append(end),
     )
-    assert recover.known(processes, jobdir.job_id) == {"running": None}
+    assert recover.known(processes, jobdir.job_id) == {"running": None, "stopping": False}
     assert [end.cause for end in ends] == ["lost"]
     assert ends[0].reason.startswith(f"the end could not be observed: {why}")
+
+
+@pytest.mark.parametrize(
+    ("kill", "foreign", "stopping"),
+    [(None, False, False), (object(), False, True), (object(), True, False)],
+)
+def test_a_kill_is_under_way_if_this_process_has_sent_it(tmp_path, kill, foreign, stopping):
+    """A job would be asked to end twice, or not at all if its supervisor died before it asked."""
+    process = SimpleNamespace(pid=None, kill=kill, foreign=foreign)
+    processes = SimpleNamespace(state_dir=str(tmp_path), jobs={"id": process})
+    assert recover.known(processes, "id") == {"running": None, "stopping": stopping}
 
 
 @contextlib.contextmanager
