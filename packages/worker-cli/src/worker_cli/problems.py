@@ -31,6 +31,7 @@ def of(response: requests.Response, peer: failures.Peer) -> errors.ClientError |
     Raises what requests raises when the connection breaks while the problem is read.
     """
     if not _length_is_told(response):
+        response.close()
         return failures.cut_short(peer)
     if 200 <= response.status_code < 300:
         return None
