@@ -373,7 +373,7 @@ def test_draining_lets_requests_finish_and_takes_no_new_ones(app):
     edge = Edge(app, settings())
     with edge.connect() as unused, edge.connect() as busy, edge.plain() as silent:
         busy.sendall(request(b"/hold", close=False))
-        wait_until(lambda: app.holding, 5)
+        wait_until(lambda: app.holding and len(edge.server._channels()) == 3, 5)
         edge.server.drain()
         assert edge.server.draining.wait(5)
         assert reply(unused) == b""
