@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
@@ -43,6 +44,11 @@ def gone(engine):
     pid = supervisor_pid(engine.state_dir)
     os.kill(pid, signal.SIGKILL)
     wait_gone(pid)
+
+
+def upgrade(engine):
+    """Have the supervisor of an engine execute itself anew."""
+    engine._executor._send({"op": "upgrade"})
 
 
 @pytest.mark.parametrize("point", ENGINE_POINTS)
@@ -169,20 +175,65 @@ def test_a_kill_is_carried_on_by_the_next_supervisor(tmp_path):
         assert marked(job.id) == []
 
 
-def test_a_stop_that_is_under_way_is_not_repeated(tmp_path):
+TELLS = "; ".join(f"trap 'echo {name}' {name}" for name in ("INT", "TERM", "WINCH"))
+TELLING = f"{TELLS}; echo ready; while :; do sleep 0.01; done"
+
+
+def heard(engine, job):
+    """Return which signals a job that runs TELLING has got; one more is sent to be sure of all."""
+    wait_until(lambda: engine.health()["supervisor"] == "ok")
+    engine.signal(job.id, "WINCH")
+    wait_until(lambda: b"WINCH" in engine.read_output(job.id))
+    words = engine.read_output(job.id).split()  # the shell says "Terminated" of its child
+    return [each for each in words if each in (b"INT", b"TERM")]
+
+
+@pytest.mark.parametrize("of", ["engine", "supervisor", "upgrade"])
+def test_a_stop_that_is_under_way_is_not_repeated(tmp_path, of):
     """A restart of the daemon would be the second Ctrl-C, with which many programs give up."""
-    traps = "trap 'echo int' INT; trap 'echo term' TERM; trap 'echo winch' WINCH"
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(f"{traps}; echo ready; while :; do sleep 0.01; done"))
+        job = begin(engine, shell(TELLING))
         asked = engine.kill(job.id, signal="INT", grace=600, wait=0)
-        wait_until(lambda: b"int" in engine.read_output(job.id))
+        wait_until(lambda: b"INT" in engine.read_output(job.id))
+        before = JobDir(str(tmp_path), job.id).kill()
+        if of == "supervisor":
+            gone(engine)
+        elif of == "upgrade":
+            upgrade(engine)
     with Engine(tmp_path) as engine:
         assert engine.get(job.id).state is asked.state is State.STOPPING
-        engine.signal(job.id, "WINCH")
-        wait_until(lambda: b"winch" in engine.read_output(job.id))
-        assert JobDir(str(tmp_path), job.id).kill().signalled == [signal.SIGINT]
+        assert heard(engine, job) == [b"INT"]
+        assert JobDir(str(tmp_path), job.id).kill() == before
         engine.kill(job.id, now=True)
-        assert engine.read_output(job.id) == b"ready\nint\nwinch\n"
+
+
+@pytest.mark.parametrize("supervisor", [gone, upgrade])
+def test_a_timeout_that_is_under_way_is_not_repeated(tmp_path, supervisor):
+    """A job that is about to end in order would be told so again and again."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(TELLING, timeout=0.1, stop_grace=600))
+        wait_until(lambda: b"TERM" in engine.read_output(job.id))
+        before = JobDir(str(tmp_path), job.id).kill()
+        supervisor(engine)
+        assert heard(engine, job) == [b"TERM"]
+        assert JobDir(str(tmp_path), job.id).kill() == before
+        engine.kill(job.id, now=True)
+
+
+def test_a_stop_that_did_not_arrive_is_sent_again_as_it_was(tmp_path):
+    """A job would get another signal, and be ended by force before its time."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(TELLING))
+        supervisor = supervisor_pid(engine.state_dir)
+        os.kill(supervisor, signal.SIGSTOP)
+        engine.kill(job.id, signal="INT", grace=600, wait=0)
+    os.kill(supervisor, signal.SIGKILL)
+    wait_gone(supervisor)
+    with Engine(tmp_path) as engine:
+        assert heard(engine, job) == [b"INT"]
+        kill = JobDir(str(tmp_path), job.id).kill()
+        assert (kill.signalled, kill.kill_at > time.time() + 500) == ([signal.SIGINT], True)
+        engine.kill(job.id, now=True)
 
 
 def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkeypatch):

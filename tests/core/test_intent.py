@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from worker_core import procfs
@@ -118,6 +119,20 @@ def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monk
     kills.kill(process, "kill", None, 15, grace=10.0)
     ended = end(process)
     assert (ended.cause, ended.exit_code) == ("own", 3)
+
+
+def test_what_is_on_its_way_out_when_the_signal_comes_ended_by_itself(kills, begin, monkeypatch):
+    """A big program takes its time to exit, in which a signal reaches it and changes nothing."""
+    process = begin(HANDLES)
+    write, stat = JobDir.write_kill, procfs.stat
+
+    def exiting_from_now_on(directory, wanted):
+        write(directory, wanted)
+        monkeypatch.setattr(procfs, "stat", lambda pid: replace(stat(pid), exiting=True))
+
+    monkeypatch.setattr(JobDir, "write_kill", exiting_from_now_on)
+    kills.kill(process, "kill", None, 15, grace=10.0)
+    assert process.kill is None
 
 
 def test_what_may_not_be_signalled_is_killed_all_the_same(kills, begin, monkeypatch):

@@ -44,13 +44,10 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     assert ends[0].reason.startswith(f"the end could not be observed: {why}")
 
 
-@pytest.mark.parametrize(
-    ("kill", "foreign", "stopping"),
-    [(None, False, False), (object(), False, True), (object(), True, False)],
-)
-def test_a_kill_is_under_way_if_this_process_has_sent_it(tmp_path, kill, foreign, stopping):
-    """A job would be asked to end twice, or not at all if its supervisor died before it asked."""
-    process = SimpleNamespace(pid=None, kill=kill, foreign=foreign)
+@pytest.mark.parametrize(("kill", "stopping"), [(None, False), (object(), True)])
+def test_it_is_told_whether_a_kill_is_under_way(tmp_path, kill, stopping):
+    """A job would be asked to end twice."""
+    process = SimpleNamespace(pid=None, kill=kill)
     processes = SimpleNamespace(state_dir=str(tmp_path), jobs={"id": process})
     assert recover.known(processes, "id") == {"running": None, "stopping": stopping}
 

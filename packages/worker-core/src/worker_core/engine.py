@@ -241,14 +241,23 @@ class Engine:
             _check_text("name of who asks", by)
         if grace is not None and not 0 <= grace < float("inf"):
             raise InvalidRequest("grace must be a number of seconds >= 0")
-        change = Change(Event.KILL, self._clock.now(), by=by, reason=reason)
+        if now:
+            signum = signals.number("KILL")
+        change = Change(
+            Event.KILL,
+            self._clock.now(),
+            reason=reason,
+            by=by,
+            kill_signal=signum,
+            kill_grace=grace,
+        )
 
         def request(job: Job) -> None:
             if job.state.final:
                 self._jobs.changed(job)
                 return
             self._jobs.hub.publish(job)
-            self._executor.kill(job_id, reason=job.kill_reason, signal=signum, grace=grace, now=now)
+            self._jobs.kill(job)
             crash.point("engine.after_kill_sent")
 
         try:

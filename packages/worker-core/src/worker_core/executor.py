@@ -57,7 +57,6 @@ class Executor(Protocol):
         reason: str | None,
         signal: int | None,
         grace: float | None,
-        now: bool,
     ) -> None:
         """Have a job ended: the signal, after the grace SIGKILL; `exited` follows."""
 

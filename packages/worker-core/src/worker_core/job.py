@@ -56,6 +56,8 @@ class Change:
     signal: int | None = None
     reason: str | None = None
     by: str | None = None
+    kill_signal: int | None = None
+    kill_grace: float | None = None
     usage: Usage | None = None
     enforced: Mapping[str, str | None] = field(default_factory=dict)
     started_at: float | None = None
@@ -86,6 +88,10 @@ class Job:
     usage: Usage | None = None
     kill_by: str | None = None
     kill_reason: str | None = None
+    kill_signal: int | None = None
+    """The signal that the latest who asked wants sent first; None is the stop signal of `spec`."""
+    kill_grace: float | None = None
+    """The seconds from it to SIGKILL; None is the grace of `spec`."""
     run_as: str | None = None
     """The Unix account; None is that of the supervisor."""
     enforced: Mapping[str, str | None] = field(default_factory=dict)
@@ -120,9 +126,10 @@ class Job:
 
     def _asked(self, change: Change) -> Job:
         """The first who asked is the one who killed it; who asks again only hastens it."""
+        asked = self.having(kill_signal=change.kill_signal, kill_grace=change.kill_grace)
         if self.kill_by is not None:
-            return self
-        return self.having(kill_by=change.by or "unknown", kill_reason=change.reason)
+            return asked
+        return asked.having(kill_by=change.by or "unknown", kill_reason=change.reason)
 
     def _ended(self, new: State, change: Change) -> Job:
         # Nobody's wish is recorded if the database could not take it before the end came.

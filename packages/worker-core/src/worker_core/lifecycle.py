@@ -163,6 +163,11 @@ class Lifecycle:
         """Return the write that applies a change."""
         return lambda db: self._change(db, job_id, change)
 
+    def kill(self, job: Job) -> None:
+        """Have a job ended as its record says that it is wanted."""
+        signum, grace = job.kill_signal, job.kill_grace
+        self._executor.kill(job.id, reason=job.kill_reason, signal=signum, grace=grace)
+
     def _change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
         return records.change(db, self._store.recent, job_id, change, self._store.next_version())
 
@@ -263,9 +268,7 @@ class Lifecycle:
                 self._follow(job, found["running"])
             case Finding.KILL_AGAIN:
                 self._follow(job, found["running"])
-                self._executor.kill(
-                    job.id, reason=job.kill_reason, signal=None, grace=None, now=False
-                )
+                self.kill(job)
             case Finding.START:
                 self._begin(job)
             case Finding.CANCEL:

@@ -6,7 +6,7 @@ can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then t
 
     {"op": "start", "id", "spec"}              started or exited follows, or both; `stdin`
                                                is a path
-    {"op": "kill", "id", "reason", "signal", "grace", "now"}               exited follows
+    {"op": "kill", "id", "reason", "signal", "grace"}                      exited follows
     {"op": "signal", "id", "signal"}
     {"op": "query", "ids", "token"}            answered by one "known" with the same token
     {"op": "upgrade"}                          the supervisor executes itself anew
@@ -17,7 +17,7 @@ and the supervisor sends
     {"event": "started", "id", "pid", "at", "enforced"}
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
     {"event": "known", "token", "jobs"}        id -> {"exit": …}, {} or {"running": as pid.json,
-                                               "stopping": it was asked to end, by this process}
+                                               "stopping": whether it was asked to end}
 """
 
 from __future__ import annotations

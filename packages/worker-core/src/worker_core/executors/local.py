@@ -90,11 +90,10 @@ class LocalExecutor:
         reason: str | None,
         signal: int | None,
         grace: float | None,
-        now: bool,
     ) -> None:
         """Have a job ended."""
-        message = {"op": "kill", "id": job_id, "reason": reason, "now": now}
-        self._send(message | {"signal": signal, "grace": grace})
+        wish = {"reason": reason, "signal": signal, "grace": grace}
+        self._send({"op": "kill", "id": job_id, **wish})
 
     def signal(self, job_id: str, signum: int) -> None:
         """Have a signal sent to a job's tree."""

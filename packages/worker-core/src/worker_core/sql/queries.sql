@@ -9,7 +9,8 @@ INSERT INTO jobs (
 UPDATE jobs
 SET version = :version, state = :state, started_at = :started_at, ended_at = :ended_at, pid = :pid,
     exit_code = :exit_code, signal = :signal, reason = :reason, killed_by = :killed_by,
-    kill_by = :kill_by, kill_reason = :kill_reason, wall_seconds = :wall_seconds,
+    kill_by = :kill_by, kill_reason = :kill_reason, kill_signal = :kill_signal,
+    kill_grace = :kill_grace, wall_seconds = :wall_seconds,
     user_seconds = :user_seconds, system_seconds = :system_seconds,
     max_rss_bytes = :max_rss_bytes, read_bytes = :read_bytes, written_bytes = :written_bytes,
     max_processes = :max_processes, enforced = :enforced

@@ -125,7 +125,6 @@ class Supervisor:
             reason=options.get("reason"),
             signum=options.get("signal"),
             grace=options.get("grace"),
-            now=bool(options.get("now")),
         )
 
     def _alone(self) -> None:
@@ -139,7 +138,7 @@ class Supervisor:
     def _end_all(self) -> None:
         self._ending = True
         for job_id in list(self._processes.jobs):
-            self._processes.kill(job_id, reason="the engine was closed", now=True)
+            self._processes.kill(job_id, reason="the engine was closed", signum=signal.SIGKILL)
         self._alone()
 
     def _terminate(self) -> None:

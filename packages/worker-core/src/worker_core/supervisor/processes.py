@@ -196,7 +196,6 @@ class Processes:
         reason: str | None = None,
         signum: int | None = None,
         grace: float | None = None,
-        now: bool = False,
     ) -> None:
         """End a job: the stop signal to its tree, after the grace SIGKILL. Asking again hastens it.
 
@@ -212,7 +211,7 @@ class Processes:
         if signum is None:
             signum = signals.number(process.spec["stop_signal"])
         wait = process.spec["stop_grace"] if grace is None else grace
-        self._kills.kill(process, cause, reason, int(signal.SIGKILL) if now else signum, grace=wait)
+        self._kills.kill(process, cause, reason, signum, grace=wait)
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -261,7 +260,8 @@ class Processes:
         if process.pidfd is not None:
             gone = process.pidfd
             self._loop.watch(gone, selectors.EVENT_READ, lambda _: self._lost(process))
-        self._arm_timeout(process)
+        if process.kill is None or process.kill.cause != "timeout":
+            self._arm_timeout(process)
         self._kills.resume(process)
 
     def take_lost(self, process: Process, end: Exit) -> None:

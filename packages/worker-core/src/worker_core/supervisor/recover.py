@@ -44,9 +44,8 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
         if spec is None:
             return {}
         process = _take_up(processes, jobdir, spec)
-    # Whoever held a foreign job may have died between the record of a kill and its signal.
-    stopping = process.kill is not None and not process.foreign
-    return {"running": vars(process.pid) if process.pid is not None else None, "stopping": stopping}
+    pid = vars(process.pid) if process.pid is not None else None
+    return {"running": pid, "stopping": process.kill is not None}
 
 
 def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:

@@ -124,7 +124,7 @@ def send(target: Stat, signum: int) -> bool:
         return False
     try:
         now = procfs.stat(target.pid)
-        if now is None or now.start_time != target.start_time or now.state in "ZX":
+        if now is None or now.start_time != target.start_time or now.ended:
             return False
         signal.pidfd_send_signal(pidfd, signum)
     except OSError:

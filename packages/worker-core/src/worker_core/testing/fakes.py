@@ -88,10 +88,9 @@ class FakeExecutor:
         reason: str | None,
         signal: int | None,
         grace: float | None,  # noqa: ARG002  # nothing here resists
-        now: bool,
     ) -> None:
         """Let a job end by a signal."""
-        number = signals.number("KILL" if now else signal or "TERM")
+        number = signals.number(signal or "TERM")
         with self._lock:
             if job_id in self._running:
                 self._end(job_id, Exit("kill", None, number, reason, time.time(), 0.0, 0.0, 0.0))
@@ -119,7 +118,7 @@ class FakeExecutor:
         """Stop reporting; with `end_jobs`, end all jobs first."""
         if end_jobs:
             for job_id in list(self._running):
-                self.kill(job_id, reason=None, signal=None, grace=None, now=True)
+                self.kill(job_id, reason=None, signal=signals.number("KILL"), grace=None)
         self._news.put(None)
         if self._thread is not None:
             self._thread.join()
