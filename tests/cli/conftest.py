@@ -12,6 +12,7 @@ from support.cli_clock import Clock
 from support.cli_run import Worker
 from support.cli_stub import Script, Stub
 from worker_cli import Client
+from worker_cli.transport import Transport
 
 # Where the client is installed alone there is no server to talk to.
 collect_ignore = [] if importlib.util.find_spec("worker_daemon") else ["real"]
@@ -67,3 +68,15 @@ def worker(tmp_path: Path, authority: Authority) -> Worker:
     return Worker(
         home, WORKER_USER="ann", WORKER_PASSWORD="secret", WORKER_CACERT=str(authority.cert)
     )
+
+
+@pytest.fixture
+def clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Make this process that user's, for `main`; time passes only when the command sleeps."""
+    for name, value in worker.environ.items():
+        monkeypatch.setenv(name, value)
+    clock = Clock()
+    defaults = Transport.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "clock", lambda: clock.now)
+    monkeypatch.setitem(defaults, "sleep", clock.sleep)
+    return clock

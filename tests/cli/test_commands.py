@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from support.cli_clock import Clock
 from support.cli_run import COMMAND, Worker
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, in_order, problem
 from worker_cli import Client
@@ -59,12 +60,19 @@ def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> No
     assert f"worker status {ID}" in done.stderr
 
 
-def test_a_run_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:
-    """A person would start the job a second time."""
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_run_whose_answer_is_lost_says_so(
+    serve: Serve, clock: Clock, capfd: pytest.CaptureFixture[str], gone: bool
+) -> None:
+    """A person would start the job a second time, above all when the server is gone since."""
     stub = serve(routes(run=DROP))
-    done = worker.run("run", "--server", stub.url, "make")
-    assert done.code == 125
-    assert "worker list" in done.stderr
+    if gone:
+        clock.meanwhile = stub.__exit__
+    assert main(["run", "--server", stub.url, "make"]) == 125
+    told = capfd.readouterr().err
+    assert "was lost before the answer was whole" in told
+    assert ("since then cannot reach" in told) == gone
+    assert "; whether the job was created is not known, see: worker list -n 3\n" in told
     assert len({each.headers["idempotency-key"] for each in stub.requests}) == 1
 
 

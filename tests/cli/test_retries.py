@@ -131,6 +131,22 @@ def test_a_server_that_is_stopped_is_waited_for(serve: Serve, client_of: ClientO
     assert sum(clock_of(client).slept) > 28
 
 
+def test_a_server_that_goes_away_with_a_request_says_both(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    """Who calls would believe that the request never arrived, because the last try did not."""
+    stub = serve(in_order(DROP))
+    client = client_of(stub)
+    clock_of(client).meanwhile = stub.__exit__
+    with pytest.raises(Dropped) as caught:
+        client.run("make")
+    assert isinstance(caught.value.__cause__, Absent)
+    assert str(caught.value) == (
+        f"the connection to {stub.url} was lost before the answer was whole; "
+        f"since then cannot reach {stub.url}: nothing listens there"
+    )
+
+
 def test_draining_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
     """A server that says that it is being restarted would be taken at its word for a refusal."""
     stub = serve(in_order(DRAINING, DRAINING, answer(200, BRIEF)))

@@ -83,6 +83,12 @@ def cut_short(peer: Peer) -> errors.Dropped:
     return errors.Dropped(f"the connection to {peer} was lost before the answer was whole")
 
 
+def gone_since(dropped: str, absent: errors.Absent) -> errors.Dropped:
+    """Return the error for a peer that was lost in a request, and cannot be reached since."""
+    what = str(absent).partition("; ")[0]  # its cures are for an address that is wrong
+    return errors.Dropped(f"{dropped}; since then {what}")
+
+
 def _lost(
     error: requests.RequestException, causes: list[BaseException], peer: Peer
 ) -> errors.Unreachable:

@@ -142,16 +142,22 @@ class Transport:
     def patiently(self, attempt: Callable[[], Value], codes: Container[str] = (DRAINING,)) -> Value:
         """Return `attempt()`, trying again with growing pauses while another try may help.
 
-        `codes` are the refusals that pass by themselves.
+        `codes` are the refusals that pass by themselves. Raises Dropped, too, where only an
+        earlier try was Dropped and the last one Absent: the request may have arrived.
         """
         pauses = self.pauses()
+        dropped = ""  # the error itself would be a cycle with this frame
         while True:
             try:
                 return attempt()
             except errors.ClientError as error:
                 pause = next(pauses, None)
                 if pause is None or not self._may_pass(error, codes):
+                    if dropped and isinstance(error, errors.Absent):
+                        raise failures.gone_since(dropped, error) from error
                     raise
+                if isinstance(error, errors.Dropped):
+                    dropped = str(error)
                 self.sleep(pause)
 
     def pauses(self) -> Iterator[float]:
