@@ -37,18 +37,31 @@ def status(word: str, **fields: object) -> Answer:
     return answer(200, {"id": ID, "status": word} | fields)
 
 
-def test_a_job_that_ends_by_itself_while_it_is_killed(worker: Worker, serve: Serve) -> None:
-    """A person would believe to have stopped what had completed."""
+@pytest.mark.parametrize(
+    ("word", "fields", "shown", "why"),
+    [
+        ("completed", {"exit_code": 0}, "exit code 0", "ended by itself before it was stopped"),
+        ("failed", {"exit_code": 3}, "exit code 3", "ended by itself before it was stopped"),
+        ("timed_out", {"signal": 9}, "SIGKILL", "was stopped because its time was up"),
+        ("out_of_memory", {"signal": 9}, "SIGKILL", "was stopped because it was out of memory"),
+        ("lost", {"reason": "gone"}, "gone", "is stopped, but nobody saw its end"),
+        ("vanished", {"ended_at": "2026-11-24T11:00:00.000Z"}, "", "has ended, but not by this"),
+    ],
+)
+def test_a_job_that_ends_otherwise_while_it_is_killed(
+    worker: Worker, serve: Serve, word: str, fields: dict[str, object], shown: str, why: str
+) -> None:
+    """A person would believe to have stopped what had completed, or that it was not stopped."""
     stub = serve(
         routes(
             kill=answer(202, {"id": ID, "status": "stopping"}),
-            status=status("completed", exit_code=0),
+            status=status(word, **fields),
         )
     )
     done = worker.run("kill", "--server", stub.url, ID)
     assert done.code == 1
-    assert done.out == f"{ID} completed (exit code 0)\n"
-    assert done.stderr == f"worker: job {ID} ended by itself before it was stopped\n"
+    assert done.out == f"{ID} {word}" + (f" ({shown})\n" if shown else "\n")
+    assert done.stderr == f"worker: job {ID} {why}\n"
 
 
 def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:

@@ -26,6 +26,16 @@ REASON = Option("--reason", metavar="TEXT", parse=values.text, about="why; kept 
 _WAIT_SECONDS = 10.0
 _SLACK_SECONDS = 20.0
 
+_BY_ITSELF = "ended by itself before it was stopped"
+_ENDS = {
+    "completed": _BY_ITSELF,
+    "failed": _BY_ITSELF,
+    "timed_out": "was stopped because its time was up",
+    "out_of_memory": "was stopped because it was out of memory",
+    "lost": "is stopped, but nobody saw its end",
+}
+_OTHER_END = "has ended, but not by this"  # a newer server's word
+
 
 def run(args: Args) -> int:
     """Ask all jobs to stop, then see them end."""
@@ -69,10 +79,7 @@ def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
         terminal.say(f"{job_id} killed")
         return exits.DONE
     terminal.say(f"{job_id} {show.outcome(status)}")
-    if status.status == "lost":
-        why = "is stopped, but nobody saw its end"
-    else:
-        why = "ended by itself before it was stopped" if status.ended else "has not ended yet"
+    why = _ENDS.get(status.status, _OTHER_END) if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED
 
@@ -87,7 +94,7 @@ ACTION = Action(
     about=(
         "Ask jobs to stop, by force after their grace, wait for their end and print what became "
         "of each. The exit code is 0 when each was stopped by this, and 1 when one was not: it "
-        "is unknown, had already ended, or ended by itself first."
+        "is unknown, had already ended, or ended first by itself or for another reason."
     ),
     options=(SIGNAL, GRACE, NOW, REASON),
     examples=(
