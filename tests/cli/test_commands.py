@@ -64,6 +64,51 @@ def test_a_job_that_ends_otherwise_while_it_is_killed(
     assert done.stderr == f"worker: job {ID} {why}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "stop_grace", "ends_after", "waits", "asks"),
+    [
+        ((), 10.0, 40.0, 40.0, 0),
+        ((), 10.0, None, 40.0, 1),
+        ((), 300.0, 310.0, 310.0, 1),
+        ((), 300.0, None, 330.0, 1),
+        ((), None, None, 40.0, 1),
+        (("--grace", "5m"), 10.0, 310.0, 310.0, 0),
+        (("--grace", "5"), 300.0, None, 35.0, 0),
+        (("--now",), 300.0, None, 40.0, 0),
+    ],
+)
+def test_kill_waits_for_as_long_as_the_grace_lasts(
+    serve: Serve,
+    clock: Clock,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    stop_grace: float | None,
+    ends_after: float | None,
+    waits: float,
+    asks: int,
+) -> None:
+    """A kill would give up before a job with a long grace is stopped by force, or never."""
+    begin = clock.now
+
+    def script(request: Request) -> Answer:
+        if request.path == f"/jobs/{ID}":
+            return status("stopping", spec={"command": "make", "stop_grace": stop_grace})
+        clock.now += float(request.query["wait"][0])
+        over = ends_after is not None and clock.now >= begin + ends_after
+        return status("killed" if over else "stopping")
+
+    stub = serve(script)
+    assert main(["kill", "--server", stub.url, *words, ID]) == (ends_after is None)
+    told = capfd.readouterr()
+    if ends_after is None:
+        assert told.out == f"{ID} stopping\n"
+        assert told.err == f"worker: job {ID} has not ended yet\n"
+    else:
+        assert (told.out, told.err) == (f"{ID} killed\n", "")
+    assert clock.now - begin == waits
+    assert [each.path for each in stub.requests].count(f"/jobs/{ID}") == asks
+
+
 def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:
     """A person would believe that the job goes on, or that it does not."""
     stub = serve(routes(kill=DROP))

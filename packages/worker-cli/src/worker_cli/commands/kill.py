@@ -10,6 +10,7 @@ from worker_cli.options import Action, Args, Flag, Option
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
+    from worker_cli.job import JobStatus
 
 SIGNAL = Option(
     "--signal", metavar="SIGNAL", parse=values.text, about="send this first (its stop signal)"
@@ -49,11 +50,11 @@ def run(args: Args) -> int:
         # Several are all asked before the first is waited for.
         "wait": _WAIT_SECONDS if len(args.operands) == 1 else 0.0,
     }
-    patience = (args.get(GRACE) or _WAIT_SECONDS) + _SLACK_SECONDS
+    grace = 0.0 if args.has(NOW) else args.get(GRACE)
     asked: list[tuple[str, str]] = []
     with common.connect(args) as client:
         refused = common.for_each(args.operands, lambda text: _ask(client, text, wishes, asked))
-        unfinished = [_see_end(client, *each, patience) for each in asked]
+        unfinished = [_see_end(client, *each, grace) for each in asked]
     return refused or max(unfinished, default=exits.DONE)
 
 
@@ -70,11 +71,11 @@ def _ask(client: Client, text: str, wishes: dict[str, Any], asked: list[tuple[st
     return exits.DONE
 
 
-def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
+def _see_end(client: Client, job_id: str, word: str, grace: float | None) -> int:
     """Wait for the end of a job that was asked to stop; print what became of it."""
     from worker_cli import show
 
-    status = None if word == "killed" else client.wait(job_id, patience)
+    status = None if word == "killed" else _end(client, job_id, grace)
     if status is None or status.status == "killed":
         terminal.say(f"{job_id} killed")
         return exits.DONE
@@ -82,6 +83,21 @@ def _see_end(client: Client, job_id: str, word: str, patience: float) -> int:
     why = _ENDS.get(status.status, _OTHER_END) if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED
+
+
+def _end(client: Client, job_id: str, grace: float | None) -> JobStatus:
+    """Return a job's state at its end, or when it should have been stopped by force long ago.
+
+    Without `grace` its own counts, which is asked for only when it has not ended by then.
+    """
+    status = client.wait(job_id, (grace or _WAIT_SECONDS) + _SLACK_SECONDS)
+    if status.ended or grace is not None:
+        return status
+    record = client.get(job_id)
+    own = record.spec.get("stop_grace")
+    if not isinstance(own, int | float) or own <= _WAIT_SECONDS:
+        return record
+    return client.wait(job_id, own - _WAIT_SECONDS)
 
 
 ACTION = Action(
@@ -94,7 +110,8 @@ ACTION = Action(
     about=(
         "Ask jobs to stop, by force after their grace, wait for their end and print what became "
         "of each. The exit code is 0 when each was stopped by this, and 1 when one was not: it "
-        "is unknown, had already ended, or ended first by itself or for another reason."
+        "is unknown, had already ended, ended first by itself or for another reason, or has not "
+        "ended in time."
     ),
     options=(SIGNAL, GRACE, NOW, REASON),
     examples=(
