@@ -3,11 +3,18 @@
 import base64
 import http.client
 import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
+from support import api as support
 from support import edge
-from support.api import PASSWORD, Api, User, refused
+from support.api import OCTETS, PASSWORD, Api, User, refused
+from support.waiting import wait_until
+from worker_core import Engine
+from worker_daemon import htpasswd
 
 CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
 
@@ -153,6 +160,51 @@ def test_others_do_not_wait_for_it(api: Api, alice: User) -> None:
     for guess in range(20):
         api.user("mallory", f"guess {guess}").get("/whoami")
     assert alice.get("/whoami").status_code == 200
+
+
+def remove(entries: dict[str, str]) -> None:
+    """Remove alice."""
+    del entries["alice"]
+
+
+def change_password(entries: dict[str, str]) -> None:
+    """Give alice another password."""
+    entries["alice"] = htpasswd.hash_password(b"another", 4)
+
+
+@pytest.mark.parametrize("change", [remove, change_password])
+def test_requests_under_way_end_with_the_login(
+    engine: Engine, tmp_path: Path, change: Callable[[dict[str, str]], None]
+) -> None:
+    """Who was removed would read on for as long as a job runs, or would take the cut for the
+    job's end."""
+    with support.serving(engine, tmp_path) as running:
+        alice, listener, waiter, bob = map(running.user, ("alice", "alice", "alice", "bob"))
+        mine, bobs = (user.shell("echo one; sleep 1000") for user in (alice, bob))
+        mine_out, bobs_out = (f"/jobs/{job}/out?follow=true" for job in (mine, bobs))
+        waited: list[requests.Response] = []
+        path = f"/jobs/{mine}/status?wait=60"
+        waiting = threading.Thread(target=lambda: waited.append(waiter.get(path)))
+        with (
+            alice.get(mine_out, headers=OCTETS, stream=True) as followed,
+            bob.get(bobs_out, headers=OCTETS, stream=True) as bob_followed,
+            listener.get("/events", stream=True) as events,
+        ):
+            waiting.start()
+            wait_until(
+                lambda: "\nworkerd_followers 4\n" in running.user("bob").get("/metrics").text
+            )
+            with htpasswd.editing(tmp_path / "users") as entries:
+                change(entries)
+            for answer in (followed, events):
+                with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                    assert answer.content
+            waiting.join(20)
+            refused(waited[0], 401, "unauthorized")
+            assert waited[0].headers["WWW-Authenticate"] == CHALLENGE
+            bob.put(f"/jobs/{bobs}/kill", json={"now": True})
+            assert bob_followed.content == b"one\n"
+        engine.kill(mine, by="root", now=True)
 
 
 def raw(api: Api, authorization: bytes) -> http.client.HTTPResponse:

@@ -16,7 +16,7 @@ import pytest
 import requests
 from support.daemon import Daemon
 from support.waiting import wait_until
-from worker_daemon import authority
+from worker_daemon import authority, htpasswd
 
 
 @pytest.fixture
@@ -171,14 +171,16 @@ def test_certificates_users_and_log_level_are_reloaded(daemon, session, tmp_path
         threads=3,
         log_level="debug",
     )
-    daemon.write_users({"demo": "another"})
+    with htpasswd.editing(daemon.users_file) as users:
+        users["new"] = htpasswd.hash_password(b"another", 4)
     _reload(daemon, "reloaded certificate, users and log level")
     assert "threads has changed; only a restart makes it work" in daemon.log()
     with connect(daemon) as new:
-        new.verify, new.auth = str(ca), ("demo", "another")
-        assert new.get(f"{daemon.url}/jobs", timeout=20).status_code == 200
+        new.verify = str(ca)
         assert new.put(f"{daemon.url}/jobs/{job}/kill", timeout=20).status_code == 200
-        new.auth = ("demo", daemon.password)
+        new.auth = ("new", "another")
+        assert new.get(f"{daemon.url}/jobs", timeout=20).status_code == 200
+        new.auth = ("new", daemon.password)
         assert new.get(f"{daemon.url}/jobs", timeout=20).status_code == 401
     assert follower.content == b""
 

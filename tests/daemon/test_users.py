@@ -7,7 +7,7 @@ import threading
 import bcrypt
 import pytest
 from support.waiting import wait_until
-from worker_daemon import errors, throttle, users
+from worker_daemon import errors, htpasswd, throttle, users
 
 HERE = "192.0.2.1"
 ELSEWHERE = "198.51.100.9"
@@ -158,6 +158,45 @@ def test_a_changed_file_counts_from_the_next_login_on(file):
     assert known.verify("alice", b"new", HERE).accepted
     assert known.verify("carol", b"singer", HERE).accepted
     assert not known.verify("bob", b"builder", HERE).accepted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: entries.pop("alice"),
+        lambda entries: entries.update(alice=htpasswd.hash_password(b"new", 4)),
+    ],
+    ids=["removed", "new password"],
+)
+def test_a_login_stands_until_its_user_is_removed_or_has_a_new_password(file, slow, change):
+    """A request that stays would go on for somebody who was removed, or cost a hash to ask."""
+    known = users.Users(file, clock=(clock := Clock()))
+    alice, again = (known.verify("alice", b"wonderland", HERE) for _ in range(2))
+    bob = known.verify("bob", b"builder", HERE)
+    assert alice.stands()
+    with htpasswd.editing(file) as entries:
+        change(entries)
+    clock.now += 0.1
+    assert [each.stands() for each in (alice, again, bob)] == [False, False, True]
+    assert len(slow.calls) == 2
+
+
+def test_a_login_stands_while_nobody_knows_better(file):
+    """A slip of the editor would cut off everybody who follows; or they would stay for good."""
+    known = users.Users(file, clock=(clock := Clock()))
+    alice, bob = (
+        known.verify(name, password, HERE)
+        for name, password in (("alice", b"wonderland"), ("bob", b"builder"))
+    )
+    good = file.read_bytes()
+    file.write_bytes(b"garbage\n")
+    clock.now += 0.1
+    assert alice.stands()
+    assert bob.stands()
+    file.write_bytes(b"".join(good.splitlines(keepends=True)[1:]))
+    clock.now += 0.1
+    assert not alice.stands()
+    assert bob.stands()
 
 
 def test_a_change_within_the_same_moment_and_size_is_noticed(file):

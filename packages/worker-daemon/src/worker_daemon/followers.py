@@ -18,8 +18,10 @@ import worker_core
 
 from worker_daemon import problems
 
-HEARTBEAT = 0.8  # seconds between two looks at whether the client is still there
+# Seconds between two looks at whether the client is still there, and still has a login.
+HEARTBEAT = 0.8
 WRITE = "worker_daemon.write"  # where `app.App` puts the WSGI server's write
+_NO_LOGIN = "the user was removed, or has a new password"
 
 
 class Followers:
@@ -63,7 +65,10 @@ class Followers:
     def wait(
         self, engine: worker_core.Engine, job: worker_core.Job, req: falcon.Request, seconds: float
     ) -> worker_core.Job:
-        """Return the job once it has ended, or as it is when the time is up or nobody listens."""
+        """Return the job once it has ended, or as it is when the time is up or nobody listens.
+
+        Raises Problem when the login of the request counts no more.
+        """
         if job.state.final or not seconds:
             return job
         deadline = self._clock() + seconds
@@ -73,6 +78,8 @@ class Followers:
                 if left <= 0:
                     break
                 job = engine.wait(job.id, min(left, HEARTBEAT))
+                if not req.context.stands():
+                    raise problems.unauthorized(_NO_LOGIN)
         return job
 
     def over(self, req: falcon.Request) -> bool:
@@ -91,6 +98,16 @@ def gone(req: falcon.Request) -> bool:
     """Say whether the client has hung up, as far as the server can tell."""
     hung_up = req.env.get("waitress.client_disconnected")
     return hung_up is not None and bool(hung_up())
+
+
+def check_login(req: falcon.Request) -> None:
+    """Break the answer off when the login of its request counts no more.
+
+    The OSError makes the server end the connection, so that no client takes it for the end of what
+    it reads; whoever comes back is told why.
+    """
+    if not req.context.stands():
+        raise ConnectionAbortedError(_NO_LOGIN)
 
 
 def send_head(req: falcon.Request) -> None:

@@ -18,6 +18,7 @@ from worker_daemon import strict_json
 
 _log = logging.getLogger(__name__)
 
+CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
 _MOST_ERRORS = 50  # fields named in one document; whoever has more wrong reads no more of them
 
 
@@ -139,6 +140,11 @@ def job_not_found(job_id: str) -> Problem:
     It is made here for all of them, because nobody may be able to tell them apart.
     """
     return Problem("job_not_found", f"you have no job with the id {job_id}; GET /jobs lists yours")
+
+
+def unauthorized(detail: str) -> Problem:
+    """Return the refusal of somebody who is not known."""
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE})
 
 
 def draining() -> Problem:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import hmac
 import logging
@@ -45,14 +46,15 @@ class Verdict:
     """The answer to a login.
 
     When `retry_after` is set, nothing was verified: too many logins failed or are being verified,
-    and the client should ask again after so many seconds.
+    and the client should ask again after so many seconds. `stands` says later on, at the price of
+    a comparison, whether a login that was accepted still would be.
     """
 
     accepted: bool
     retry_after: float | None = None
+    stands: Callable[[], bool] = dataclasses.field(default=lambda: True, compare=False, repr=False)
 
 
-_ACCEPTED = Verdict(accepted=True)
 _REFUSED = Verdict(accepted=False)
 
 
@@ -62,7 +64,9 @@ class _Snapshot:
     def __init__(self, stamp: object, entries: dict[str, bytes] | None) -> None:
         self.stamp = stamp
         self.usable = entries is not None
-        self.verified: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        self.verified: collections.OrderedDict[bytes, tuple[float, Verdict]] = (
+            collections.OrderedDict()
+        )
         self.running: dict[bytes, concurrent.futures.Future[Verdict]] = {}
         self._entries = entries or {}
         usual = b"$2b$%02d$" % htpasswd.DEFAULT_COST
@@ -74,8 +78,15 @@ class _Snapshot:
         dummy = self._dummies[int.from_bytes(choice[:8], "big") % len(self._dummies)]
         return self._entries.get(user, dummy + b"." * 53)
 
-    def remember(self, pair: bytes, until: float) -> None:
-        self.verified[pair] = until
+    def holds(self, user: str, hashed: bytes) -> bool:
+        return self._entries.get(user) == hashed
+
+    def remembered(self, pair: bytes, now: float) -> Verdict | None:
+        until, verdict = self.verified.get(pair, (now, None))
+        return verdict if until > now else None
+
+    def remember(self, pair: bytes, until: float, verdict: Verdict) -> None:
+        self.verified[pair] = until, verdict
         self.verified.move_to_end(pair)
         if len(self.verified) > _REMEMBERED:
             self.verified.popitem(last=False)
@@ -108,16 +119,17 @@ class Users:
         pair = self._digest(user.encode(), password)
         now = self._clock()
         seen = self._snapshot  # without the lock, which the threads of all requests want
-        if seen.verified.get(pair, now) > now and self._unchanged(seen, now):
-            return _ACCEPTED
+        known = seen.remembered(pair, now)
+        if known is not None and self._unchanged(seen, now):
+            return known
         name = self._digest(user.encode())
         with self._lock:
             snapshot = self._current()
             if not snapshot.usable:
                 return Verdict(accepted=False, retry_after=_UNUSABLE)
             now = self._clock()
-            if snapshot.verified.get(pair, now) > now:
-                return _ACCEPTED
+            if (known := snapshot.remembered(pair, now)) is not None:
+                return known
             if pair in snapshot.running:
                 attempt, future = None, snapshot.running[pair]
             elif len(snapshot.running) >= _WAITING:
@@ -128,11 +140,14 @@ class Users:
                     return Verdict(accepted=False, retry_after=attempt.wait)
                 future = snapshot.running[pair] = concurrent.futures.Future()
         if attempt is not None:
-            accepted = False
+            verdict = _REFUSED
             try:
-                accepted = self._matches(snapshot.hash_for(user, name), password)
+                hashed = snapshot.hash_for(user, name)
+                if self._matches(hashed, password):
+                    stands = functools.partial(self._stands, user, hashed)
+                    verdict = Verdict(accepted=True, stands=stands)
             finally:  # whoever waits for the future must get an answer
-                self._conclude(snapshot, pair, attempt, accepted=accepted)
+                self._conclude(snapshot, pair, attempt, verdict)
         return future.result()
 
     def reload(self, path: Path) -> None:
@@ -140,6 +155,17 @@ class Users:
         with self._lock:
             self.path = path
             self._snapshot = self._load()
+
+    def _stands(self, user: str, hashed: bytes) -> bool:
+        """Say whether the user still has the hash that his login was verified with.
+
+        While the file cannot be used nobody knows, and what is under way goes on.
+        """
+        snapshot = self._snapshot
+        if not self._unchanged(snapshot, self._clock()):
+            with self._lock:
+                snapshot = self._current()
+        return not snapshot.usable or snapshot.holds(user, hashed)
 
     def _unchanged(self, seen: _Snapshot, now: float) -> bool:
         """Say whether the file is as it was, from a look that is a moment old at most."""
@@ -158,14 +184,14 @@ class Users:
                 return False
 
     def _conclude(
-        self, snapshot: _Snapshot, pair: bytes, attempt: throttle.Attempt, *, accepted: bool
+        self, snapshot: _Snapshot, pair: bytes, attempt: throttle.Attempt, verdict: Verdict
     ) -> None:
         with self._lock:
             future = snapshot.running.pop(pair)
-            if accepted:
+            if verdict.accepted:
                 attempt.succeed()
-                snapshot.remember(pair, self._clock() + _REMEMBER)
-        future.set_result(_ACCEPTED if accepted else _REFUSED)
+                snapshot.remember(pair, self._clock() + _REMEMBER, verdict)
+        future.set_result(verdict)
 
     def _digest(self, *parts: bytes) -> bytes:
         # No part has a NUL in it, so joined they are as distinct as apart.

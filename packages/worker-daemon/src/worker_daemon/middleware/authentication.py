@@ -11,7 +11,6 @@ import falcon
 from worker_daemon import problems, users
 
 PUBLIC = frozenset({"/healthz"})
-CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
 
 
 class Verifier(Protocol):
@@ -22,7 +21,10 @@ class Verifier(Protocol):
 
 
 class Authentication:
-    """Refuses strangers, also where there is nothing; afterwards `req.context.user` is known."""
+    """Refuses strangers, also where there is nothing; afterwards `req.context.user` is known.
+
+    `req.context.stands` says later on whether the login still counts.
+    """
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
@@ -33,10 +35,10 @@ class Authentication:
             return
         header = req.get_header("Authorization")
         if header is None:
-            raise unauthorized("give a user name and a password (HTTP Basic)")
+            raise problems.unauthorized("give a user name and a password (HTTP Basic)")
         credentials = read_basic(header)
         if credentials is None:
-            raise unauthorized(
+            raise problems.unauthorized(
                 "the Authorization header is malformed: after Basic, the base64 of NAME:PASSWORD in"
                 " UTF-8 is needed"
             )
@@ -50,8 +52,9 @@ class Authentication:
                 retry_after=verdict.retry_after,
             )
         if not verdict.accepted:
-            raise unauthorized("the user name or the password is wrong")
+            raise problems.unauthorized("the user name or the password is wrong")
         req.context.user = user
+        req.context.stands = verdict.stands
 
 
 def read_basic(header: str) -> tuple[str, bytes] | None:
@@ -64,8 +67,3 @@ def read_basic(header: str) -> tuple[str, bytes] | None:
     except ValueError:
         return None
     return (name, password) if scheme.lower() == "basic" and colon else None
-
-
-def unauthorized(detail: str) -> problems.Problem:
-    """Return the refusal of somebody who is not known."""
-    return problems.Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE})

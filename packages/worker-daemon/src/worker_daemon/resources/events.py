@@ -66,6 +66,7 @@ class Events(base.Resource):
         for job in events:
             if self.room.followers.over(req):
                 return
+            followers.check_login(req)
             silent = silent + followers.HEARTBEAT if job is None else 0.0
             if job is not None:
                 yield _event(job)

@@ -124,6 +124,7 @@ class Output(base.Resource):
             for chunk in chunks:
                 if self.room.followers.over(req):
                     raise ConnectionAbortedError("nobody listens, or the server is ending")
+                followers.check_login(req)
                 if chunk and not begun:
                     begun = True
                     if found.start() > start:
