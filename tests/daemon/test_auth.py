@@ -162,6 +162,31 @@ def test_others_do_not_wait_for_it(api: Api, alice: User) -> None:
     assert alice.get("/whoami").status_code == 200
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_text("garbage\n")])
+def test_an_unusable_users_file_is_no_fault_of_the_user(
+    engine: Engine, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    """Users would be told that they had failed to log in, and look for the fault at their end."""
+    with support.serving(engine, tmp_path) as running:
+        alice = running.user("alice")
+        assert alice.get("/whoami").status_code == 200
+        spoil(tmp_path / "users")
+        wait_until(lambda: alice.get("/whoami").status_code != 200)
+        for user in (alice, running.user("mallory")):
+            answer = user.get("/whoami")
+            assert "users file" in refused(answer, 503, "users_unavailable")["detail"]
+            assert int(answer.headers["Retry-After"]) >= 1
+        refused(running.stranger().get("/whoami"), 401, "unauthorized")
+        assert running.stranger().get("/healthz").status_code == 200
+
+
+def test_an_unusable_users_file_is_documented(alice: User) -> None:
+    """A program made from the document would not know the answer."""
+    paths = alice.get("/openapi.json").json()["paths"]
+    assert "`users_unavailable`" in paths["/whoami"]["get"]["responses"]["503"]["description"]
+    assert "503" not in paths["/healthz"]["get"]["responses"]
+
+
 def remove(entries: dict[str, str]) -> None:
     """Remove alice."""
     del entries["alice"]

@@ -226,7 +226,8 @@ def test_while_the_file_cannot_be_used_nobody_gets_in(file, caplog, spoil):
     for _ in range(3):
         verdict = known.verify("alice", b"wonderland", HERE)
         assert not verdict.accepted
-        assert verdict.retry_after
+        assert not verdict.usable
+        assert verdict.retry_after is None, "nothing was tried too often"
     assert caplog.text.count("nobody can log in") == 1
     file.unlink(missing_ok=True)
     write(file, alice=b"wonderland")

@@ -124,7 +124,7 @@ def _responses(path: str, operation: base.Operation, *, public: bool, bare: bool
     }
     codes = {*operation.problems, "malformed_request", "invalid_request"}
     if not public:
-        codes |= {"unauthorized", "too_many_logins"}
+        codes |= {"unauthorized", "too_many_logins", "users_unavailable"}
     if "{job_id}" in path:
         codes.add("job_not_found")
     if operation.body is not None:

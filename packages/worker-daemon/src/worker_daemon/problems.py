@@ -51,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "not_implemented": Kind(501, "Not implemented"),
     "queue_full": Kind(503, "Queue full", retry_after=10),
     "too_many_followers": Kind(503, "Too many followers", retry_after=5),
+    "users_unavailable": Kind(503, "Users unavailable", retry_after=5),
     "store_unavailable": Kind(503, "Store unavailable", retry_after=5),
     "supervisor_unavailable": Kind(503, "Supervisor unavailable", retry_after=5),
     "not_ready": Kind(503, "Not ready", retry_after=5),

@@ -38,7 +38,6 @@ _WAITING = 16  # verifications at work or waiting; past that a login is asked to
 # Seconds between two looks at the file for those who are known. One at each request would cost more
 # than its own microseconds: it gives up Python's lock, which all threads want.
 _LOOK = 0.1
-_UNUSABLE = 5.0  # seconds after which to ask again while the file cannot be used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +45,19 @@ class Verdict:
     """The answer to a login.
 
     When `retry_after` is set, nothing was verified: too many logins failed or are being verified,
-    and the client should ask again after so many seconds. `stands` says later on, at the price of
-    a comparison, whether a login that was accepted still would be.
+    and the client should ask again after so many seconds. Nor was anything when the file is not
+    `usable`; then nobody is let in. `stands` says later on, at the price of a comparison, whether a
+    login that was accepted still would be.
     """
 
     accepted: bool
     retry_after: float | None = None
+    usable: bool = True
     stands: Callable[[], bool] = dataclasses.field(default=lambda: True, compare=False, repr=False)
 
 
 _REFUSED = Verdict(accepted=False)
+_UNUSABLE = Verdict(accepted=False, usable=False)
 
 
 class _Snapshot:
@@ -126,7 +128,7 @@ class Users:
         with self._lock:
             snapshot = self._current()
             if not snapshot.usable:
-                return Verdict(accepted=False, retry_after=_UNUSABLE)
+                return _UNUSABLE
             now = self._clock()
             if (known := snapshot.remembered(pair, now)) is not None:
                 return known

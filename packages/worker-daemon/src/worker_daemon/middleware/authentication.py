@@ -44,6 +44,12 @@ class Authentication:
             )
         user, password = credentials
         verdict = self._verifier.verify(user, password, req.remote_addr)
+        if not verdict.usable:
+            raise problems.Problem(
+                "users_unavailable",
+                "nobody can log in, because the server's users file cannot be used; its log says "
+                "why; try again later",
+            )
         if verdict.retry_after is not None:
             raise problems.Problem(
                 "too_many_logins",
