@@ -135,11 +135,12 @@ def test_the_main_thread_may_be_interrupted_while_it_waits(store, monkeypatch):
         def release(self):
             self._lock.release()
 
-    monkeypatch.setattr("worker_core.store.threading.Lock", Interrupted)
-    write = store.write(insertion(store, "a"))
-    monkeypatch.undo()
-    with pytest.raises(KeyboardInterrupt):
-        write.result()
+    with busy(store):
+        monkeypatch.setattr("worker_core.store.threading.Lock", Interrupted)
+        write = store.write(insertion(store, "a"))
+        monkeypatch.undo()
+        with pytest.raises(KeyboardInterrupt):
+            write.result()
     store.write(insertion(store, "b")).result()
     assert ids(store) == ["a", "b"]
 
