@@ -223,6 +223,22 @@ def test_several_are_asked_before_the_first_is_waited_for(worker: Worker, serve:
     ]
 
 
+def test_a_job_that_is_removed_while_it_is_killed_hides_no_other(
+    worker: Worker, serve: Serve
+) -> None:
+    """Nobody would be told what became of the ones behind it."""
+    gone = problem(404, "job_not_found", f"you have no job with the id {ID}")
+    stub = serve(
+        routes(
+            kill=answer(202, {"id": ID, "status": "stopping"}),
+            status=[gone, status("killed", signal=15)],
+        )
+    )
+    done = worker.run("kill", "--server", stub.url, ID, OTHER)
+    assert (done.code, done.out) == (1, f"{OTHER} killed\n")
+    assert f"you have no job {ID}" in done.stderr
+
+
 def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
     """The job would go on, and nobody know its id."""
     stub = serve(

@@ -51,19 +51,19 @@ def run(args: Args) -> int:
         "wait": _WAIT_SECONDS if len(args.operands) == 1 else 0.0,
     }
     grace = 0.0 if args.has(NOW) else args.get(GRACE)
-    asked: list[tuple[str, str]] = []
+    asked: dict[str, str] = {}
     with common.connect(args) as client:
         refused = common.for_each(args.operands, lambda text: _ask(client, text, wishes, asked))
-        unfinished = [_see_end(client, *each, grace) for each in asked]
-    return refused or max(unfinished, default=exits.DONE)
+        seen = common.for_each([*asked], lambda each: _see_end(client, each, asked[each], grace))
+    return refused or seen
 
 
-def _ask(client: Client, text: str, wishes: dict[str, Any], asked: list[tuple[str, str]]) -> int:
+def _ask(client: Client, text: str, wishes: dict[str, Any], asked: dict[str, str]) -> int:
     from worker_cli import ids
 
     job_id = ids.resolve(client, text)
     try:
-        asked.append((job_id, client.kill(job_id, **wishes)))
+        asked[job_id] = client.kill(job_id, **wishes)
     except errors.Dropped as error:
         raise errors.Dropped(
             f"{error}; whether it stops the job is not known, see: worker status {job_id}"
