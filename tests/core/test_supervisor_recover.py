@@ -14,6 +14,7 @@ from worker_core import JobSpec, Limits, procfs
 from worker_core.clock import SystemClock
 from worker_core.jobdir import JobDir, boot_id, make_private_dir
 from worker_core.supervisor import recover, tree
+from worker_core.supervisor.births import Births
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
 
@@ -35,6 +36,7 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     processes = SimpleNamespace(
         state_dir=str(tmp_path),
         jobs={},
+        births=Births(str(tmp_path)),
         boot=boot_id(),
         now=time.time,
         take_lost=lambda process, end: ends.append(end),
@@ -150,3 +152,40 @@ def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
     wait_until(lambda: procfs.stat(int(left)) is None or procfs.stat(int(left)).ended)
     processes.reap()
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
+
+
+def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
+    """A job that has ended would be shown as running for as long as its daemon lives."""
+    directory = JobDir(str(tmp_path), str(uuid.uuid4()))
+    make_private_dir(directory.path)
+    assert directory.claim(JobSpec("sh").to_dict())
+    with tree.marked(directory.job_id):
+        leader = subprocess.Popen(
+            ["sh", "-c", "setsid sleep 600 >&- & echo $!"],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    Births(str(tmp_path)).note(directory.job_id, leader.pid)
+    left = int(leader.communicate(timeout=10)[0])
+    wait_until(lambda: procfs.stat(left).session == left)
+    with supervising(tmp_path) as (processes, told):
+        recover.known(processes, directory.job_id)
+        wait_until(lambda: procfs.stat(left) is None or procfs.stat(left).ended)
+        processes.reap()
+    assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
+    assert told[0]["exit"]["reason"].endswith("it ended while no supervisor was there to see it")
+
+
+def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
+    """A second crash would forget what the first one left; or the file grow without end."""
+    first = Births(str(tmp_path))
+    first.note("a", 1)
+    Births(str(tmp_path)).note("b", 2)
+    third = Births(str(tmp_path))
+    assert [third.of(each) for each in "abc"] == [1, 2, None]
+    file = tmp_path / "supervisor.births"
+    file.write_bytes(file.read_bytes() + b"cut off 1 2\nc x\n" + b"\n" * (1 << 18))
+    fourth = Births(str(tmp_path))
+    assert [fourth.of(each) for each in "abc"] == [1, 2, None]
+    fourth.note("d", 4)
+    assert file.read_bytes() == b"d 4\n"

@@ -19,6 +19,7 @@ from typing import Any, cast
 from worker_core import crash, procfs, signals
 from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
 from worker_core.supervisor import cap, launch, tree
+from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
 from worker_core.supervisor.kill import Kills
@@ -62,6 +63,7 @@ class Processes:
         """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last."""
         self.state_dir = state_dir
         self.jobs: dict[str, Process] = {}
+        self.births = Births(state_dir)
         self.boot = boot_id()
         self._loop = loop
         self._groups = groups
@@ -133,11 +135,13 @@ class Processes:
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
         if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that
             self._record_pid(process)
+        else:
+            self.births.note(process.id, pid)
 
     def _announce(self, process: Process) -> None:
         """Record and tell which process the leader is; of a short job its end says that.
 
-        Who comes after this supervisor knows the leader by its mark until then.
+        Who comes after this supervisor knows the leader by its birth and its mark until then.
         """
         self._record_pid(process)
         self._emit(started(process))

@@ -7,7 +7,8 @@ Asked for one job, the findings are:
     unknown       nobody ever claimed it                                      -> {}
     ours          claimed, and its leader is our child: we executed ourselves -> watched as before
     adopted       claimed, and its leader lives: its supervisor died          -> watched by pidfd
-    unrecorded    claimed, no pid.json, but a leader carries its mark         -> adopted
+    unrecorded    claimed, no pid.json, but a leader carries its mark, and
+                  is the one whose birth was noted, if any was                -> adopted
     gone          claimed, and there is no such process any more              -> lost
     rebooted      claimed in another boot of the machine                      -> lost
 
@@ -55,10 +56,11 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
     if recorded is not None and recorded.boot_id != processes.boot:
         processes.take_lost(process, lost("the machine was restarted", now))
         return process
-    leader = _leader(recorded, jobdir.job_id)
+    noted = processes.births.of(jobdir.job_id)
+    leader = _leader(recorded, noted, jobdir.job_id)
     if leader is None:
         why = "it ended while no supervisor was there to see it"
-        why += ", or was never started" if recorded is None else ""
+        why += ", or was never started" if recorded is None and noted is None else ""
         # A power cut takes pid.json, which is not synced to the disk.
         if recorded is None and jobdir.claimed_at() < booted:
             why = "the machine was restarted"
@@ -89,9 +91,9 @@ def _hold(leader: Stat) -> int:
     return pidfd
 
 
-def _leader(recorded: Pid | None, job_id: str) -> Stat | None:
+def _leader(recorded: Pid | None, noted: int | None, job_id: str) -> Stat | None:
     if recorded is None:
-        return tree.find_leader(job_id)
+        return tree.find_leader(job_id, noted)
     stat = procfs.stat(recorded.pid)
     if stat is None or stat.start_time != recorded.start_time:
         return None

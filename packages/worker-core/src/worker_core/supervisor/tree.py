@@ -106,12 +106,15 @@ def program(leader: int) -> int | None:
     return None
 
 
-def find_leader(job_id: str) -> Stat | None:
-    """Return the leader of a job of which only the id is known: the one that leads a session.
+def find_leader(job_id: str, pid: int | None) -> Stat | None:
+    """Return the leader of a job by its mark and, where it is known, its pid.
 
-    What has only a leader's session was left behind by one that has ended.
+    Where it is not it is the first that leads a session. What has only a leader's session was left
+    behind by one that has ended; and so, perhaps, was what leads one of its own.
     """
-    leaders = [each for each in members(job_id) if each.session == each.pid]
+    leaders = [
+        each for each in members(job_id) if each.session == each.pid and pid in (None, each.pid)
+    ]
     return min(leaders, key=lambda each: each.start_time, default=None)
 
 
