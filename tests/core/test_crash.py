@@ -138,7 +138,7 @@ def test_a_timeout_comes_while_nobody_is_there(tmp_path):
     """A job could use a restart to outlive its time."""
     sleepers = Sleepers()
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(f"echo ready; {sleepers} & wait", timeout=0.5))
+        job = begin(engine, shell(f"echo ready; {sleepers} & wait", timeout=2))
     sleepers.wait(0)
     with Engine(tmp_path) as engine:
         assert engine.wait(job.id, 10).state is State.TIMED_OUT
@@ -168,7 +168,7 @@ def test_a_kill_is_carried_on_by_the_next_supervisor(tmp_path):
     """A job that ignores TERM would survive the end of the supervisor that waits for it."""
     with Engine(tmp_path) as engine:
         job = begin(engine, shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"))
-        engine.kill(job.id, by="me", grace=1, wait=0)
+        engine.kill(job.id, by="me", grace=3, wait=0)
         wait_until(lambda: JobDir(str(tmp_path), job.id).kill())
         gone(engine)
         assert engine.wait(job.id, 20).state is State.LOST
@@ -211,7 +211,7 @@ def test_a_stop_that_is_under_way_is_not_repeated(tmp_path, of):
 def test_a_timeout_that_is_under_way_is_not_repeated(tmp_path, supervisor):
     """A job that is about to end in order would be told so again and again."""
     with Engine(tmp_path) as engine:
-        job = begin(engine, shell(TELLING, timeout=0.1, stop_grace=600))
+        job = begin(engine, shell(TELLING, timeout=2, stop_grace=600))
         wait_until(lambda: b"TERM" in engine.read_output(job.id))
         before = JobDir(str(tmp_path), job.id).kill()
         supervisor(engine)

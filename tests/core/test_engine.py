@@ -129,7 +129,7 @@ def test_the_same_key_is_the_same_after_an_upgrade(tmp_path, monkeypatch):
 
 def test_the_same_key_at_the_same_time_runs_once(engine):
     """Two copies of a request that race would run the job twice."""
-    start, seen = threading.Barrier(8, timeout=10), []
+    start, seen = threading.Barrier(8, timeout=30), []
 
     def submit():
         start.wait()

@@ -228,7 +228,7 @@ def test_a_timeout_ends_the_tree_and_says_so(engine):
 
 def test_a_timeout_is_followed_by_the_grace(engine):
     """A job that ignores TERM would outlive its time."""
-    job = run(engine, shell("trap '' TERM; sleep 600", timeout=0.1, stop_grace=0.1))
+    job = run(engine, shell("trap '' TERM; sleep 600", timeout=2, stop_grace=0.1))
     assert (job.state, job.signal) == (State.TIMED_OUT, 9)
 
 

@@ -31,7 +31,7 @@ def test_what_is_asked_for_and_due_meanwhile_is_done_afterwards(tmp_path):
     with Engine(tmp_path) as engine:
         killed = begin(engine, shell("echo ready; sleep 600"))
         stubborn = begin(engine, shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"))
-        late = begin(engine, shell("echo ready; sleep 600", timeout=0.5))
+        late = begin(engine, shell("echo ready; sleep 600", timeout=2))
         ends = begin(engine, shell(f"{waiting_for(go)}; (setsid {sleepers} &); exit 3"))
         with no_descriptor_left(supervisor_pid(engine.state_dir)):
             engine.kill(killed.id, by="me", wait=0)

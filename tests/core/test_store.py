@@ -385,7 +385,7 @@ def test_the_end_waits_for_who_leads(tmp_path):
 
 def test_more_readers_than_are_kept(store):
     """With many requests at a time reading would fail, or connections stay open."""
-    everybody = threading.Barrier(30, timeout=10)
+    everybody = threading.Barrier(30, timeout=30)
     seen = []
 
     def read():

@@ -25,7 +25,7 @@ def test_a_write_wakes_everybody_who_waits(watches, tmp_path):
     """Followers would see new output only when a timer says so."""
     path = str(tmp_path / "output")
     append(path)
-    ready, woken = threading.Barrier(6, timeout=10), []
+    ready, woken = threading.Barrier(6, timeout=30), []
 
     def follow():
         with watches.on(path) as watch:

@@ -4,7 +4,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 
 import pytest
 from support.edge import Edge, reply, serving, settings
@@ -221,10 +220,10 @@ def test_a_request_at_work_has_no_deadline(app):
     short = {"idle_timeout": 0.1, "header_timeout": 0.1, "body_timeout": 0.1}
     with serving(app, **short) as edge, edge.connect() as connection:
         connection.sendall(request(b"/hold"))
-        wait_until(lambda: app.holding, 5)
+        wait_until(lambda: app.holding)
         ticks = []
         edge.server._on_tick = ticks.append
-        wait_until(lambda: len(ticks) > 2, 10)
+        wait_until(lambda: len(ticks) > 2)
         app.release.set()
         assert reply(connection).endswith(b"0 bytes")
 
@@ -282,7 +281,7 @@ def test_a_client_that_hangs_up_is_noticed_while_its_request_runs(app):
         while b"first line" not in received:
             received += connection.recv(1 << 16)
         connection.close()
-        assert app.gone.wait(1), "not within a second"
+        assert app.gone.wait(10), "not noticed"
 
 
 def test_requests_at_work_leave_room_for_others(app):
@@ -291,7 +290,7 @@ def test_requests_at_work_leave_room_for_others(app):
         holders = [edge.connect() for _ in range(30)]
         for holder in holders:
             holder.sendall(request(b"/hold"))
-        wait_until(lambda: len(app.holding) == 30, 10)
+        wait_until(lambda: len(app.holding) == 30)
         assert ask(edge, request()).endswith(b"0 bytes")
         app.release.set()
         for holder in holders:
@@ -322,7 +321,7 @@ def test_connections_at_work_do_not_make_room(app):
         busy = [edge.connect() for _ in range(8)]
         for connection in busy:
             connection.sendall(request(b"/hold"))
-        wait_until(lambda: len(app.holding) == 8, 5)
+        wait_until(lambda: len(app.holding) == 8)
         crowd = [edge.plain() for _ in range(4)]
         assert ask(edge, request()).endswith(b"0 bytes")
         app.release.set()
@@ -347,7 +346,7 @@ def test_an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address(app):
     """Logs and login throttling would see the same client under two names."""
     with serving(app, listen=units.Address("::", 0)) as edge, edge.connect() as connection:
         connection.sendall(request(b"/hold"))
-        wait_until(lambda: app.holding, 5)
+        wait_until(lambda: app.holding)
         assert app.holding[0]["REMOTE_ADDR"] == "127.0.0.1"
         app.release.set()
 
@@ -373,9 +372,9 @@ def test_draining_lets_requests_finish_and_takes_no_new_ones(app):
     edge = Edge(app, settings())
     with edge.connect() as unused, edge.connect() as busy, edge.plain() as silent:
         busy.sendall(request(b"/hold", close=False))
-        wait_until(lambda: app.holding and len(edge.server._channels()) == 3, 5)
+        wait_until(lambda: app.holding and len(edge.server._channels()) == 3)
         edge.server.drain()
-        assert edge.server.draining.wait(5)
+        assert edge.server.draining.wait(30)
         assert reply(unused) == b""
         assert reply(silent) == b""
         with pytest.raises(ConnectionRefusedError):
@@ -392,7 +391,7 @@ def test_draining_ends_requests_that_do_not_finish(app):
     edge = Edge(app, settings(drain_timeout=0.2))
     with edge.connect() as busy:
         busy.sendall(request(b"/hold"))
-        wait_until(lambda: app.holding, 5)
+        wait_until(lambda: app.holding)
         edge.server.drain()
         assert reply(busy) == b""
         edge.thread.join(10)
@@ -405,35 +404,35 @@ def test_a_request_on_its_way_is_still_answered_while_draining(app):
     with edge.connect() as connection:
         data = request(body=b"x" * 100)
         connection.sendall(data[:-50])
-        wait_until(lambda: any(c.request for c in edge.server._channels()), 5)
+        wait_until(lambda: any(c.request for c in edge.server._channels()))
         edge.server.drain()
-        assert edge.server.draining.wait(5)
+        assert edge.server.draining.wait(30)
         connection.sendall(data[-50:])
         assert reply(connection).endswith(b"100 bytes")
     edge.stop()
 
 
-def test_who_has_just_come_is_still_answered_while_draining(app):
+def test_who_has_just_come_is_still_answered_while_draining(app, monkeypatch):
     """A restart under systemd's socket, which loses nobody, would cut off who is shaking hands."""
-    edge = Edge(app, settings())
+    monkeypatch.setattr(channel, "_FIRST_DRAINING", 60)
+    edge = Edge(app, settings(drain_timeout=60))
     with edge.connect() as fresh:
         edge.server.drain()
-        assert edge.server.draining.wait(5)
+        assert edge.server.draining.wait(30)
         fresh.sendall(request())
         assert reply(fresh).endswith(b"0 bytes")
     edge.stop()
 
 
-def test_who_was_answered_does_not_keep_it_from_ending(app):
+def test_who_was_answered_does_not_keep_it_from_ending(app, monkeypatch):
     """Every kept connection of a browser would make a restart longer."""
-    edge = Edge(app, settings())
+    monkeypatch.setattr(channel, "_FIRST_DRAINING", 60)
+    edge = Edge(app, settings(drain_timeout=60))
     with edge.connect() as kept:
         kept.sendall(request(close=False))
-        wait_until(lambda: all(c.idle and c._served for c in edge.server._channels()), 5)
-        begun = time.monotonic()
+        wait_until(lambda: all(c.idle and c._served for c in edge.server._channels()))
         edge.server.drain()
         assert reply(kept).endswith(b"0 bytes")
-        assert time.monotonic() - begun < 1.9
     edge.stop()
 
 
@@ -442,7 +441,7 @@ def test_calls_run_in_the_loop(app):
     with serving(app) as edge:
         threads = []
         edge.server.call(lambda: threads.append(threading.current_thread()))
-        wait_until(lambda: threads, 5)
+        wait_until(lambda: threads)
         assert threads == [edge.thread]
 
 

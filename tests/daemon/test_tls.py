@@ -179,7 +179,7 @@ def test_a_client_that_vanishes_costs_only_its_own_answer(path):
             connection.recv(100)
             reset(connection)
         assert get(edge).endswith(b"https 127.0.0.1 ")
-        wait_until(lambda: not edge.server._channels(), 5, "channels stay open")
+        wait_until(lambda: not edge.server._channels(), message="channels stay open")
 
 
 def test_a_fast_reader_takes_turns_with_the_others(monkeypatch):

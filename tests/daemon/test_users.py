@@ -286,7 +286,7 @@ def test_requests_with_the_same_pair_share_one_verification(file, slow):
     slow.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
         verdicts = [pool.submit(known.verify, "alice", b"wonderland", HERE) for _ in range(50)]
-        wait_until(lambda: slow.calls, 5)
+        wait_until(lambda: slow.calls)
         slow.gate.set()
         assert all(verdict.result().accepted for verdict in verdicts)
     assert len(slow.calls) == 1
@@ -298,7 +298,7 @@ def test_few_verifications_run_at_a_time_and_the_rest_is_told_to_wait(file, slow
     slow.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         verdicts = [pool.submit(known.verify, f"user{n}", b"x", f"192.0.2.{n}") for n in range(40)]
-        wait_until(lambda: sum(v.done() for v in verdicts) == 40 - users._WAITING, 10)
+        wait_until(lambda: sum(v.done() for v in verdicts) == 40 - users._WAITING)
         assert len(slow.calls) <= max(1, (os.cpu_count() or 2) // 2)
         assert all(v.result().retry_after for v in verdicts if v.done())
         slow.gate.set()

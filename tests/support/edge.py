@@ -44,7 +44,7 @@ class Edge:
 
     def plain(self) -> socket.socket:
         """Return a TCP connection that sends at once, with a deadline on everything."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 def wait_until(
     condition: Callable[[], T],
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     message: str | Callable[[], str] = "",
 ) -> T:
     """Return the first true value of `condition()`; AssertionError once `timeout` seconds are over.
