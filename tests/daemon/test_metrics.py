@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.api import Api, User
+from support.api import Api, User, refused
 from worker_daemon import metrics
 
 
@@ -30,6 +30,7 @@ def test_requests_are_counted_by_route(own: Api) -> None:
     alice.request("BREW", "/jobs")
     own.stranger().get("/jobs")
     own.stranger().get("/some/path")
+    refused(own.stranger().post("/jobs/run", data=bytes(1 << 20)), 401, "unauthorized")
     told = numbers(alice)
     labels = {
         'method="POST",route="/jobs/run",status="201"': 1,
@@ -40,7 +41,7 @@ def test_requests_are_counted_by_route(own: Api) -> None:
     }
     for each, count in labels.items():
         assert told[f"workerd_requests_total{{{each}}}"] == count
-    assert told['workerd_refused_logins_total{status="401"}'] == 2
+    assert told['workerd_refused_logins_total{status="401"}'] == 3
     assert told['workerd_request_seconds_count{route="/jobs/run"}'] == 1
 
 

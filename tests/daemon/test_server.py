@@ -8,7 +8,7 @@ import threading
 import pytest
 from support.edge import Edge, reply, serving, settings
 from support.waiting import wait_until
-from worker_daemon import channel, errors, listen, server, units
+from worker_daemon import channel, errors, listen, problems, server, units
 
 
 class App:
@@ -233,6 +233,122 @@ def test_a_reader_that_stands_still_has_a_deadline(app):
     with serving(app, body_timeout=0.3) as edge, edge.connect() as connection:
         connection.sendall(request(b"/flood"))
         assert app.gone.wait(10), "the application still writes"
+
+
+# Long bodies
+
+LONG = b"x" * (1 << 20)
+CHUNKED = b"".join(b"4000\r\n%s\r\n" % LONG[:0x4000] for _ in range(64)) + b"0\r\n\r\n"
+KEY = b"Authorization: Basic key\r\n"
+
+
+def stranger(*_):
+    """Refuse whoever asks."""
+    raise problems.unauthorized("you are not known")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(method=b"POST", body=LONG)[: -len(LONG)],
+        request(method=b"POST", body=LONG),
+        request(method=b"POST", body=LONG, more=b"Expect: 100-continue\r\n")[: -len(LONG)],
+        request(method=b"POST", more=b"Transfer-Encoding: chunked\r\n"),
+        request(method=b"POST", more=b"Transfer-Encoding: chunked\r\n") + CHUNKED,
+    ],
+    ids=["head", "whole", "expect", "chunked head", "chunked"],
+)
+def test_a_long_body_is_not_taken_from_a_stranger(app, data):
+    """Strangers could fill the disk with bodies that are not looked at before they are whole."""
+    with serving(app, admit=stranger) as edge:
+        answer = ask(edge, data)
+    assert b"\r\nwww-authenticate: basic " in answer.lower()
+    assert b"\r\nConnection: close\r\n" in answer
+    assert problem(answer) == (401, "unauthorized")
+
+
+def test_a_short_body_is_taken_from_anybody(app):
+    """Each small request would be handed to a thread twice."""
+    with serving(app, admit=stranger) as edge:
+        assert ask(edge, request(body=b"x" * 1000)).endswith(b"1000 bytes")
+
+
+def test_who_sends_a_long_body_is_asked_for_once(app):
+    """The application's own check of logins would be another one, or cost a second time."""
+    asked = []
+    with serving(app, admit=lambda *call: asked.append(call)) as edge:
+        for data in (
+            request(body=LONG, more=KEY),
+            request(more=KEY + b"Transfer-Encoding: chunked\r\n") + CHUNKED,
+        ):
+            assert ask(edge, data).endswith(b"1048576 bytes")
+    assert asked == [("Basic key", "127.0.0.1")] * 2
+
+
+def test_a_long_body_is_invited_once_its_sender_is_known(app):
+    """Clients that wait for an invitation would wait for ever."""
+    with serving(app) as edge, edge.connect() as connection:
+        connection.sendall(request(body=LONG, more=b"Expect: 100-continue\r\n")[: -len(LONG)])
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(LONG)
+        assert reply(connection).endswith(b"1048576 bytes")
+
+
+def test_a_long_body_has_its_place_among_other_requests(app):
+    """Answers would be out of order, or a body be taken for requests."""
+    mixed = request(close=False) + request(body=LONG, close=False)
+    mixed += request(more=b"Transfer-Encoding: chunked\r\n", close=False) + CHUNKED
+    with serving(app) as edge:
+        answer = ask(edge, mixed + mixed + request(body=b"end"))
+    sizes = [int(part.split()[-1]) for part in answer.split(b" bytes")[:-1]]
+    assert sizes == 2 * [0, len(LONG), len(LONG)] + [3]
+
+
+def test_nothing_of_a_long_body_is_taken_before_its_sender_is_known(app):
+    """A slow check of a password would be time to send everything."""
+    asked, known = threading.Event(), threading.Event()
+
+    def admit(*_):
+        asked.set()
+        assert known.wait(30)
+
+    with serving(app, admit=admit) as edge, edge.connect() as connection:
+        sending = threading.Thread(target=connection.sendall, args=(request(body=LONG),))
+        sending.start()
+        assert asked.wait(30)
+        ticks = []
+        edge.server._on_tick = ticks.append
+        wait_until(lambda: len(ticks) > 1)
+        (waiting,) = edge.server._channels()
+        assert waiting.requests[0].body_bytes_received == 0
+        known.set()
+        assert reply(connection).endswith(b"1048576 bytes")
+        sending.join(30)
+
+
+def test_who_leaves_before_being_known_costs_nothing(app):
+    """The connection would stay, or the daemon end."""
+    asked, known = threading.Event(), threading.Event()
+
+    def admit(*_):
+        asked.set()
+        assert known.wait(30)
+
+    with serving(app, admit=admit) as edge:
+        connection = edge.connect()
+        connection.sendall(request(body=LONG)[: -len(LONG)])
+        assert asked.wait(30)
+        connection.close()
+        known.set()
+        wait_until(lambda: not edge.server._channels())
+        assert ask(edge, request()).endswith(b"0 bytes")
+
+
+def test_a_check_that_fails_is_told(app, caplog):
+    """The client would wait for ever."""
+    with serving(app, admit=lambda *_: 1 / 0) as edge:
+        assert problem(ask(edge, request(body=LONG))) == (500, "internal_error")
+    assert "ZeroDivisionError" in caplog.text
 
 
 # Connections and threads

@@ -90,7 +90,10 @@ def serving(engine: Engine, directory: Path, **settings: Any) -> Iterator[Api]:
     def application(*call: Any) -> Any:
         return made(*call)
 
-    with edge.serving(application, **settings) as running:
+    def admit(*call: Any) -> None:
+        made.admit(*call)
+
+    with edge.serving(application, admit=admit, **settings) as running:
         made = app.create_app(
             engine, users.Users(file), running.settings, draining=running.server.draining
         )

@@ -24,14 +24,20 @@ def settings(**changes: Any) -> config.Config:
     return dataclasses.replace(base, **changes)
 
 
+def _anybody(*_: Any) -> None:
+    """Let everybody send long bodies."""
+
+
 class Edge:
     """A running server; `port` is where, `server` the object."""
 
-    def __init__(self, app: Callable[..., Any], chosen: config.Config) -> None:
+    def __init__(
+        self, app: Callable[..., Any], chosen: config.Config, admit: Callable[..., None] = _anybody
+    ) -> None:
         self.settings = chosen
         self.tls = tls.Tls(chosen)
         sockets = listen.open_sockets(chosen.listen)
-        self.server = server.Server(app, chosen, self.tls, sockets)
+        self.server = server.Server(app, chosen, self.tls, sockets, admit=admit)
         self.port = self.server.port
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
@@ -57,9 +63,11 @@ class Edge:
 
 
 @contextlib.contextmanager
-def serving(app: Callable[..., Any], **changes: Any) -> Iterator[Edge]:
+def serving(
+    app: Callable[..., Any], *, admit: Callable[..., None] = _anybody, **changes: Any
+) -> Iterator[Edge]:
     """Serve `app` until the block ends."""
-    edge = Edge(app, settings(**changes))
+    edge = Edge(app, settings(**changes), admit)
     try:
         yield edge
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import logging
 import uuid
 from typing import Any
@@ -11,6 +12,8 @@ from waitress import parser, task
 from worker_daemon import problems, strict_json
 
 _log = logging.getLogger("worker_daemon.access")
+
+_SMALL = 64 << 10  # bytes of a body that are taken from anybody
 
 _PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
@@ -33,14 +36,38 @@ _REFUSALS = {
 
 
 class Parser(parser.HTTPRequestParser):
-    """waitress's parser, stricter where a proxy in front might understand something else."""
+    """waitress's parser, stricter where a proxy in front might understand something else.
+
+    A request with a body that may be long is `withheld`: it counts as complete without its body
+    until somebody has looked at its head, and calls `resume`.
+    """
+
+    withheld = False
+    _invites = False  # whether the client waits for an invitation to send the body
+    _ahead = b""  # what has come of the body meanwhile
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many were of this request."""
+        had_head = self.headers_finished
         consumed = int(super().received(data))
         if self.error is not None:
             self.expect_continue = False  # no invitation to send a body that is refused already
+        elif self.headers_finished and not had_head and self._may_be_long():
+            self.withheld = self.completed = True
+            self._invites, self.expect_continue = self.expect_continue, False
+            self._ahead = data[consumed:]
+            return len(data)
         return consumed
+
+    def resume(self) -> bytes:
+        """Go on to the body; return what is there of it, which is still to be received."""
+        self.withheld = self.completed = False
+        self.expect_continue = self._invites
+        ahead, self._ahead = self._ahead, b""
+        return ahead
+
+    def _may_be_long(self) -> bool:
+        return bool(self.chunked or self.content_length > _SMALL)
 
     def parse_header(self, head: bytes) -> None:
         """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1)."""
@@ -96,31 +123,35 @@ class Refusal(task.ErrorTask):
 
     def execute(self) -> None:
         """Write the answer, and let the connection end."""
-        error = self.request.error
-        code, detail = _REFUSALS[error.code]
+        problem = self._problem(self.request.error)
         request_id = str(uuid.uuid4())
         _log.info(
             "refused",
             extra={
                 "request_id": request_id,
                 "address": self.channel.addr[0],
-                "status": error.code,
-                "code": code,
+                "status": problem.kind.status,
+                "code": problem.code,
             },
         )
-        problem = problems.Problem(code, detail.format(self._argument(error)))
         body = strict_json.encode(problem.document(request_id)) + b"\n"
-        self.status = f"{error.code} {error.reason}"
+        status = http.HTTPStatus(problem.kind.status)
+        self.status = f"{status.value} {status.phrase}"
         self.response_headers += [
             ("Content-Type", "application/problem+json"),
             ("X-Request-Id", request_id),
+            *problem.headers.items(),
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
-    def _argument(self, error: Any) -> object:
+    def _problem(self, error: Any) -> problems.Problem:
+        if isinstance(error, problems.Problem):
+            return error
         limits = self.channel.server.settings
-        return {413: limits.max_body, 431: limits.max_header}.get(
+        code, detail = _REFUSALS[error.code]
+        argument = {413: limits.max_body, 431: limits.max_header}.get(
             error.code, error.body.rstrip(".").lower()
         )
+        return problems.Problem(code, detail.format(argument))

@@ -43,7 +43,12 @@ ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
 
 
 class App(falcon.App[falcon.Request, falcon.Response]):
-    """falcon's application, with a way to send the head of an answer before its body."""
+    """falcon's application, with a way to send the head of an answer before its body.
+
+    `admit` is what the server asks before it takes a long body.
+    """
+
+    admit: Callable[[str | None, str], None]
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
@@ -79,14 +84,17 @@ def create_app(
         limits=settings.limits,
         run_as=functools.partial(accounts.of, settings),
     )
-    app = App(
-        middleware=[
-            log.AccessLog(),
-            measured,
-            authentication.Authentication(verifier),
-            methods.Methods(),
-        ]
-    )
+    authenticated = authentication.Authentication(verifier)
+
+    def admit(header: str | None, address: str) -> None:
+        try:
+            authenticated.login(header, address)
+        except problems.Problem as problem:
+            measured.refusal(str(problem.kind.status))
+            raise
+
+    app = App(middleware=[log.AccessLog(), measured, authenticated, methods.Methods()])
+    app.admit = admit
     app.add_error_handler(Exception, problems.answer)
     app.add_error_handler(falcon.HTTPError, problems.answer)
     for path, resource in _resources(room).items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import logging
 import socket
 import ssl
@@ -23,7 +24,7 @@ from typing import Any
 
 from waitress import channel
 
-from worker_daemon import answers, config
+from worker_daemon import answers, config, problems
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class TlsChannel(channel.HTTPChannel):
     error_task_class = answers.Refusal
     parser_class = answers.Parser
 
+    requests: Any
+    requests_lock: Any
     server: Any  # a server.Listener
     socket: Any  # an SSLSocket, once the first byte is there
 
@@ -74,7 +77,7 @@ class TlsChannel(channel.HTTPChannel):
     def readable(self) -> bool:
         """Say whether bytes from the client are wanted now."""
         if self._phase is Phase.OPEN:
-            return bool(super().readable())
+            return bool(super().readable()) and not any(r.withheld for r in self.requests[-1:])
         return self._phase is not Phase.GONE and not self._handshake_writes
 
     def writable(self) -> bool:
@@ -202,12 +205,40 @@ class TlsChannel(channel.HTTPChannel):
     def service(self) -> None:
         """Run the next request through the application. Runs in a task thread."""
         self.server.serving.channel = self
+        request = self.requests[0]
         try:
-            super().service()
+            if request.withheld and self._admits(request):
+                self.server.call(functools.partial(self._take_body, request))
+            else:
+                super().service()
         finally:
             self.server.serving.channel = None
             self._served = True
             self._moved = self._begun = time.monotonic()
+
+    def _admits(self, request: Any) -> bool:
+        """Say whether a body is taken; else the request is to be refused as its `error` says."""
+        try:
+            self.server.admit(request.headers.get("AUTHORIZATION"), self.addr[0])
+        except Exception as error:  # noqa: BLE001 - it is answered, and logged
+            request.error = problems.of(error)
+            if request.error is not error:
+                _log.exception("internal error")
+            return False
+        return True
+
+    def _take_body(self, request: Any) -> None:
+        if self._phase is not Phase.OPEN:
+            return
+        with self.requests_lock:
+            self.requests.remove(request)
+            self.request = request
+            ahead = request.resume()
+        if ahead:
+            self.received(ahead)
+        elif request.expect_continue:
+            self.send_continue()
+        self.server.map.changed(self)
 
     # The end.
 

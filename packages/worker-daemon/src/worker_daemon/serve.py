@@ -130,7 +130,13 @@ class _Daemon:
         application = app.create_app(engine, self._users, settings, draining=draining)
         # After the engine, whose supervisor must not inherit the room that this makes for files.
         self._server = server.Server(
-            application, settings, self._tls, sockets, draining=draining, on_tick=_watchdog()
+            application,
+            settings,
+            self._tls,
+            sockets,
+            draining=draining,
+            on_tick=_watchdog(),
+            admit=application.admit,
         )
 
     def run(self) -> None:

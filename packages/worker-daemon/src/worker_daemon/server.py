@@ -101,6 +101,9 @@ class Listener(server.TcpWSGIServer):
         self.settings = owner.settings
         self.draining = owner.draining
         self.serving = threading.local()  # its `channel` is what a task thread serves
+        self.admit = owner.admit
+        self.call = owner.call
+        self.map = owner.map
         self._tls = owner.tls
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
@@ -162,7 +165,8 @@ class Server:
 
     `run` is the main loop; `drain` and `call` may be used by signal handlers. `draining` is set
     once no new connection is accepted: whoever follows a job's output should end then. `on_tick`
-    is called by the loop about twice a second.
+    is called by the loop about twice a second. `admit` is called before a body is taken that may
+    be long, with the Authorization header and the address; it raises Problem for whom it refuses.
     """
 
     def __init__(
@@ -174,6 +178,7 @@ class Server:
         *,
         draining: threading.Event | None = None,
         on_tick: Callable[[float], None] | None = None,
+        admit: Callable[[str | None, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.application = application
@@ -182,6 +187,7 @@ class Server:
         self.draining = draining or threading.Event()
         self.map = loop.Loop()
         self.threads = Threads(settings.threads + settings.max_followers)
+        self.admit = admit
         self._on_tick = on_tick
         self._clock = clock
         self._asked_to_drain = self._ended = False

@@ -34,6 +34,11 @@ class Authentication:
         if req.path in PUBLIC:
             return
         header = req.get_header("Authorization")
+        req.context.user, verdict = self.login(header, req.remote_addr)
+        req.context.stands = verdict.stands
+
+    def login(self, header: str | None, address: str) -> tuple[str, users.Verdict]:
+        """Return who is there, by an Authorization header; raises Problem for whom is refused."""
         if header is None:
             raise problems.unauthorized("give a user name and a password (HTTP Basic)")
         credentials = read_basic(header)
@@ -43,7 +48,7 @@ class Authentication:
                 " UTF-8 is needed"
             )
         user, password = credentials
-        verdict = self._verifier.verify(user, password, req.remote_addr)
+        verdict = self._verifier.verify(user, password, address)
         if not verdict.usable:
             raise problems.Problem(
                 "users_unavailable",
@@ -59,8 +64,7 @@ class Authentication:
             )
         if not verdict.accepted:
             raise problems.unauthorized("the user name or the password is wrong")
-        req.context.user = user
-        req.context.stands = verdict.stands
+        return user, verdict
 
 
 def read_basic(header: str) -> tuple[str, bytes] | None:

@@ -42,5 +42,9 @@ class Measure:
         method = req.method if req.method in falcon.HTTP_METHODS else "other"
         self.requests.add(method, route, status)
         self.seconds.observe(route, time.perf_counter() - req.context.begun)
+        self.refusal(status)
+
+    def refusal(self, status: str) -> None:
+        """Count an answer that refuses a login."""
         if status in ("401", "429"):
             self.refused_logins.add(status)
