@@ -8,7 +8,7 @@ import threading
 import pytest
 from support.edge import Edge, reply, serving, settings
 from support.waiting import wait_until
-from worker_daemon import channel, errors, listen, problems, server, units
+from worker_daemon import answers, channel, errors, listen, problems, server, units
 
 
 class App:
@@ -129,6 +129,15 @@ def test_a_header_over_the_limit_is_refused(app):
         assert problem(answer) == (431, "header_too_large")
 
 
+def test_blanks_in_a_header_cost_no_time(app):
+    """One request of a stranger, with blanks before an illegal octet, would stop the daemon."""
+    with serving(app, max_header=1 << 18) as edge:
+        answer = ask(edge, request(more=b"X:" + b" " * 120_000 + b"\0\r\n"))  # minutes of waitress
+        assert problem(answer) == (400, "malformed_request")
+        assert ask(edge, request(more=b"X:" + b" " * 120_000 + b"\r\n")).endswith(b"0 bytes")
+        assert ask(edge, request(more=b"X:" + b" a" * 60_000 + b"\r\n")).endswith(b"0 bytes")
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -152,6 +161,8 @@ def test_a_header_over_the_limit_is_refused(app):
         (request(more=b"X: a\nY: b\r\n"), (400, "malformed_request")),
         (b"GET / HTTP/1.1\r\n\r\n", (400, "malformed_request")),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\x00\r\n\r\n", (400, "malformed_request")),
+        (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", (400, "malformed_request")),
+        (request(more=b"Content-Length: " + b"9" * 5000 + b"\r\n"), (400, "malformed_request")),
         (request(more=b"Transfer-Encoding: gzip\r\n"), (501, "not_implemented")),
         (
             request(more=b"Transfer-Encoding: chunked\r\n") + b"xyz\r\n",
@@ -302,6 +313,63 @@ def test_a_long_body_has_its_place_among_other_requests(app):
         answer = ask(edge, mixed + mixed + request(body=b"end"))
     sizes = [int(part.split()[-1]) for part in answer.split(b" bytes")[:-1]]
     assert sizes == 2 * [0, len(LONG), len(LONG)] + [3]
+
+
+def test_who_begins_to_send_is_not_invited(app):
+    """The invitation would take the place of the answer."""
+    expecting = b"Expect: 100-continue\r\n"
+    chunked = expecting + b"Transfer-Encoding: chunked\r\n"
+    with serving(app) as edge:
+        answer = ask(edge, request(more=chunked) + b"5\r\nabcde\r\n0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"5 bytes")
+        assert ask(edge, request(body=LONG, more=expecting)).endswith(b"1048576 bytes")
+
+
+def test_a_long_body_is_read_on_at_once(app, monkeypatch):
+    """Each would wait for the loop to turn by itself."""
+    monkeypatch.setattr(server, "_TICK", 3600)
+    with serving(app) as edge:
+        assert ask(edge, request(body=LONG)).endswith(b"1048576 bytes")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"GET http://[/ HTTP/1.1", b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000]
+)
+def test_what_cannot_be_read_behind_a_long_body_is_refused(app, broken):
+    """One client could end the daemon."""
+    chunked = request(more=b"Transfer-Encoding: chunked\r\n", close=False)
+    data = chunked + b"5\r\nabcde\r\n0\r\n\r\n" + broken + b"\r\nHost: x\r\n\r\n"
+    with serving(app) as edge:
+        first, _, rest = ask(edge, data).partition(b"5 bytes")
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert problem(rest) == (400, "malformed_request")
+        assert ask(edge, request()).endswith(b"0 bytes")
+
+
+def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch, caplog):
+    """One client could end the daemon."""
+    with serving(app) as edge:
+        monkeypatch.setattr(answers.Parser, "resume", lambda *_: 1 / 0)
+        assert ask(edge, request(body=LONG)) == b""
+        assert ask(edge, request()).endswith(b"0 bytes")
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_slow_sender_reads_why_it_is_refused(app):
+    """A client with a slow link would see a reset connection instead of the reason."""
+    data = request(method=b"POST", body=LONG)
+    with serving(app, admit=stranger) as edge, edge.connect() as connection:
+        connection.sendall(data[:200_000])
+        (slow,) = edge.server._channels()
+        wait_until(lambda: slow._discarded > 100_000)
+        slow._begun -= 50  # as if that had taken so many seconds
+        assert not slow.expired(slow._moved + 1)
+        assert slow.expired(slow._moved + 10), "it sends no more"
+        connection.sendall(data[200_000:])
+        assert problem(reply(connection)) == (401, "unauthorized")
+        slow._begun -= 5000
+        assert slow.expired(slow._moved + 1), "it sends a byte now and then"
 
 
 def test_nothing_of_a_long_body_is_taken_before_its_sender_is_known(app):

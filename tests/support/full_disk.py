@@ -42,6 +42,7 @@ def main() -> None:
         assert engine.health()["disk"].startswith("only ")
         go.touch()
         log = Path(engine.state_dir, "supervisor.log")
+        wait_until(lambda: not marked(writes.id))
         wait_until(lambda: log.read_text().count("cannot record its end") >= 2)
         assert engine.kill(stays.id, by="me", wait=0).state is State.RUNNING  # as recorded so far
         wait_until(lambda: not marked(stays.id))

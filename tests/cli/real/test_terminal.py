@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pexpect
 import pytest
 from support import cli_snapshot
 from support.cli_run import Worker
+from support.waiting import wait_until
 from worker_cli import Client
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[mK]")
@@ -89,8 +91,7 @@ def test_status(user: Worker, jobs: list[str], at: int, name: str) -> None:
 def test_status_of_a_running_job(user: Worker) -> None:
     """The same while it runs."""
     job = user.ok("run", "--label", "a=b", "--cwd", "/", "sleep", "60").line
-    while user.ok("status", "-q", job).line == "queued":
-        pass
+    wait_until(lambda: json.loads(user.ok("status", "-o", "json", job).stdout)["started_at"])
     cli_snapshot.check("status-running", ESCAPE.sub("", seen(user, "status", job)))
     user.ok("kill", "--now", job)
 

@@ -14,6 +14,8 @@ from worker_daemon import problems, strict_json
 _log = logging.getLogger("worker_daemon.access")
 
 _SMALL = 64 << 10  # bytes of a body that are taken from anybody
+# Octets of a head (RFC 9110, 5.5, and RFC 9112, 2.2).
+_LEGAL = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
 _PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
@@ -71,7 +73,13 @@ class Parser(parser.HTTPRequestParser):
 
     def parse_header(self, head: bytes) -> None:
         """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1)."""
-        super().parse_header(head)
+        if head.translate(None, _LEGAL):
+            # waitress's expression for a header takes time by the square of the blanks before it.
+            raise parser.ParsingError("The head has control characters")
+        try:
+            super().parse_header(head)
+        except ValueError as error:  # of urllib, or a length of thousands of digits
+            raise parser.ParsingError(f"The head cannot be read: {error}") from None
         if self.version not in ("1.0", "1.1"):
             raise parser.ParsingError("Only HTTP/1.1 and HTTP/1.0 are spoken here")
         if self.chunked and "CONTENT_LENGTH" in self.headers:

@@ -67,6 +67,7 @@ class TlsChannel(channel.HTTPChannel):
         self._handshake_writes = False  # the handshake waits for room to write, not for bytes
         self._unsent = b""  # what the TLS layer holds in part, and wants again in full
         self._left = _TURN
+        self._discarded = 0  # bytes that came after all was said
         self._served = False
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
@@ -230,14 +231,19 @@ class TlsChannel(channel.HTTPChannel):
     def _take_body(self, request: Any) -> None:
         if self._phase is not Phase.OPEN:
             return
-        with self.requests_lock:
-            self.requests.remove(request)
-            self.request = request
-            ahead = request.resume()
-        if ahead:
-            self.received(ahead)
-        elif request.expect_continue:
-            self.send_continue()
+        try:
+            with self.requests_lock:
+                self.requests.remove(request)
+                self.request = request
+                ahead = request.resume()
+            if ahead:
+                # Who has begun needs no invitation (RFC 9110, 10.1.1).
+                request.expect_continue = False
+                self.received(ahead)
+            elif request.expect_continue:
+                self.send_continue()
+        except Exception:  # noqa: BLE001 - as wasyncore does, which calls all other methods
+            self.handle_error()
         self.server.map.changed(self)
 
     # The end.
@@ -249,7 +255,10 @@ class TlsChannel(channel.HTTPChannel):
         if self._phase in (Phase.SILENT, Phase.SHAKING):
             return now - self._since > limits.handshake_timeout
         if self._phase is Phase.PARTING:
-            return quiet > (_LINGER_DRAINING if self.server.draining.is_set() else _LINGER)
+            # Who still sends a body reads the answer only then; it need not be a whole one.
+            linger = _LINGER_DRAINING if self.server.draining.is_set() else _LINGER
+            more = self._discarded / _LEAST_RATE if self._discarded <= limits.max_body else 0
+            return quiet > linger or now - self._begun > linger + more
         if self.total_outbufs_len:
             return quiet > limits.body_timeout
         if self.requests:
@@ -307,7 +316,7 @@ class TlsChannel(channel.HTTPChannel):
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 return False
-        self._moved = time.monotonic()
+        self._moved = self._begun = time.monotonic()
         self._drop_output()
         return True
 
@@ -320,7 +329,9 @@ class TlsChannel(channel.HTTPChannel):
     def _discard(self) -> None:
         try:
             # Bytes as they are on the wire: the TLS layer has no more to say.
-            if socket.socket.recv(self.socket, 1 << 16):
+            if data := socket.socket.recv(self.socket, 1 << 16):
+                self._moved = time.monotonic()
+                self._discarded += len(data)
                 return
         except BlockingIOError:
             return

@@ -116,6 +116,10 @@ class Listener(server.TcpWSGIServer):
             bind_socket=False,
         )
 
+    def wake(self) -> None:
+        """Have the main loop turn."""
+        super().pull_trigger()
+
     def pull_trigger(self) -> None:
         """Have the main loop look at the connection that the calling thread serves."""
         serving = getattr(self.serving, "channel", None)
@@ -123,7 +127,7 @@ class Listener(server.TcpWSGIServer):
             if self._map.up_to_date(serving):
                 return  # most answers are written whole, and leave nothing to the loop
             self._map.changed(serving)
-        super().pull_trigger()
+        self.wake()
 
     def context(self) -> Any:
         """Return the TLS context of the next connection."""
@@ -217,7 +221,7 @@ class Server:
         # that the code under it may hold. The one here may be taken twice by the same thread.
         with self._ending:
             if not self._ended:
-                self._listeners[0].pull_trigger()
+                self._listeners[0].wake()
 
     def run(self) -> None:
         """Serve until `drain` was asked for and all requests have finished, or their time is up."""
