@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.cli_certs import Authority
@@ -190,6 +193,25 @@ def test_connections_of_ended_threads_are_not_kept(serve: Serve, client_of: Clie
     del thread
     gc.collect()
     assert len(client._transport._sessions) == 0
+
+
+def test_each_piece_of_a_long_body_has_its_time(
+    serve: Serve, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long standard input could not be sent over a slow link: the time would be for all of it."""
+    sent: list[int] = []
+    send = ssl.SSLSocket.sendall
+
+    def counted(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
+        sent.append(len(data))
+        send(self, data, flags)
+
+    monkeypatch.setattr(ssl.SSLSocket, "sendall", counted)
+    stub = serve(in_order(answer(201, BRIEF)))
+    client_of(stub).run("wc", stdin=b"x" * 1_000_000)
+    assert len(base64.b64decode(stub.requests[0].json["stdin"]["base64"])) == 1_000_000
+    assert sum(sent) > 1_000_000
+    assert max(sent) <= 16384
 
 
 @pytest.mark.parametrize("verb", ["kill", "signal", "remove"])

@@ -6,12 +6,12 @@ import json
 import shutil
 import socket
 import ssl
-import struct
 import subprocess
 
 import pytest
 import requests
 from support.daemon import Daemon
+from support.edge import reset
 
 SILENT = 1000
 
@@ -54,12 +54,6 @@ def plain(daemon):
 def connect(daemon):
     """Return a TLS connection."""
     return context(daemon).wrap_socket(plain(daemon), server_hostname="localhost")
-
-
-def reset(connection):
-    """Close with a TCP reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def need(tool):

@@ -6,7 +6,7 @@ import ssl
 import threading
 
 import pytest
-from support.edge import Edge, reply, serving, settings
+from support.edge import Edge, reply, reset, serving, settings
 from support.waiting import wait_until
 from worker_daemon import answers, channel, errors, listen, problems, server, units
 
@@ -156,6 +156,15 @@ def test_blanks_in_a_header_cost_no_time(app):
             (400, "malformed_request"),
         ),
         (request(more=b"Transfer-Encoding : chunked\r\n"), (400, "malformed_request")),
+        (request(more=b"Transfer-Encoding:\r\nContent-Length: 0\r\n"), (400, "malformed_request")),
+        (request(more=b"Transfer-Encoding: ,\r\n"), (400, "malformed_request")),
+        (request(more=b"Transfer-Encoding: chunked, chunked\r\n"), (400, "malformed_request")),
+        (request(more=2 * b"Transfer-Encoding: chunked\r\n"), (400, "malformed_request")),
+        (
+            b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            (400, "malformed_request"),
+        ),
+        (request(more=b"Host: y\r\n"), (400, "malformed_request")),
         (request(more=b"Transfer-Encoding: chunked, x\r\n"), (501, "not_implemented")),
         (request(more=b"X: a\r\n b\r\n\0: c\r\n"), (400, "malformed_request")),
         (request(more=b"X: a\nY: b\r\n"), (400, "malformed_request")),
@@ -278,6 +287,43 @@ def test_a_long_body_is_not_taken_from_a_stranger(app, data):
     assert problem(answer) == (401, "unauthorized")
 
 
+def test_a_refusal_of_a_head_has_no_body(app):
+    """The client would take the body for the next answer."""
+    with serving(app, admit=stranger) as edge:
+        head, _, body = ask(edge, request(method=b"HEAD", body=LONG)).partition(b"\r\n\r\n")
+    assert (head.split()[1], body) == (b"401", b"")
+    assert b"Cache-Control: no-store" in head
+
+
+@pytest.mark.parametrize("line", [b"5;" + b"x" * 40_000, b"0\r\nX: " + b"x" * 40_000])
+def test_long_lines_in_a_chunked_body_are_refused(app, line):
+    """Each further byte would cost a copy of the whole line, and hold up everybody."""
+    with serving(app) as edge:
+        data = request(more=b"Transfer-Encoding: chunked\r\n") + line
+        assert problem(ask(edge, data)) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("gone", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\0\r\n\r\n"])
+def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog):
+    """The log would be full of tracebacks that strangers make."""
+    with serving(app, threads=1, max_followers=1) as edge:
+        holders = [edge.connect() for _ in range(2)]  # all threads
+        for holder in holders:
+            holder.sendall(request(b"/hold"))
+        wait_until(lambda: len(app.holding) == 2)
+        leaving = edge.connect()
+        leaving.sendall(gone)
+        wait_until(lambda: any(c.requests[0].error for c in edge.server._channels() if c.requests))
+        reset(leaving)
+        wait_until(lambda: len(edge.server._channels()) == 2)
+        app.release.set()
+        for holder in holders:
+            assert reply(holder).endswith(b"0 bytes")
+            holder.close()
+        assert ask(edge, request()).endswith(b"0 bytes")
+    assert "Traceback" not in caplog.text
+
+
 def test_a_short_body_is_taken_from_anybody(app):
     """Each small request would be handed to a thread twice."""
     with serving(app, admit=stranger) as edge:
@@ -293,7 +339,7 @@ def test_who_sends_a_long_body_is_asked_for_once(app):
             request(more=KEY + b"Transfer-Encoding: chunked\r\n") + CHUNKED,
         ):
             assert ask(edge, data).endswith(b"1048576 bytes")
-    assert asked == [("Basic key", "127.0.0.1")] * 2
+    assert asked == [("GET", "Basic key", "127.0.0.1")] * 2
 
 
 def test_a_long_body_is_invited_once_its_sender_is_known(app):

@@ -7,12 +7,11 @@ import io
 import select
 import socket
 import ssl
-import struct
 import subprocess
 import threading
 
 import pytest
-from support.edge import CERTS, reply, serving
+from support.edge import CERTS, reply, reset, serving
 from support.waiting import wait_until
 from worker_daemon import authority, certificate, channel, check, errors, tls, units
 
@@ -59,12 +58,6 @@ def body_of(answer):
         body += stream.read(size)
         stream.readline()
     return bytes(body)
-
-
-def reset(connection):
-    """Close with a TCP reset instead of a farewell."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def test_a_request_is_served_over_tls_1_3_and_the_server_says_nothing_about_itself():

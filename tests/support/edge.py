@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,3 +81,9 @@ def reply(connection: socket.socket) -> bytes:
     while piece := connection.recv(1 << 16):
         data += piece
     return bytes(data)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a TCP reset instead of a farewell."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()

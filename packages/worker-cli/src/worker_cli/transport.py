@@ -30,8 +30,9 @@ Value = TypeVar("Value")
 DRAINING = "draining"
 FOLLOWERS_FULL = "too_many_followers"
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0  # also for each piece of a body to be sent
 ANSWER_SECONDS = 60.0
+_PIECE = 16384
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _FIRST_CONTACT_TRIES = 3
@@ -262,12 +263,21 @@ class _Contact:
 
 
 def _sockets(contact: _Contact) -> type[ssl.SSLSocket]:
-    """Return a class of sockets that make the contact by their handshake."""
+    """Return a class of sockets that make the contact by their handshake.
+
+    They give each piece of what is sent the time to connect; ssl's own give it to the whole, and a
+    long body would fail on a slow link.
+    """
 
     class Socket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
             contact.made = True
+
+        def sendall(self, data: Any, flags: int = 0) -> None:
+            with memoryview(data).cast("B") as whole:
+                for at in range(0, len(whole), _PIECE):
+                    super().sendall(whole[at : at + _PIECE], flags)
 
     return Socket
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import http
 import logging
+import re
 import uuid
 from typing import Any
 
-from waitress import parser, task
+from waitress import parser, receiver, task, utilities
 
 from worker_daemon import problems, strict_json
 
 _log = logging.getLogger("worker_daemon.access")
 
 _SMALL = 64 << 10  # bytes of a body that are taken from anybody
+_BETWEEN = 4096  # bytes between two chunks of a body, or behind the last one
 # Octets of a head (RFC 9110, 5.5, and RFC 9112, 2.2).
 _LEGAL = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
@@ -26,6 +28,8 @@ PLAIN_HTTP = (
     b"\r\n"
     b"%s" % (len(_PLAIN), _PLAIN)
 )
+
+_CODINGS = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
 # status of waitress: (code of ours, detail)
 _REFUSALS = {
@@ -44,6 +48,8 @@ class Parser(parser.HTTPRequestParser):
     until somebody has looked at its head, and calls `resume`.
     """
 
+    command: Any = ""  # until the head is read
+    path: Any = ""
     withheld = False
     _invites = False  # whether the client waits for an invitation to send the body
     _ahead = b""  # what has come of the body meanwhile
@@ -59,6 +65,8 @@ class Parser(parser.HTTPRequestParser):
             self._invites, self.expect_continue = self.expect_continue, False
             self._ahead = data[consumed:]
             return len(data)
+        elif isinstance(self.body_rcv, receiver.ChunkedReceiver):
+            self._bound(self.body_rcv)
         return consumed
 
     def resume(self) -> bytes:
@@ -71,8 +79,17 @@ class Parser(parser.HTTPRequestParser):
     def _may_be_long(self) -> bool:
         return bool(self.chunked or self.content_length > _SMALL)
 
+    def _bound(self, chunks: Any) -> None:
+        """Refuse long lines between chunks: waitress joins all that has come of one each time."""
+        if len(chunks.control_line) > _BETWEEN or len(chunks.trailer) > _BETWEEN:
+            self.error = utilities.BadRequest(f"More than {_BETWEEN} bytes between two chunks")
+            self.completed = True
+
     def parse_header(self, head: bytes) -> None:
-        """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1)."""
+        """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1).
+
+        A body in chunks is one only if nobody on the way can take it for something else.
+        """
         if head.translate(None, _LEGAL):
             # waitress's expression for a header takes time by the square of the blanks before it.
             raise parser.ParsingError("The head has control characters")
@@ -82,10 +99,16 @@ class Parser(parser.HTTPRequestParser):
             raise parser.ParsingError(f"The head cannot be read: {error}") from None
         if self.version not in ("1.0", "1.1"):
             raise parser.ParsingError("Only HTTP/1.1 and HTTP/1.0 are spoken here")
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
+        codings = [value.strip().lower() for value in _CODINGS.findall(head)]
+        if codings and "CONTENT_LENGTH" in self.headers:
             raise parser.ParsingError("Both Transfer-Encoding and Content-Length are given")
-        if self.version == "1.1" and "HOST" not in self.headers:
+        if codings and (codings != [b"chunked"] or not self.chunked):
+            raise parser.ParsingError("Transfer-Encoding is chunked, once, and of HTTP/1.1")
+        host = self.headers.get("HOST")
+        if host is None and self.version == "1.1":
             raise parser.ParsingError("The Host header is missing")
+        if host is not None and "," in host:
+            raise parser.ParsingError("There is more than one Host header")
 
 
 class Answer(task.WSGITask):
@@ -133,11 +156,13 @@ class Refusal(task.ErrorTask):
         """Write the answer, and let the connection end."""
         problem = self._problem(self.request.error)
         request_id = str(uuid.uuid4())
+        known = {"method": self.request.command, "path": self.request.path}
         _log.info(
             "refused",
             extra={
                 "request_id": request_id,
                 "address": self.channel.addr[0],
+                **(known if self.request.path else {}),
                 "status": problem.kind.status,
                 "code": problem.code,
             },
@@ -148,11 +173,13 @@ class Refusal(task.ErrorTask):
         self.response_headers += [
             ("Content-Type", "application/problem+json"),
             ("X-Request-Id", request_id),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
             *problem.headers.items(),
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        self.write(b"" if self.request.command == "HEAD" else body)
 
     def _problem(self, error: Any) -> problems.Problem:
         if isinstance(error, problems.Problem):

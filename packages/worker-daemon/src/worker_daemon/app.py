@@ -48,7 +48,7 @@ class App(falcon.App[falcon.Request, falcon.Response]):
     `admit` is what the server asks before it takes a long body.
     """
 
-    admit: Callable[[str | None, str], None]
+    admit: Callable[[str, str | None, str], None]
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
@@ -86,11 +86,11 @@ def create_app(
     )
     authenticated = authentication.Authentication(verifier)
 
-    def admit(header: str | None, address: str) -> None:
+    def admit(method: str, header: str | None, address: str) -> None:
         try:
             authenticated.login(header, address)
         except problems.Problem as problem:
-            measured.refusal(str(problem.kind.status))
+            measured.count(method, "other", str(problem.kind.status))
             raise
 
     app = App(middleware=[log.AccessLog(), measured, authenticated, methods.Methods()])

@@ -220,7 +220,8 @@ class TlsChannel(channel.HTTPChannel):
     def _admits(self, request: Any) -> bool:
         """Say whether a body is taken; else the request is to be refused as its `error` says."""
         try:
-            self.server.admit(request.headers.get("AUTHORIZATION"), self.addr[0])
+            header = request.headers.get("AUTHORIZATION")
+            self.server.admit(request.command, header, self.addr[0])
         except Exception as error:  # noqa: BLE001 - it is answered, and logged
             request.error = problems.of(error)
             if request.error is not error:

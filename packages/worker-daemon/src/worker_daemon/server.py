@@ -170,7 +170,7 @@ class Server:
     `run` is the main loop; `drain` and `call` may be used by signal handlers. `draining` is set
     once no new connection is accepted: whoever follows a job's output should end then. `on_tick`
     is called by the loop about twice a second. `admit` is called before a body is taken that may
-    be long, with the Authorization header and the address; it raises Problem for whom it refuses.
+    be long, with method, Authorization header and address; it raises Problem for whom it refuses.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Server:
         *,
         draining: threading.Event | None = None,
         on_tick: Callable[[float], None] | None = None,
-        admit: Callable[[str | None, str], None] = lambda *_: None,
+        admit: Callable[[str, str | None, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.application = application

@@ -37,14 +37,13 @@ class Measure:
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
         """Count."""
-        status = str(resp.status_code)
         route = req.uri_template or "other"
-        method = req.method if req.method in falcon.HTTP_METHODS else "other"
-        self.requests.add(method, route, status)
+        self.count(req.method, route, str(resp.status_code))
         self.seconds.observe(route, time.perf_counter() - req.context.begun)
-        self.refusal(status)
 
-    def refusal(self, status: str) -> None:
-        """Count an answer that refuses a login."""
+    def count(self, method: str, route: str, status: str) -> None:
+        """Count an answer."""
+        method = method if method in falcon.HTTP_METHODS else "other"
+        self.requests.add(method, route, status)
         if status in ("401", "429"):
             self.refused_logins.add(status)
