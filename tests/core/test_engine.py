@@ -7,6 +7,7 @@ import threading
 import uuid
 
 import pytest
+import worker_core
 from support.core import begin, run, shell, supervisor_pid, wait_gone, waiting_for
 from support.waiting import wait_until
 from worker_core import (
@@ -22,6 +23,7 @@ from worker_core import (
     QueueFull,
     State,
     StateDirInUse,
+    StoreUnavailable,
     atomic,
 )  # fmt: skip
 from worker_core.spec import DEFAULT
@@ -281,6 +283,20 @@ def test_statistics_count(engine):
     assert after.ended["completed"] - before.ended["completed"] == 1
     assert after.ended["failed"] - before.ended["failed"] == 1
     assert after.output_bytes > 0
+
+
+@pytest.mark.parametrize("path", ["", "/proc/none", "/etc/passwd", "/dev/null/x"])
+def test_a_directory_that_cannot_be_used_is_an_error_of_its_own(path):
+    """A program that catches WorkerError would end with a traceback, or have files anywhere."""
+    before = os.listdir()
+    with pytest.raises(StoreUnavailable, match="cannot keep jobs in "):
+        Engine(path)
+    assert os.listdir() == before
+
+
+def test_what_there_is_can_be_found():
+    """Who looks for a name in a Python prompt would find two of them."""
+    assert {"Engine", "JobSpec", "StoreUnavailable", "Limits"} <= set(dir(worker_core))
 
 
 def test_a_state_directory_has_one_engine(tmp_path):

@@ -287,7 +287,7 @@ def test_a_full_disk_refuses_and_holds_back_and_can_be_emptied(tmp_path):
         pytest.skip("needs root: mounts a small disk, seen by nobody else")
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" -m support.full_disk "$1"'
+    script = 'mount -t tmpfs -o size=4m none "$1" && exec "$2" -m support.full_disk "$1"'
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", disk, sys.executable],
         env=os.environ | {"PYTHONPATH": str(Path(full_disk.__file__).parents[1])},

@@ -93,13 +93,6 @@ def test_an_end_is_read_as_it_was_written(tmp_path):
     assert directory.exit() == end
 
 
-def test_a_state_directory_that_cannot_be_made_says_so(tmp_path):
-    """A wrong path would be a traceback far from its cause."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        Engine(tmp_path / "file" / "state")
-
-
 def test_what_a_process_left_that_had_our_pid_is_in_nobodys_way(tmp_path):
     """A job could not be recorded as ended, for a file that nobody needs."""
     path = tmp_path / "file"

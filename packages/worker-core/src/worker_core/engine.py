@@ -36,6 +36,7 @@ from worker_core.job import Change, Job
 from worker_core.jobdir import JobDir
 from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.outputs import Outputs
+from worker_core.reserve import Reserve
 from worker_core.settings import EngineSettings
 from worker_core.spec import DEFAULT, JobSpec
 from worker_core.spool import OutputInfo
@@ -90,7 +91,8 @@ class Engine:
         with contextlib.ExitStack() as undo:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
-            self._store = Store(path, durable=not self._ephemeral)
+            self._reserve = Reserve(self.state_dir)
+            self._store = Store(path, durable=not self._ephemeral, on_full=self._reserve.give_up)
             undo.callback(self._store.close)
             self._outputs = Outputs(self.state_dir, self._record)
             undo.callback(self._outputs.close)
@@ -164,6 +166,11 @@ class Engine:
             _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
+        if not self._reserve.kept():
+            fault = _disk_fault(self.state_dir) or "there was no room"
+            raise StoreUnavailable(
+                f"cannot store: {fault}; remove finished jobs, or make room on the server's disk"
+            )
         job_id = str(uuid.uuid4())
         bounded = spec.bounded(self.settings.output_limit)
         created_at, spec_hash = self._clock.now(), _hash(spec)
@@ -317,6 +324,7 @@ class Engine:
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
             directory.remove()
+            self._reserve.give_up()
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         directory.remove()
 
@@ -428,6 +436,7 @@ class Engine:
         """Remove what the settings do not keep, and what a crash left."""
         self._clear()
         self._expire()
+        self._reserve.kept()
 
     def _clear(self) -> None:
         if not self._unchecked:

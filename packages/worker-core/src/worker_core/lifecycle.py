@@ -215,7 +215,7 @@ class Lifecycle:
         """Nothing else is to be told now."""
         observed, self._observed = self._observed, []
         if observed:
-            self._store.post(*observed)
+            self._store.post(*observed, urgent=True)
 
     def connected(self) -> None:
         """The executor is there (again): ask it about every job that should run."""

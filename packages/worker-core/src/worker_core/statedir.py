@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable
 
 from worker_core import jobdir
-from worker_core.errors import StateDirInUse
+from worker_core.errors import StateDirInUse, StoreUnavailable
 
 DATABASE = "worker.db"
 _LOCK = "engine.lock"
@@ -25,17 +25,23 @@ _PATIENCE = 1.0
 def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> str:
     """Return the state directory, made and locked; None stands for a temporary one.
 
-    What has to be undone at the end is put on `undo`. Raises StateDirInUse, or OSError if it
-    cannot be made.
+    What has to be undone at the end is put on `undo`. Raises StateDirInUse, or StoreUnavailable if
+    it cannot be made or used.
     """
-    if path is None:
-        made = tempfile.mkdtemp(prefix="worker-")
-        undo.callback(shutil.rmtree, made, ignore_errors=True)
-    else:
-        made = os.path.abspath(path)
-        jobdir.make_private_dir(made)
-    jobdir.make_private_dir(os.path.join(made, jobdir.JOBS))
-    _lock(made, undo)
+    if path is not None and not os.fspath(path):
+        raise StoreUnavailable("cannot keep jobs in a directory without a name")
+    try:
+        if path is None:
+            made = tempfile.mkdtemp(prefix="worker-")
+            undo.callback(shutil.rmtree, made, ignore_errors=True)
+        else:
+            made = os.path.abspath(path)
+            jobdir.make_private_dir(made)
+        jobdir.make_private_dir(os.path.join(made, jobdir.JOBS))
+        _lock(made, undo)
+    except OSError as error:
+        where = "a temporary directory" if path is None else os.fspath(path)
+        raise StoreUnavailable(f"cannot keep jobs in {where}: {error.strerror or error}") from error
     return made
 
 

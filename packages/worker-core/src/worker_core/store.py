@@ -39,7 +39,7 @@ class Write(Generic[T]):
     """One operation that was asked for, and what came of it.
 
     One that is awaited has a caller, who is told what went wrong. Any other must be done: it is
-    tried until it is, whatever the disk says.
+    tried until it is, whatever the disk says; an urgent one may take the reserve on the disk.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Write(Generic[T]):
         then: Callable[[T], None] | None,
         *,
         awaited: bool = True,
+        urgent: bool = False,
         may_lead: bool = True,
     ) -> None:
         self._store = store
@@ -57,6 +58,7 @@ class Write(Generic[T]):
         self.run = run
         self.then = then
         self.awaited = awaited
+        self.urgent = urgent
         self.may_lead = awaited and may_lead and _fit_to_lead()
         self.done = False
         self.value: T | None = None
@@ -84,13 +86,18 @@ class Write(Generic[T]):
 class Store:
     """One database file. All methods may be called from any thread."""
 
-    def __init__(self, path: str, *, durable: bool = True) -> None:
+    def __init__(
+        self, path: str, *, durable: bool = True, on_full: Callable[[], None] = lambda: None
+    ) -> None:
         """Open or create it, bringing its schema to this version.
+
+        `on_full` is called when there is no room on the disk for an urgent write.
 
         Raises StoreUnavailable if it cannot be opened, or was written by a later release.
         """
         self._path = path
         self._durable = durable
+        self._on_full = on_full
         self._readers: list[sqlite3.Connection] = []
         self._gate = threading.Lock()  # guards what follows
         self._waiting: list[Write[Any]] = []  # the first came first
@@ -128,7 +135,9 @@ class Store:
         self._put(write)
         return write
 
-    def post(self, *writes: tuple[Operation[T], Callable[[T], None] | None]) -> None:
+    def post(
+        self, *writes: tuple[Operation[T], Callable[[T], None] | None], urgent: bool = False
+    ) -> None:
         """Have operations executed as `write` does, until they are, with nobody waiting for it.
 
         They are done on return, or soon by another thread. After `close` they are not: whoever
@@ -140,7 +149,9 @@ class Store:
                 return
             if not leads:
                 self._call.tell()
-            self._waiting += [Write(self, run, then, awaited=False) for run, then in writes]
+            self._waiting += [
+                Write(self, run, then, awaited=False, urgent=urgent) for run, then in writes
+            ]
         if leads:
             self.lead()
 
@@ -269,13 +280,17 @@ class Store:
         # One of them is at fault, or the disk is: each by itself. The first that must be done and
         # cannot be holds back the others that must be, so that their order stays.
         backlog: list[Write[Any]] = []
+        full = False
         for write in batch:
             error = None if backlog and not write.awaited else self._transact([write])
             if write.awaited:
                 if error is not None:
-                    _settle(write, StoreUnavailable(f"cannot store: {error}"))
+                    _settle(write, StoreUnavailable(f"cannot store: {_why(error)}"))
             elif backlog or isinstance(error, sqlite3.Error | OSError):
+                full = full or _is_full(error)
                 backlog.append(write)
+        if full and any(write.urgent for write in backlog):
+            self._on_full()
         return backlog
 
     def _transact(self, batch: list[Write[Any]]) -> Exception | None:
@@ -319,6 +334,17 @@ def _settle(write: Write[Any], result: Any) -> None:
             log.exception("what follows a write failed")
         write.value = result
     write.done = True
+
+
+def _is_full(error: Exception | None) -> bool:
+    # A file that cannot grow is an error of I/O to SQLite, where it maps the file.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def _why(error: Exception) -> str:
+    cure = "; remove finished jobs, or make room on the server's disk" if _is_full(error) else ""
+    return f"{error}{cure}"
 
 
 def _trial(db: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from worker_core import crash, procfs, signals
+from worker_core import crash, procfs, reserve, signals
 from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
 from worker_core.supervisor import cap, launch, tree
 from worker_core.supervisor.births import Births
@@ -351,6 +351,8 @@ class Processes:
             process.dir.write_exit(end, sync=not self._watched())
         except OSError as error:
             log.error("job %s: cannot record its end: %s", process.id, error)
+            if reserve.is_full(error):
+                reserve.give_up(self.state_dir)
             self._loop.call_later(_RETRY, lambda: self._record(process))
             return
         crash.point("supervisor.exit_written")
