@@ -144,11 +144,17 @@ def _parser() -> _Parser:
     return parser
 
 
+def _path(value: str) -> Path:
+    if not value:  # which Path takes for the working directory
+        raise argparse.ArgumentTypeError("must be a path, not ''")
+    return Path(value)
+
+
 def _common() -> _Parser:
     """Return the options that every action takes, before or after its name."""
     # SUPPRESS: an option not given after the action must not hide the one given before it.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
-    common.add_argument("--config", type=Path, metavar="FILE", help="Settings (TOML).")
+    common.add_argument("--config", type=_path, metavar="FILE", help="Settings (TOML).")
     for name, value in _FLAGS.items():
         doc = config.settings()[name].doc
         common.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=doc)
@@ -169,11 +175,12 @@ def _add_init(actions: Any) -> None:
         metavar="NAME",
         help="names and IP addresses that clients reach this server by (default: the host name)",
     )
+    directory = _default_directory()
     action.add_argument(
         "--directory",
-        type=Path,
-        help="where to write (default: %(default)s)",
-        default=places.config_dir(),
+        type=_path,
+        help="where to write" + (" (default: %(default)s)" if directory else ""),
+        default=directory,
     )
     action.add_argument(
         "--listen",
@@ -189,6 +196,13 @@ def _add_init(actions: Any) -> None:
         help="only make a new key and certificate, from the CA that is there",
     )
     _add_password(action)
+
+
+def _default_directory() -> Path | None:
+    try:
+        return places.config_dir()
+    except errors.HomeError:  # which is told to who needs one; the help does not
+        return None
 
 
 def _add_user(actions: Any, common: _Parser) -> None:

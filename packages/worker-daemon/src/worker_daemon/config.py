@@ -40,7 +40,10 @@ def _choice(*words: str) -> Callable[[object], str]:
 def _path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError(f"must be the path of a file, not {value!r}")
-    return Path(value).expanduser()
+    try:
+        return places.expanded(Path(value))
+    except errors.HomeError as error:
+        raise ValueError(f"cannot be {str(value)!r}: {error}") from None
 
 
 def _names(value: object) -> frozenset[str]:
@@ -212,6 +215,14 @@ class Config:
     ] = dataclasses.field(default_factory=bounds.Table)
 
 
+def default(name: str) -> Any:
+    """Return what a setting is when nothing sets it; raises HomeError for want of a directory."""
+    (field,) = (each for each in dataclasses.fields(Config) if each.name == name)
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    return field.default_factory()
+
+
 @functools.cache
 def settings() -> Mapping[str, Setting]:
     """Return the declarations of all settings by name, in the order of their documentation."""
@@ -226,7 +237,7 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     its directory, where certificate, key and users are too unless something else is set. Raises
     ConfigError with everything that is wrong, not only the first.
     """
-    given = path if path is not None else places.config_file()
+    given = path if path is not None else _default_file()
     faults: list[str] = []
     raw = _from_file(given, required=path is not None, faults=faults)
     if faults:
@@ -234,10 +245,32 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     values = _read_all(raw, given, faults)
     flags = {name: value for name, value in (flags or {}).items() if value is not None}
     values.update(_read_all(flags, None, faults))
+    broken = {*raw, *flags} - set(values)
+    if "state_dir" not in values:
+        values["state_dir"] = _default_state_dir(broken, faults)
     found = Config(**{**places.beside(given), **values})
     if faults:
-        raise errors.ConfigError(faults, found, {*raw, *flags} - set(values))
+        raise errors.ConfigError(faults, found, broken)
     return found
+
+
+def _default_file() -> Path:
+    try:
+        return places.config_file()
+    except errors.HomeError as error:
+        cure = "set HOME, or XDG_CONFIG_HOME and XDG_STATE_HOME, or name a file with --config"
+        raise errors.ConfigError([f"cannot tell where the settings are: {error}; {cure}"]) from None
+
+
+def _default_state_dir(broken: set[str], faults: list[str]) -> Path:
+    try:
+        return places.state_dir()
+    except errors.HomeError as error:
+        if "state_dir" not in broken:
+            cure = "set HOME or XDG_STATE_HOME, or state_dir in the settings (--state-dir)"
+            faults.append(f"cannot tell where jobs are kept: {error}; {cure}")
+            broken.add("state_dir")
+        return Path()  # which nobody looks at
 
 
 def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, object]:

@@ -40,6 +40,10 @@ class UsersError(DaemonError):
     """The users file cannot be used, or a change to it cannot be made."""
 
 
+class HomeError(DaemonError):
+    """There is no home directory, and nothing else says where a file is."""
+
+
 class CertificateError(DaemonError):
     """A certificate, key or CA file cannot be used."""
 

@@ -42,9 +42,14 @@ class Plan:
 
 
 def plan(
-    directory: Path, names: Sequence[str], listen: str, first_user: str | None, group: str | None
+    directory: Path | None,
+    names: Sequence[str],
+    listen: str,
+    first_user: str | None,
+    group: str | None,
 ) -> Plan:
     """Fill in what was left out; raises DaemonError when something cannot be."""
+    directory = _default_directory() if directory is None else directory
     try:
         address = units.address(listen)
     except ValueError as error:
@@ -59,6 +64,15 @@ def plan(
         first_user or os.environ.get("SUDO_USER") or _own_name(),
         _group(group) if group else None,
     )
+
+
+def _default_directory() -> Path:
+    try:
+        return places.config_dir()
+    except errors.HomeError as error:
+        raise errors.DaemonError(
+            f"cannot tell where to write: {error}; name a --directory, or set HOME"
+        ) from None
 
 
 def _host_name() -> str:
@@ -165,19 +179,29 @@ def _group(name: str) -> int:
 def _settings(wanted: Plan) -> str:
     """Return a configuration: what was asked for, and all else as comments with its default."""
     lines = ["# Settings of workerd. A line without # in front is in force.", ""]
+    needed = {"listen": f'"{wanted.listen}"', **_state_dir()}
     for name, setting in config.settings().items():
-        line = f'listen = "{wanted.listen}"' if name == "listen" else f"# {name} = {example(name)}"
+        line = f"{name} = {needed[name]}" if name in needed else f"# {name} = {example(name)}"
         lines += [f"# {setting.doc}", line, ""]
     return "\n".join(lines)
 
 
+def _state_dir() -> dict[str, str]:
+    """Return the setting `state_dir` where it has no default: beside the settings."""
+    try:
+        places.state_dir()
+    except errors.HomeError:
+        return {"state_dir": '"state"'}
+    return {}
+
+
 def example(name: str) -> str:
     """Return the default of a setting in TOML, or where there is none a value that is likely."""
-    read, value = config.settings()[name].read, getattr(config.Config(), name)
     if name in _SHOWN:
         return f'"{_SHOWN[name]}"'
     if name in _TABLES:
         return "{}"
+    read, value = config.settings()[name].read, config.default(name)
     if isinstance(value, bool | frozenset):
         return str(value).lower() if isinstance(value, bool) else "[]"
     if read is units.size:
@@ -187,11 +211,18 @@ def example(name: str) -> str:
     return str(value) if isinstance(value, int) else f'"{value}"'
 
 
+def _is_default(file: Path) -> bool:
+    try:
+        return file == places.config_file()
+    except errors.HomeError:
+        return False
+
+
 def _next_steps(wanted: Plan) -> str:
     name = wanted.names[0]
     url = f"https://{units.Address(name, wanted.listen.port)}"
     file = wanted.path("workerd.toml")
-    command = "workerd" if file == places.config_file() else f"workerd --config {file}"
+    command = "workerd" if _is_default(file) else f"workerd --config {file}"
     return (
         f"Made settings, a CA, a certificate for {', '.join(wanted.names)} and the user"
         f" {wanted.user} in {wanted.directory}.\n"

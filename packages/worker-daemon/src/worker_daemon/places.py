@@ -2,27 +2,30 @@
 
 systemd says it through the environment of a service (``CONFIGURATION_DIRECTORY``,
 ``STATE_DIRECTORY``, ``CREDENTIALS_DIRECTORY``). Without it root uses the site's directories and
-everybody else their own, as the platform lays them out.
+everybody else their own, as the XDG Base Directory Specification lays them out.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
-import platformdirs
+from worker_daemon import errors
 
 
 def config_dir() -> Path:
-    """Return the directory of the configuration; it need not exist."""
+    """Return the directory of the configuration; it need not exist. Raises HomeError."""
     if given := _from_systemd("CONFIGURATION_DIRECTORY"):
         return given
-    dirs = platformdirs.PlatformDirs("workerd", appauthor=False)
-    return dirs.site_config_path if os.geteuid() == 0 else dirs.user_config_path
+    if os.geteuid() == 0:
+        first = os.environ.get("XDG_CONFIG_DIRS", "").split(":")[0]
+        return Path(first if os.path.isabs(first) else "/etc/xdg") / "workerd"
+    return _own("XDG_CONFIG_HOME", ".config")
 
 
 def config_file() -> Path:
-    """Return the path of the configuration; it need not exist."""
+    """Return the path of the configuration; it need not exist. Raises HomeError."""
     return config_dir() / "workerd.toml"
 
 
@@ -55,12 +58,40 @@ def beside(configuration: Path) -> dict[str, Path]:
 
 
 def state_dir() -> Path:
-    """Return the directory in which jobs are kept."""
+    """Return the directory in which jobs are kept. Raises HomeError."""
     if given := _from_systemd("STATE_DIRECTORY"):
         return given
     if os.geteuid() == 0:
         return Path("/var/lib/workerd")
-    return platformdirs.PlatformDirs("workerd", appauthor=False).user_state_path
+    return _own("XDG_STATE_HOME", ".local/state")
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with the directory that a ~ or ~NAME in front stands for. Raises HomeError."""
+    if path.parts[:1] == ("~",):
+        return _home().joinpath(*path.parts[1:])
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        name = path.parts[0].removeprefix("~")
+        raise errors.HomeError(f"there is no account {name!r} on this machine") from None
+
+
+def _own(variable: str, usual: str) -> Path:
+    given = os.environ.get(variable, "")
+    return (Path(given) if os.path.isabs(given) else _home() / usual) / "workerd"
+
+
+def _home() -> Path:
+    given = os.environ.get("HOME", "")
+    if not os.path.isabs(given):
+        try:
+            given = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            given = ""
+    if not os.path.isabs(given):
+        raise errors.HomeError(f"HOME is not set, and uid {os.getuid()} has no home directory")
+    return Path(given)
 
 
 def _credential(name: str) -> Path | None:
