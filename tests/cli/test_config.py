@@ -165,6 +165,19 @@ def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         config.load(Given(), {}, tmp_path)
 
 
+def test_a_home_that_is_no_directory_has_no_file(tmp_path: Path) -> None:
+    """A service whose home is /dev/null could not use the command, whatever its environment."""
+    (tmp_path / "home").touch()
+    given = Given(server="https://lab")
+    assert config.load(given, {}, tmp_path / "home" / "worker").server == "https://lab"
+
+
+def test_the_home_of_nobody_is_named(tmp_path: Path) -> None:
+    """A slip in a path would be called a bug."""
+    with pytest.raises(errors.SettingsError, match=r"~nobody-at-all/ca\.pem: whose home"):
+        load(tmp_path, "", {}, Given(cacert="~nobody-at-all/ca.pem"))
+
+
 def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
     """A misspelt profile would mean the default server."""
     with pytest.raises(errors.SettingsError, match="there are: lab, home"):

@@ -73,6 +73,7 @@ def test_an_administrator_learns_how_to_reach_the_jobs_of_others(worker: Worker)
         (("list", "-qx"), "unknown option -qx"),
         (("completion", "tcsh"), "there is no script for tcsh; there are: bash, zsh, fish"),
         (("login", "https://a", "--server", "https://b"), "the server is given twice"),
+        (("login", ""), "the URL is empty"),
         (("status", "--server", "", "a"), "--server : must not be empty"),
     ],
 )
@@ -122,6 +123,29 @@ def test_input_without_end_is_refused(
 def test_as_much_input_is_read_as_any_server_takes() -> None:
     """A server that was set to take more would be of no use."""
     assert run.MOST_STDIN >= 256 << 20
+
+
+@pytest.mark.parametrize(
+    ("words", "password", "says"),
+    [
+        (("--user", b"\xff"), b"secret", r"--user \xff cannot be kept: config.toml takes UTF-8"),
+        (("--user", "ann", "--profile", b"\xff"), b"secret", r"--profile \xff cannot be kept"),
+        (("--user", "ann", "--cacert", b"\xff"), b"secret", r"\xff cannot be kept"),
+        (("--user", "ann"), b"\xff", "the password is not UTF-8"),
+        (("--user", "ann"), b"", "the password is empty"),
+        (("--user", "ann"), b"\n", "the password is empty"),
+    ],
+)
+def test_a_login_that_cannot_be_is_not_tried(
+    worker: Worker, words: tuple[str | bytes, ...], password: bytes, says: str
+) -> None:
+    """A slip would be called a bug or a refusal of the server, and count there as an attempt."""
+    worker.environ["WORKER_SERVER"] = "https://127.0.0.1:1"  # being asked would be another error
+    done = worker.run("login", "--password-stdin", *words, stdin=password)
+    assert done.code == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not worker.config.exists()
 
 
 @pytest.mark.parametrize("words", [("--version",), ("version", "--client")])

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from worker_cli import addresses, errors, transport
+from worker_cli import addresses, errors, transport, values
 from worker_cli.handle import JobHandle
 from worker_cli.job import JobRecord, JobStatus
 from worker_cli.output import POLL_SECONDS, Output
@@ -49,8 +49,9 @@ class Client:
         """Prepare to talk to `server`; nothing is sent yet.
 
         `cacert` is the only CA that is trusted; None trusts the system's. Raises Untrusted when
-        it cannot be used, or when the address is not https; SettingsError for a malformed address
-        or a user name with a colon, which HTTP Basic cannot carry.
+        it cannot be used, or when the address is not https; SettingsError for a malformed address,
+        a user name with a colon, which HTTP Basic cannot carry, or a name or password that is no
+        UTF-8.
 
         `cert` and `key` are PEM files, for a server that demands a certificate besides the
         password; without `key` it is in the file of `cert`. Raises SettingsError when they cannot
@@ -58,6 +59,9 @@ class Client:
         """
         if ":" in user:
             raise errors.SettingsError(f"the user name {user!r} contains a colon")
+        for what, text in (("user name", user), ("password", password)):
+            if not values.is_unicode(text):
+                raise errors.SettingsError(f"the {what} is not UTF-8, and servers take no other")
         self.server = addresses.normal(server)
         self.user = user
         self._transport = transport.Transport(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker_cli import addresses, errors
+from worker_cli import addresses, errors, values
 
 DEFAULT_PROFILE = "default"
 _SETTINGS = ("server", "cacert", "user")
@@ -50,8 +50,8 @@ class Settings:
     user: str | None
     password: str | None
     """From the environment only."""
-    directory: Path
-    """Where the configuration and the credentials are kept."""
+    directory: Path | None
+    """Where the configuration and the credentials are kept; None for a user without a home."""
     cert: Path | None = None
     """The client's own certificate, from the file only; so is its key."""
     key: Path | None = None
@@ -70,13 +70,15 @@ def load(
     An environment variable that is empty counts as not set.
     """
     directory = directory or _directory()
-    file = directory / "config.toml"
+    file = directory and directory / "config.toml"
     read = _read(file)
     name, profile = _profile(
         read, given.profile or environ.get("WORKER_PROFILE"), file, new_profile
     )
     # Relative to the file that names it; on a command line, to where that is typed.
-    paths = {key: directory / Path(profile[key]).expanduser() for key in _PATHS if profile.get(key)}
+    paths = {
+        key: Path(directory or "") / _expanded(profile[key]) for key in _PATHS if profile.get(key)
+    }
     profile = {**profile, **{key: str(path) for key, path in paths.items()}}
     found = {
         key: getattr(given, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
@@ -86,7 +88,7 @@ def load(
     return Settings(
         profile=name,
         server=addresses.normal(found["server"] or addresses.DEFAULT),
-        cacert=Path(cacert).expanduser() if cacert else None,
+        cacert=_expanded(cacert) if cacert else None,
         user=found["user"] or None,
         password=environ.get("WORKER_PASSWORD") or None,
         directory=directory,
@@ -95,43 +97,91 @@ def load(
     )
 
 
+def place(settings: Settings) -> Path:
+    """Return the directory to keep something in; raise SettingsError when there is none."""
+    if settings.directory is None:
+        raise errors.SettingsError(
+            "there is no directory to keep a login in: set HOME or XDG_CONFIG_HOME to one; "
+            "other actions also do with WORKER_SERVER, WORKER_CACERT, WORKER_USER and "
+            "WORKER_PASSWORD"
+        )
+    return settings.directory
+
+
+def check_keepable(settings: Settings) -> None:
+    """Raise SettingsError for what `save_profile` cannot write, before anything is asked or sent.
+
+    A byte that is no UTF-8 is a lone surrogate here, and TOML has no way to write it.
+    """
+    place(settings)
+    texts = {
+        "--profile": settings.profile,
+        "--user": settings.user or "",
+        "--cacert": str(settings.cacert.absolute()) if settings.cacert else "",
+    }
+    for name, text in texts.items():
+        if not values.is_unicode(text):
+            raise errors.SettingsError(
+                f"{name} {text} cannot be kept: config.toml takes UTF-8 only, and this is not"
+            )
+
+
 def save_profile(settings: Settings) -> None:
     """Write the profile of `settings` to the file; everything else in it stays as it is."""
     import tomlkit
 
-    file = settings.directory / "config.toml"
+    from worker_cli import files
+
+    file = place(settings) / "config.toml"
     _read(file)  # refuse to add to what is not right already
     document = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
     profile = profiles.setdefault(settings.profile, tomlkit.table())
-    values = {"server": settings.server, "user": settings.user}
-    values |= {"cacert": str(settings.cacert.absolute()) if settings.cacert else None}
-    for key, value in values.items():
+    kept = {"server": settings.server, "user": settings.user}
+    kept |= {"cacert": str(settings.cacert.absolute()) if settings.cacert else None}
+    for key, value in kept.items():
         if value is None:
             profile.pop(key, None)
         else:
             profile[key] = value
-    text = tomlkit.dumps(document)
-    from worker_cli import files
-
-    files.write(file, text.encode("utf-8"))
+    files.write(file, tomlkit.dumps(document).encode("utf-8"))
 
 
 def profile_names(directory: Path | None = None) -> list[str]:
     """Return the names of the profiles in the file."""
-    return list(_read((directory or _directory()) / "config.toml").get("profiles", {}))
+    directory = directory or _directory()
+    return list(_read(directory and directory / "config.toml").get("profiles", {}))
 
 
-def _directory() -> Path:
+def _directory() -> Path | None:
+    """Return where a user's configuration belongs, None for one who has no home.
+
+    Such are the users that a container or a service is given by number only.
+    """
     import platformdirs
 
-    return platformdirs.user_config_path("worker")
+    try:
+        found = platformdirs.user_config_path("worker")
+    except RuntimeError:
+        return None
+    return found if found.is_absolute() else None  # older ones return the ~ as it is
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise errors.SettingsError(
+            f"cannot use {path}: whose home is meant is not known; write the whole path"
+        ) from None
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
     try:
         text = file.read_bytes().decode("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a service's home may be /dev/null
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise errors.SettingsError(f"cannot read {file}: {error}") from None
@@ -177,12 +227,16 @@ def _faults(read: Mapping[str, Any]) -> list[str]:
 
 
 def _profile(
-    read: Mapping[str, Any], wanted: str | None, file: Path, new: bool
+    read: Mapping[str, Any], wanted: str | None, file: Path | None, new: bool
 ) -> tuple[str, Mapping[str, str]]:
     name = wanted or read.get("profile") or DEFAULT_PROFILE
     profiles: Mapping[str, Any] = read.get("profiles", {})
     if name in profiles or new or (name == DEFAULT_PROFILE and not wanted):
         return name, profiles.get(name, {})
+    if file is None:
+        raise errors.SettingsError(
+            f"there is no profile {name}: without HOME and XDG_CONFIG_HOME there is no config.toml"
+        )
     known = ", ".join(profiles) or "none"
     raise errors.SettingsError(
         f"there is no profile {name} in {file} (there are: {known}); "

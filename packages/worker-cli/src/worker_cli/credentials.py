@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from worker_cli import addresses, errors, files
+from worker_cli import addresses, config, errors, files
 from worker_cli.config import Settings
 
 _IN_KEYRING = "keyring"
@@ -85,7 +85,12 @@ class _Store:
     """The credentials file: server -> user -> {"password": …} or {"keyring": true}."""
 
     def __init__(self, settings: Settings) -> None:
-        self.file = settings.directory / "credentials.json"
+        self._settings = settings
+
+    @property
+    def file(self) -> Path:
+        """Where it is; raises SettingsError for a user who has no place for it."""
+        return config.place(self._settings) / "credentials.json"
 
     def of_server(self, server: str) -> dict[str, dict[str, Any]]:
         return self._read().get(server, {})
@@ -102,12 +107,14 @@ class _Store:
         files.write(self.file, json.dumps(content, indent=2).encode("ascii") + b"\n")
 
     def _read(self) -> dict[str, dict[str, dict[str, Any]]]:
+        if self._settings.directory is None:
+            return {}
         try:
             with self.file.open("rb") as stream:
                 told = os.fstat(stream.fileno())
                 files.refuse_if_open(self.file, told.st_mode, told.st_uid)
                 content = json.load(stream)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
             raise errors.SettingsError(
@@ -129,10 +136,10 @@ def _is_right(content: Any) -> TypeGuard[dict[str, dict[str, dict[str, Any]]]]:
 
 
 def _from_netrc(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    file = Path(environ.get("NETRC") or Path.home() / ".netrc")
     try:
+        file = Path(environ.get("NETRC") or Path.home() / ".netrc")
         told = file.stat()
-    except OSError:
+    except (OSError, RuntimeError):  # there is none, or no home that it could be in
         return None
     import netrc
 

@@ -22,6 +22,15 @@ def text(value: str) -> str:
     return value
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates, which stand for bytes that are no UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def lossless(word: str) -> str:
     """Return a word of the command line as UTF-8, with lone surrogates for all other bytes.
 

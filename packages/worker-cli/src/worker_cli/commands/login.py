@@ -23,8 +23,11 @@ def run(args: Args) -> int:
     from worker_cli.client import Client
 
     settings = config.load(_given(args), new_profile=True)
+    config.check_keepable(settings)
     user = settings.user or _ask_user(settings.server)
     password = _password(args, settings, user)
+    if not password:
+        raise errors.SettingsError("the password is empty; nothing was sent, nor changed")
     common.log_requests(args)
     with Client.of(settings, user, password) as client:
         client.whoami()
@@ -42,6 +45,8 @@ def _given(args: Args) -> Given:
         return given
     if given.server:
         raise errors.UsageError("the server is given twice, as URL and with --server")
+    if not args.operands[0]:
+        raise errors.UsageError("the URL is empty; is a variable not set?")
     return dataclasses.replace(given, server=args.operands[0])
 
 
