@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from worker_cli import config, errors
+from support import cli_lock
+from worker_cli import config, errors, files
 from worker_cli.config import Given
 
 FILE = """
@@ -203,6 +204,35 @@ def test_saving_makes_a_new_profile(tmp_path: Path) -> None:
     assert config.load(Given(profile="new"), {}, tmp_path).cacert == Path("ca.pem").absolute()
     assert config.load(Given(), {}, tmp_path).user == "lara"
     assert config.profile_names(tmp_path) == ["lab", "home", "new"]
+
+
+def save(directory: Path, profile: str) -> None:
+    given = Given(profile=profile, server=f"https://{profile}", user="nora")
+    config.save_profile(config.load(given, {}, directory, new_profile=True))
+
+
+def test_a_login_beside_another_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of logins that a script makes side by side, all profiles but one would be lost."""
+    cli_lock.another_is_faster(monkeypatch, lambda: save(tmp_path, "first"))
+    save(tmp_path, "second")
+    assert config.profile_names(tmp_path) == ["first", "second"]
+
+
+def test_nobody_else_changes_a_file_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile of another login would be overwritten by what was read before it was there."""
+    seen = []
+    write = files.write
+
+    def watched(file: Path, content: bytes) -> None:
+        seen.append(cli_lock.is_locked(file.parent))
+        write(file, content)
+
+    monkeypatch.setattr(files, "write", watched)
+    save(tmp_path, "lab")
+    assert seen == [True]
+    assert not cli_lock.is_locked(tmp_path)
 
 
 def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:

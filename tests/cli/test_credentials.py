@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+from support import cli_lock
 from worker_cli import config, credentials, errors
 
 SERVER = "https://lab.example:8443"
@@ -113,7 +114,18 @@ def test_file_is_closed_to_others_from_the_first_moment(tmp_path: Path) -> None:
     assert place == str(directory / "credentials.json")
     assert (directory / "credentials.json").stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o700
-    assert [each.name for each in directory.iterdir()] == ["credentials.json"]
+    names = sorted(each.name for each in directory.iterdir())
+    assert names == [".lock", "credentials.json"]
+
+
+def test_a_login_beside_another_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of logins that a script makes side by side, all passwords but one would be lost."""
+    cli_lock.another_is_faster(
+        monkeypatch, lambda: credentials.store(settings(tmp_path), "bob", "his")
+    )
+    credentials.store(settings(tmp_path), "ann", "hers")
+    for user, password in (("ann", "hers"), ("bob", "his")):
+        assert credentials.find(settings(tmp_path, user=user)) == (user, password)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

@@ -128,11 +128,18 @@ def check_keepable(settings: Settings) -> None:
 
 def save_profile(settings: Settings) -> None:
     """Write the profile of `settings` to the file; everything else in it stays as it is."""
+    from worker_cli import files
+
+    directory = place(settings)
+    with files.locked(directory):
+        _change(directory / "config.toml", settings)
+
+
+def _change(file: Path, settings: Settings) -> None:
     import tomlkit
 
     from worker_cli import files
 
-    file = place(settings) / "config.toml"
     _read(file)  # refuse to add to what is not right already
     document = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))

@@ -97,14 +97,15 @@ class _Store:
 
     def put(self, server: str, user: str, entry: Mapping[str, Any] | None) -> None:
         """Set an entry, or remove it."""
-        content = self._read()
-        users = content.setdefault(server, {})
-        users.pop(user, None)
-        if entry is not None:
-            users[user] = dict(entry)
-        if not users:
-            del content[server]
-        files.write(self.file, json.dumps(content, indent=2).encode("ascii") + b"\n")
+        with files.locked(self.file.parent):
+            content = self._read()
+            users = content.setdefault(server, {})
+            users.pop(user, None)
+            if entry is not None:
+                users[user] = dict(entry)
+            if not users:
+                del content[server]
+            files.write(self.file, json.dumps(content, indent=2).encode("ascii") + b"\n")
 
     def _read(self) -> dict[str, dict[str, dict[str, Any]]]:
         if self._settings.directory is None:
