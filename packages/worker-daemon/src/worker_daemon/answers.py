@@ -156,13 +156,15 @@ class Refusal(task.ErrorTask):
         """Write the answer, and let the connection end."""
         problem = self._problem(self.request.error)
         request_id = str(uuid.uuid4())
-        known = {"method": self.request.command, "path": self.request.path}
+        known = {}
+        if problem is self.request.error:  # else its head may not even be read
+            known = {"method": self.request.command, "path": self.request.path}
         _log.info(
             "refused",
             extra={
                 "request_id": request_id,
                 "address": self.channel.addr[0],
-                **(known if self.request.path else {}),
+                **known,
                 "status": problem.kind.status,
                 "code": problem.code,
             },

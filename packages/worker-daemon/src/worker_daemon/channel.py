@@ -78,7 +78,10 @@ class TlsChannel(channel.HTTPChannel):
     def readable(self) -> bool:
         """Say whether bytes from the client are wanted now."""
         if self._phase is Phase.OPEN:
-            return bool(super().readable()) and not any(r.withheld for r in self.requests[-1:])
+            for last in self.requests[-1:]:
+                if last.withheld:
+                    return False
+            return bool(super().readable())
         return self._phase is not Phase.GONE and not self._handshake_writes
 
     def writable(self) -> bool:
