@@ -6,6 +6,7 @@ import ssl
 import stat
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 from support.edge import reply, serving
@@ -198,14 +199,43 @@ def test_renewing_without_a_ca_is_refused(plan):
 def test_three_lines_tell_what_a_workstation_needs(capsys, made):
     """The administrator would have to explain it to everybody."""
     out = capsys.readouterr().out
-    lines = out.partition("On a workstation:\n")[2].splitlines()
+    lines = out.partition("On a workstation, in a clone of worker:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == ["pip", "scp", "worker"]
     assert lines[2].split()[1:3] == ["login", "https://server.example.org:8443"]
+
+
+def test_what_is_installed_comes_from_the_clone(capsys, made):
+    """Whoever takes the name on the package index would run code where users are."""
+    packages = Path(__file__).parents[2] / "packages"
+    texts = capsys.readouterr().out, (packages / "worker-daemon/README.md").read_text()
+    for text in texts:
+        found = re.findall(r"pip install (.*)", text)
+        assert found
+        for word in " ".join(found).split():
+            assert (packages.parent / word / "pyproject.toml").exists(), word
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        (":8443", "on [::]:8443, every address of this machine;"),
+        ("0.0.0.0:1", "on 0.0.0.0:1, every address of this machine;"),
+        ("127.0.0.1:8443", "on 127.0.0.1:8443;"),
+    ],
+)
+def test_init_says_who_can_reach_the_server(tmp_path, monkeypatch, capsys, listen, said):
+    """A server would be open to the network, though the table of settings says loopback."""
+    _type(monkeypatch, b"wonderland\n")
+    plan = init.plan(tmp_path / "etc", ["localhost"], listen, "alice", None)
+    init.init(plan, from_stdin=True, cost=4)
+    assert f"It will listen {said}" in capsys.readouterr().out
 
 
 def test_an_unknown_group_and_a_bad_address_are_refused(tmp_path):
     """The administrator would see a traceback."""
     with pytest.raises(errors.DaemonError, match="there is no group 'no such group'"):
         init.plan(tmp_path, [], ":8443", "alice", "no such group")
+    with pytest.raises(errors.DaemonError, match="there is no group ''"):
+        init.plan(tmp_path, [], ":8443", "alice", "")
     with pytest.raises(errors.DaemonError, match="--listen must be"):
         init.plan(tmp_path, [], "8443", "alice", None)

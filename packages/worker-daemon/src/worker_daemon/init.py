@@ -23,6 +23,7 @@ _SHOWN = {
     "client_ca": "clients.pem",
     "run_as_default": "jobs",
 }
+_EVERY = ("::", "0.0.0.0")  # noqa: S104  # to say what these mean, not to listen there
 _TABLES = ("run_as", "limits")
 
 
@@ -61,8 +62,8 @@ def plan(
         directory.absolute(),
         list(dict.fromkeys([*names, *_LOCAL])),
         address,
-        first_user or os.environ.get("SUDO_USER") or _own_name(),
-        _group(group) if group else None,
+        (os.environ.get("SUDO_USER") or _own_name()) if first_user is None else first_user,
+        None if group is None else _group(group),
     )
 
 
@@ -222,13 +223,15 @@ def _next_steps(wanted: Plan) -> str:
     name = wanted.names[0]
     url = f"https://{units.Address(name, wanted.listen.port)}"
     file = wanted.path("workerd.toml")
+    every = ", every address of this machine" if wanted.listen.host in _EVERY else ""
     command = "workerd" if _is_default(file) else f"workerd --config {file}"
     return (
         f"Made settings, a CA, a certificate for {', '.join(wanted.names)} and the user"
         f" {wanted.user} in {wanted.directory}.\n"
+        f"It will listen on {wanted.listen}{every}; `listen` in {file.name} says where.\n"
         f"On this machine:  {command}\n"
-        "On a workstation:\n"
-        "  pip install worker-cli\n"
+        "On a workstation, in a clone of worker:\n"
+        "  pip install packages/worker-cli\n"
         f"  scp {name}:{wanted.path('ca.pem')} worker-ca.pem\n"
         f"  worker login {url} --cacert worker-ca.pem\n"
     )
