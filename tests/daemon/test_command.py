@@ -12,7 +12,7 @@ import bcrypt
 import pexpect
 import pytest
 from support.daemon import CERTS
-from worker_daemon import __version__, authority, tls, users
+from worker_daemon import __version__, authority, htpasswd, tls, users
 
 ARGV = [sys.executable, "-m", "worker_daemon"]
 # Nothing of this machine's settings, and the words of the C locale.
@@ -108,6 +108,7 @@ def test_only_the_first_line_is_the_password(file):
         ),
         (["add", "a:b", "--password-stdin"], b"x\n", "'a:b' is not a user name: it has a colon"),
         (["add", "", "--password-stdin"], b"x\n", "'' is not a user name: it is empty"),
+        (["add", "a\udcffb", "--password-stdin"], b"x\n", "is not a user name: it is not UTF-8"),
         (["add", "bob", "--password-stdin"], b"\n", "the password is empty"),
         (["add", "bob", "--password-stdin"], b"x" * 73, "the password has 73 bytes; bcrypt takes"),
         (["add", "bob"], b"", "there is no terminal to ask for a password; use --password-stdin"),
@@ -125,6 +126,37 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin,
     before = file.read_bytes()
     assert message in refused(*user(file, *arguments), stdin=stdin)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("mended", "said"),
+    [
+        (["passwd", "bob", "--password-stdin", "--cost=4"], "changed the password of bob"),
+        (["remove", "bob"], "removed bob; jobs that bob has started go on"),
+    ],
+)
+@pytest.mark.parametrize("line", ["bob", "bob:x", "bob:$2b$04$x\nbob"])
+def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line):
+    """The advice would answer with itself, while nobody can log in."""
+    add(file, "alice", "wonderland")
+    file.write_text(f"{file.read_text()}{line}\ncarol\n")
+    fault = f"{file}: line {{}}: 'carol' has no bcrypt hash; {htpasswd._CURE}"
+    done = run(*user(file, *mended), stdin=b"x\n")
+    assert done.returncode == 0
+    number = 3 if mended[0] == "passwd" else 2
+    left = f"still wrong: {fault.format(number)}"
+    assert done.stderr.decode().splitlines() == [said, left]
+    assert run(*user(file, "remove", "carol")).stderr.count(b"\n") == 1
+    assert users.Users(file).verify("alice", b"wonderland", "::1").accepted
+    assert users.Users(file).verify("bob", b"x", "::1").accepted == (mended[0] == "passwd")
+
+
+def test_a_line_that_is_nobodys_name_gets_no_password(file):
+    """A line would be written that keeps everybody out."""
+    add(file, "alice", "wonderland")
+    file.write_text(f"{file.read_text()}b\x01b:x\n")
+    arguments = user(file, "passwd", "b\x01b", "--password-stdin", "--cost=4")
+    assert "is not a user name: it has control characters" in refused(*arguments, stdin=b"x\n")
 
 
 def test_a_password_is_asked_for_twice_and_not_shown(file):

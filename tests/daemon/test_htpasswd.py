@@ -88,7 +88,7 @@ def test_changes_at_the_same_time_all_arrive(file):
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("bob", "line 2: 'bob' has no bcrypt hash; set the password anew"),
+        ("bob", f"line 2: 'bob' has no bcrypt hash; {htpasswd._CURE}"),
         ("bob:", "line 2: 'bob' has no bcrypt hash"),
         ("bob:$apr1$xyz$abc", "line 2: 'bob' has no bcrypt hash"),
         ("bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "line 2: 'bob' has no bcrypt hash"),
@@ -102,6 +102,7 @@ def test_changes_at_the_same_time_all_arrive(file):
         (f"bob:$2b$03${HASH[7:]}", "line 2: 'bob' has a hash of cost 03"),
         (f"alice:{HASH}", "line 2: 'alice' is there twice"),
         (f":{HASH}", "line 2: '' is not a user name"),
+        (f"b\udcffb:{HASH}", "line 2: 'b\\udcffb' is not a user name: it is not UTF-8 text"),
         (f"b\x01b:{HASH}", "line 2: 'b\\x01b' is not a user name: it has control characters"),
     ],
 )

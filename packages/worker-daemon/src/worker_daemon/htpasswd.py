@@ -21,6 +21,11 @@ DEFAULT_COST = 12
 MAX_COST = 16  # 5 s a login; more would be a way to stop the daemon
 MAX_PASSWORD = 72  # bytes; bcrypt sees no more than these
 
+_CURE = (
+    "set the password anew with `workerd user passwd`, or take the line out with `workerd user "
+    "remove`"
+)
+_TWICE = f"is there twice; {_CURE}"
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
 
@@ -36,6 +41,14 @@ def load(path: Path) -> tuple[dict[str, bytes], os.stat_result]:
     return entries, status
 
 
+def named(path: Path) -> set[str]:
+    """Return the names that the file has lines of, whatever else is wrong with them.
+
+    Raises UsersError when the file cannot be read.
+    """
+    return set(_hashes(_read(path)[0]))
+
+
 def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
     """Return the hash of each user in `text`, and what is wrong with its other lines."""
     entries: dict[str, bytes] = {}
@@ -44,12 +57,16 @@ def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
         name, hashed = _entry(line)
         if name is None:
             continue
-        fault = name_fault(name) or ("is there twice" if name in entries else _hash_fault(hashed))
+        fault = name_fault(name) or (_TWICE if name in entries else _hash_fault(hashed))
         if fault:
             faults.append(f"line {number}: {name!r} {fault}")
         else:
             entries[name] = hashed.encode()
     return entries, faults
+
+
+def _hashes(text: str) -> dict[str, str]:
+    return {name: hashed for name, hashed in map(_entry, text.splitlines()) if name}
 
 
 def _entry(line: str) -> tuple[str | None, str]:
@@ -63,9 +80,9 @@ def _entry(line: str) -> tuple[str | None, str]:
 def _hash_fault(hashed: str) -> str | None:
     match = _HASH.fullmatch(hashed)
     if match is None:
-        return "has no bcrypt hash; set the password anew with `workerd user passwd`"
+        return f"has no bcrypt hash; {_CURE}"
     if not 4 <= int(match[1]) <= MAX_COST:
-        return f"has a hash of cost {match[1]}; the highest allowed is {MAX_COST}"
+        return f"has a hash of cost {match[1]}; the highest allowed is {MAX_COST}; {_CURE}"
     return None
 
 
@@ -75,6 +92,10 @@ def name_fault(name: str) -> str | None:
         return "is not a user name: it is empty, or has spaces around it"
     if ":" in name or name.startswith("#"):
         return "is not a user name: it has a colon in it, or a # in front"
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # an argument's bytes are surrogates where they are no text
+        return "is not a user name: it is not UTF-8 text"
     if not name.isprintable():
         return "is not a user name: it has control characters in it"
     if len(name.encode()) > 255:
@@ -112,7 +133,7 @@ def editing(path: Path) -> Iterator[dict[str, str]]:
     """
     with _locked(path):
         text = _read(path)[0] if path.exists() else ""
-        before = {name: hashed for name, hashed in map(_entry, text.splitlines()) if name}
+        before = _hashes(text)
         after = dict(before)
         yield after
         if after != before:

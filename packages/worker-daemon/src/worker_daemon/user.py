@@ -26,10 +26,12 @@ def add(
 def passwd(
     path: Path, name: str, *, from_stdin: bool = False, cost: int = htpasswd.DEFAULT_COST
 ) -> None:
-    """Change the password of the user `name`."""
-    _check_known(htpasswd.load(path)[0], name)
+    """Change the password of the user `name`, which mends a line of his without one, too."""
+    _check_known(htpasswd.named(path), name)
+    check_name(name)
     put(path, name, ask(name, from_stdin=from_stdin), cost)
     _say(f"changed the password of {name}")
+    _say_what_is_left(path)
 
 
 def put(path: Path, name: str, password: bytes, cost: int) -> None:
@@ -45,6 +47,7 @@ def remove(path: Path, name: str) -> None:
         _check_known(users, name)
         del users[name]
     _say(f"removed {name}; jobs that {name} has started go on")
+    _say_what_is_left(path)
 
 
 def list_(path: Path) -> None:
@@ -86,6 +89,15 @@ def _from_terminal(name: str) -> bytes:
     if getpass.getpass("The same again: ") != first:
         raise errors.UsersError("the two passwords differ; nothing was changed")
     return first.encode("utf-8", "surrogateescape")
+
+
+def _say_what_is_left(path: Path) -> None:
+    """Say what still keeps the daemon from letting anybody in."""
+    try:
+        htpasswd.load(path)
+    except errors.UsersError as error:
+        for fault in str(error).splitlines():
+            _say(f"still wrong: {fault}")
 
 
 def _say(message: str) -> None:
