@@ -23,13 +23,14 @@ ENVIRONMENT = {
 }
 
 
-def run(*arguments, stdin=b""):
+def run(*arguments, stdin=b"", directory=None):
     """Run `workerd` and return what came of it."""
     return subprocess.run(
         [*ARGV, *map(str, arguments)],
         input=stdin,
         capture_output=True,
         timeout=30,
+        cwd=directory,
         env=ENVIRONMENT,
         check=False,
     )
@@ -382,6 +383,25 @@ def test_a_port_in_use_is_said_and_leaves_nothing_running(arguments, tmp_path):
             *options(arguments)
         )
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["init", "--directory", "", "localhost"],
+        ["check", "--config="],
+        ["check", "--users="],
+        ["check", "--cert="],
+        ["check", "--key="],
+        ["check", "--state-dir="],
+    ],
+)
+def test_an_empty_path_is_refused(tmp_path, arguments):
+    """An unset variable in a script would mean the working directory, and fill it with keys."""
+    done = run(*arguments, directory=tmp_path)
+    assert done.returncode
+    assert b"''" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_cannot_be_read_are_said(tmp_path):
