@@ -184,6 +184,17 @@ def test_prune_asks(user: Worker, jobs: list[str]) -> None:
     assert terminal.exitstatus == 0
 
 
+def test_input_at_a_terminal_ends_at_the_first_ctrl_d(user: Worker) -> None:
+    """A person would press Ctrl-D after the last line, as for any program, and wait for nothing."""
+    terminal = user.at_terminal("run", "--wait", "--stdin", "-", "tr", "a-z", "A-Z")
+    terminal.sendline("hello")
+    terminal.sendeof()
+    terminal.expect_exact("HELLO")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
 def test_ctrl_c_at_a_terminal(user: Worker) -> None:
     """The commonest way to stop looking would end in a traceback, or in a dead job."""
     terminal = user.at_terminal("run", "--wait", "sh", "-c", "echo started; sleep 60")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, cast
 
 from worker_cli import bounds, errors, exits, options, terminal, values, words
 from worker_cli.commands import common
@@ -134,17 +135,18 @@ def _stdin(name: str | None) -> bytes | None:
         return None
     try:
         if name == "-":
-            return _bounded(name, sys.stdin.buffer)
+            return _bounded(name, cast(io.BufferedReader, sys.stdin.buffer))
         with Path(name).open("rb") as stream:
             return _bounded(name, stream)
     except OSError as error:
         raise errors.UsageError(f"--stdin {name}: {error.strerror}") from None
 
 
-def _bounded(name: str, stream: BinaryIO) -> bytes:
+def _bounded(name: str, stream: io.BufferedIOBase) -> bytes:
     """Read to the end, or until it is certain that there is too much: /dev/zero has no end."""
     content = bytearray()
-    while chunk := stream.read(_CHUNK):
+    # One read at a time: `read` would begin another after a Ctrl-D, and need a second one.
+    while chunk := stream.read1(_CHUNK):
         content += chunk
         if len(content) > MOST_STDIN:
             raise errors.ClientError(_too_large(name, f"more than {words.size(MOST_STDIN)}"))
