@@ -131,6 +131,17 @@ def test_separate_streams(user: Worker) -> None:
     assert user.ok("out", "--stderr", "@last").out == "trouble\n"
 
 
+def test_a_stream_that_is_not_apart_says_how_it_would_be(user: Worker) -> None:
+    """A person would be told the name of a field that is no option."""
+    job = user.ok("run", "true").line
+    done = user.run("out", "--stderr", job)
+    assert (done.code, done.stdout) == (1, b"")
+    assert done.stderr == (
+        f"worker: job {job} was not run with --separate-stderr: its stderr is part of its output, "
+        f"see: worker out {job}\n"
+    )
+
+
 def test_parts_of_the_output(user: Worker) -> None:
     """A person would have to read all of a long log to see its end."""
     job = user.ok("run", "seq", "10").line

@@ -49,6 +49,13 @@ def run(args: Args) -> int:
         )
         try:
             _copy(output, file)
+        except errors.Refused as error:
+            if error.code != "stream_not_separate":
+                raise
+            raise errors.ClientError(
+                f"job {job_id} was not run with --separate-stderr: its stderr is part of its "
+                f"output, see: worker out {job_id}"
+            ) from error
         except errors.Dropped as error:
             raise errors.Dropped(
                 f"{error}; {output.offset} bytes are read, go on with: "
