@@ -38,6 +38,15 @@ def test_kill_of_several(user: Worker) -> None:
     assert "no job of yours begins with ffffffff" in done.stderr
 
 
+def test_a_job_that_is_named_twice_is_killed_once(user: Worker) -> None:
+    """A script whose list has a job twice would fail, although all that it wanted is done."""
+    job = user.ok("run", "sleep", "60").line
+    assert user.ok("kill", job[:8], "@last", job, job).out == f"{job} killed\n"
+    assert (
+        user.run("wait", job, "@last").out == f"{job} killed (by {user.environ['WORKER_USER']})\n"
+    )
+
+
 def test_several_stop_side_by_side(user: Worker) -> None:
     """Ten stubborn jobs would take ten times their grace."""
     script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
@@ -98,6 +107,14 @@ def test_remove(user: Worker) -> None:
     assert running in done.stderr
     assert user.run("status", ended).code == 1
     user.ok("kill", "--now", running)
+
+
+def test_a_job_that_is_named_twice_is_removed_once(user: Worker) -> None:
+    """A second @last would be another job, whose output nobody wanted to lose."""
+    older, newest = (user.ok("run", "true").line for _ in range(2))
+    user.ok("wait", "-q", older, newest)
+    assert user.ok("remove", "@last", newest[:12], "@last", newest).out == f"{newest} removed\n"
+    assert user.ok("list", "-q").line == older
 
 
 def test_prune(user: Worker) -> None:

@@ -108,20 +108,53 @@ def print_json(args: Args, value: Mapping[str, Any]) -> bool:
     return form in ("json", "jsonl")
 
 
-def for_each(texts: Sequence[str], act: Callable[[str], int]) -> int:
-    """Act on each of several ids; return the first exit code that is not 0.
+def check_form(args: Args, quiet: Flag) -> None:
+    """Raise UsageError where both -q and another form of the output are asked for."""
+    form = args.get(FORMAT)
+    if form and args.has(quiet):
+        raise errors.UsageError(f"-q and -o {form} are two different forms of output")
 
-    What the server says of one is noted and does not keep the others from their turn.
+
+Meant = str | errors.ClientError
+"""The id of a job, or why a text is none."""
+
+
+def meant(client: Client, texts: Sequence[str]) -> list[Meant]:
+    """Return the jobs that are named, each once, and in the place of what is none its error.
+
+    All are looked up before anything is done to one of them: @last is another job afterwards.
     """
-    codes = [_guarded(text, act) for text in texts]
+    found = [_meant(client, text) for text in dict.fromkeys(texts)]
+    return list(dict.fromkeys(found))
+
+
+def _meant(client: Client, text: str) -> Meant:
+    from worker_cli import ids
+
+    try:
+        return ids.resolve(client, text)
+    except (errors.Unreachable, errors.NotLoggedIn):
+        raise
+    except errors.ClientError as error:
+        return error
+
+
+def for_each(jobs: Sequence[Meant], act: Callable[[str], int]) -> int:
+    """Act on each of several jobs; return the first exit code that is not 0.
+
+    What is wrong with one is noted and does not keep the others from their turn.
+    """
+    codes = [_guarded(each, act) for each in jobs]
     return next((code for code in codes if code), exits.DONE)
 
 
-def _guarded(text: str, act: Callable[[str], int]) -> int:
+def _guarded(job: Meant, act: Callable[[str], int]) -> int:
     from worker_cli import terminal
 
     try:
-        return act(text)
+        if isinstance(job, errors.ClientError):
+            raise job
+        return act(job)
     except (errors.Unreachable, errors.NotLoggedIn):
         raise
     except errors.ClientError as error:

@@ -42,26 +42,24 @@ def run(args: Args) -> int:
     """Ask all jobs to stop, then see them end."""
     if args.has(NOW) and args.has(GRACE):
         raise errors.UsageError("--now leaves no time for --grace")
-    wishes = {
+    wishes: dict[str, Any] = {
         "signal": args.get(SIGNAL),
         "grace": args.get(GRACE),
         "now": args.has(NOW),
         "reason": args.get(REASON),
-        # Several are all asked before the first is waited for.
-        "wait": _WAIT_SECONDS if len(args.operands) == 1 else 0.0,
     }
     grace = 0.0 if args.has(NOW) else args.get(GRACE)
     asked: dict[str, str] = {}
     with common.connect(args) as client:
-        refused = common.for_each(args.operands, lambda text: _ask(client, text, wishes, asked))
+        jobs = common.meant(client, args.operands)
+        # Several are all asked before the first is waited for.
+        wishes["wait"] = _WAIT_SECONDS if len(jobs) == 1 else 0.0
+        refused = common.for_each(jobs, lambda each: _ask(client, each, wishes, asked))
         seen = common.for_each([*asked], lambda each: _see_end(client, each, asked[each], grace))
     return refused or seen
 
 
-def _ask(client: Client, text: str, wishes: dict[str, Any], asked: dict[str, str]) -> int:
-    from worker_cli import ids
-
-    job_id = ids.resolve(client, text)
+def _ask(client: Client, job_id: str, wishes: dict[str, Any], asked: dict[str, str]) -> int:
     try:
         asked[job_id] = client.kill(job_id, **wishes)
     except errors.Dropped as error:

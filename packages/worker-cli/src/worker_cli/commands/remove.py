@@ -9,17 +9,14 @@ from worker_cli.options import Action, Args
 
 def run(args: Args) -> int:
     """Remove each job."""
-    from worker_cli import ids
-
     with common.connect(args) as client:
 
-        def remove(text: str) -> int:
-            job_id = ids.resolve(client, text)
+        def remove(job_id: str) -> int:
             client.remove(job_id)
             terminal.say(f"{job_id} removed")
             return exits.DONE
 
-        return common.for_each(args.operands, remove)
+        return common.for_each(common.meant(client, args.operands), remove)
 
 
 ACTION = Action(

@@ -11,17 +11,17 @@ QUIET = Flag("-q", "--quiet", about="print nothing")
 
 def run(args: Args) -> int:
     """Wait for each job and print what became of it."""
-    from worker_cli import ids, progress, show
+    from worker_cli import progress, show
 
-    left = len(args.operands)
     with common.connect(args) as client, progress.Line() as line:
+        jobs = common.meant(client, args.operands)
+        left = len(jobs)
 
-        def wait(text: str) -> int:
+        def wait(job_id: str) -> int:
             nonlocal left
-            job_id = ids.resolve(client, text)
             status = client.status(job_id)
             if not status.ended:
-                line.announce(lambda: f"waiting for {left} of {len(args.operands)}: {job_id}")
+                line.announce(lambda: f"waiting for {left} of {len(jobs)}: {job_id}")
                 status = client.wait(job_id)
             left -= 1
             if not args.has(QUIET):
@@ -29,7 +29,7 @@ def run(args: Args) -> int:
                 terminal.say(f"{job_id} {show.outcome(status)}")
             return exits.of_job(status)
 
-        return common.for_each(args.operands, wait)
+        return common.for_each(jobs, wait)
 
 
 ACTION = Action(
