@@ -74,6 +74,8 @@ def test_an_administrator_learns_how_to_reach_the_jobs_of_others(worker: Worker)
         (("completion", "tcsh"), "there is no script for tcsh; there are: bash, zsh, fish"),
         (("login", "https://a", "--server", "https://b"), "the server is given twice"),
         (("login", ""), "the URL is empty"),
+        (("status", "-q", "-o", "json", "a"), "-q and -o json are two different forms"),
+        (("list", "-q", "-o", "table"), "-q and -o table are two different forms"),
         (("status", "--server", "", "a"), "--server : must not be empty"),
     ],
 )

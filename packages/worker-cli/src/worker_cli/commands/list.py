@@ -38,6 +38,7 @@ def run(args: Args) -> int:
     """Print the jobs, newest first."""
     from worker_cli import show, words
 
+    common.check_form(args, QUIET)
     limit, labels = _limit(args), common.labels(args, LABEL)
     with common.connect(args) as client:
         since = args.get(SINCE)

@@ -15,6 +15,7 @@ def run(args: Args) -> int:
     """Print the state of one job."""
     from worker_cli import ids, show, words
 
+    common.check_form(args, QUIET)
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
         if args.has(QUIET):
