@@ -397,7 +397,8 @@ def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch
     """One client could end the daemon."""
     with serving(app) as edge:
         monkeypatch.setattr(answers.Parser, "resume", lambda *_: 1 / 0)
-        assert ask(edge, request(body=LONG)) == b""
+        head, _, _ = request(body=LONG).partition(b"\r\n\r\n")  # the body would be cut off
+        assert ask(edge, head + b"\r\n\r\n") == b""
         assert ask(edge, request()).endswith(b"0 bytes")
     assert "ZeroDivisionError" in caplog.text
 
