@@ -404,6 +404,13 @@ def test_an_empty_path_is_refused(tmp_path, arguments):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("host", ["a..b", "a\udcff", "x" * 70])
+def test_what_is_no_host_name_is_said_so(arguments, host):
+    """A mistyped address to listen on would be a traceback."""
+    arguments["listen"] = f"{host}:8443"
+    assert ":8443: that is no host name" in refused("check", *options(arguments))
+
+
 def test_settings_that_cannot_be_read_are_said(tmp_path):
     """A typing error in the file would be a traceback."""
     config = tmp_path / "workerd.toml"

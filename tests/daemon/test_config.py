@@ -191,6 +191,47 @@ def test_what_is_no_quantity_is_refused(value):
         units.duration(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("max_header = 10", "max_header must be at least 4KiB, not 10"),
+        ('max_body = "0"', "max_body must be at least 4KiB, not '0'"),
+        ("max_queued = 0", "max_queued must be a whole number of at least 1, not 0"),
+        ("max_connections = 9", "max_connections must be a whole number of at least 10, not 9"),
+        ("keep_age = 0", "keep_age must be at least 1m, not 0"),
+        ('handshake_timeout = "1ms"', "handshake_timeout must be at least 1s, not '1ms'"),
+        ("header_timeout = 0.1", "header_timeout must be at least 1s, not 0.1"),
+        ("body_timeout = 0", "body_timeout must be at least 1s, not 0"),
+        ('idle_timeout = "5ms"', "idle_timeout must be at least 1s, not '5ms'"),
+        ("drain_timeout = 0", "drain_timeout must be longer than no time at all"),
+        ("limits.max.memory = 7", "limits.max.memory must be at least 1MiB, not 7"),
+        ("limits.max.open_files = 3", "open_files must be a whole number of at least 4, not 3"),
+        ("limits.max.io.write = 1", "limits.max.io.write must be at least 4KiB, not 1"),
+    ],
+)
+def test_what_would_refuse_everybody_is_refused_itself(tmp_path, text, fault):
+    """The check would find all in order, and then no request or no job be let through."""
+    (said,) = faults(write(tmp_path / "w.toml", text))
+    assert said.endswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"output_limit = {1 << 63}", "output_limit must be at most 4194304TiB"),
+        (f"max_body = {'9' * 400}", "max_body must be at most 4194304TiB"),
+        (f"keep_age = {'9' * 400}", "keep_age must be at most 36500d"),
+        ('drain_timeout = "999999999d"', "drain_timeout must be at most 36500d"),
+        (f"limits.max.file_size = {1 << 63}", "file_size must be at most 4194304TiB"),
+        (f"threads = {'9' * 5000}", "cannot read"),
+    ],
+)
+def test_what_nothing_could_hold_is_refused(tmp_path, text, fault):
+    """The first job, or the signal that ends the daemon, would be a traceback."""
+    (said,) = faults(write(tmp_path / "w.toml", text))
+    assert fault in said
+
+
 def test_special_words_are_read(tmp_path):
     """The documented way to keep jobs for ever would not work."""
     path = write(tmp_path / "w.toml", 'keep_age = "forever"\noutput_limit = 0\nadmins = ["a", "b"]')

@@ -12,6 +12,7 @@ import pytest
 from support.edge import reply, serving
 from worker_daemon import authority, certificate, config, errors, init, places, users
 
+NO_ADDRESSES = ["999.1.1.1", "1.2.3", "010.0.0.1", "192.0.2.7.8", "a\udcff"]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -157,11 +158,19 @@ def test_an_account_without_a_name_is_told_to_give_one(tmp_path, monkeypatch, er
     init.renew(nameless)  # which needs nobody's name
 
 
-@pytest.mark.parametrize("name", ["", "a b", "*", "exa!mple", "x" * 70, "-x.org", "a..b", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "*", "exa!mple", "x" * 70, "-x.org", "a..b", "a/b", *NO_ADDRESSES]
+)
 def test_a_name_that_is_none_is_refused(tmp_path, name):
     """A certificate would be made that no client accepts."""
     with pytest.raises(errors.DaemonError, match="is neither a host name nor an IP address"):
         init.plan(tmp_path / "etc", [name], ":8443", "alice", None)
+
+
+@pytest.mark.parametrize("name", ["10.example.org", "123456789012", "x.y1"])
+def test_a_number_may_be_part_of_a_name(name):
+    """A container whose name has only digits in it could not have a certificate."""
+    authority.check_name(name)
 
 
 def test_names_in_other_languages_are_certified_as_the_net_knows_them(tmp_path):

@@ -147,7 +147,11 @@ def _alternative(name: str) -> x509.GeneralName:
         host = name.encode("idna").decode("ascii")
     except UnicodeError:
         host = ""
-    if not all(map(_LABEL.fullmatch, host.split("."))):
+    *parents, last = host.split(".")
+    # A name of several labels that ends in a number is an address that is none: no top-level
+    # domain is a number (RFC 3696, 2), and clients would not look it up.
+    mistyped = parents and last.isdigit()
+    if mistyped or not all(map(_LABEL.fullmatch, host.split("."))):
         raise errors.CertificateError(f"{name!r} is neither a host name nor an IP address")
     return x509.DNSName(host)
 

@@ -44,33 +44,30 @@ def _number(value: object) -> float:
     return value
 
 
-def _at_least(least: float, read: Callable[[object], float]) -> Callable[[object], float]:
-    def checked(value: object) -> float:
-        number = read(value)
-        if not least <= number <= 1 << 62:
-            raise ValueError(f"must be at least {least}, not {value!r}")
-        return number
-
-    return checked
+def _cpus(value: object) -> float:
+    number = _number(value)
+    if not 0.01 <= number <= 1 << 62:
+        raise ValueError(f"must be at least 0.01, not {value!r}")
+    return number
 
 
 def _bytes(value: float) -> str:
     return units.size_text(int(value))
 
 
-_SIZE = _at_least(1, units.size)
-
+# With less no program would start: it could hold neither itself nor open its libraries, or would
+# wait for hours until it is read from the disk.
 AMOUNTS: Mapping[str, Amount] = {
-    "memory": Amount(_SIZE, _bytes, "Memory of all processes; none of it is swapped out."),
-    "cpus": Amount(_at_least(0.01, _number), str, "Processors' worth of time, as in 1.5."),
-    "pids": Amount(units.count(1), str, "Processes and threads at a time."),
-    "io.read": Amount(_SIZE, _bytes, "Bytes a second read from the disk."),
-    "io.write": Amount(_SIZE, _bytes, "Bytes a second written to the disk."),
-    "cpu_time": Amount(
-        _at_least(0.01, units.duration), units.duration_text, "CPU time of each process."
+    "memory": Amount(
+        units.Size(1 << 20), _bytes, "Memory of all processes; none of it is swapped out."
     ),
-    "open_files": Amount(units.count(1), str, "Open files of each process."),
-    "file_size": Amount(_SIZE, _bytes, "Size of each file written, the output included."),
+    "cpus": Amount(_cpus, str, "Processors' worth of time, as in 1.5."),
+    "pids": Amount(units.count(1), str, "Processes and threads at a time."),
+    "io.read": Amount(units.Size(4096), _bytes, "Bytes a second read from the disk."),
+    "io.write": Amount(units.Size(4096), _bytes, "Bytes a second written to the disk."),
+    "cpu_time": Amount(units.Duration(0.01), units.duration_text, "CPU time of each process."),
+    "open_files": Amount(units.count(4), str, "Open files of each process."),
+    "file_size": Amount(units.Size(1), _bytes, "Size of each file written, the output included."),
 }
 """What can be bounded, by its path in the job object's `limits`."""
 

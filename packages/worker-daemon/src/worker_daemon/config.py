@@ -80,7 +80,8 @@ def _positive(value: object) -> float:
 
 
 def _age(value: object) -> float | None:
-    return None if value == "forever" else units.duration(value)
+    # Elsewhere 0 stands for any number; here it would mean that no outcome can be read.
+    return None if value == "forever" else units.Duration(60)(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Config:
         frozenset[str], Setting(_names, "Users who may see and end everybody's jobs.")
     ] = frozenset()
     max_running: Annotated[int, Setting(_count(1), "How many jobs run at the same time.")] = 256
-    max_queued: Annotated[int, Setting(_count(0), "How many more may wait for their turn.")] = (
+    max_queued: Annotated[int, Setting(_count(1), "How many more may wait for their turn.")] = (
         100_000
     )
     max_running_per_user: Annotated[
@@ -160,12 +161,12 @@ class Config:
     max_connections: Annotated[int, Setting(_count(10), "Connections open at the same time.")] = (
         4096
     )
-    max_body: Annotated[int, Setting(units.size, "The longest body of a request, in bytes.")] = (
-        16 << 20
-    )
-    max_header: Annotated[int, Setting(units.size, "The longest head of a request, in bytes.")] = (
-        64 << 10
-    )
+    max_body: Annotated[
+        int, Setting(units.Size(4096), "The longest body of a request, in bytes.")
+    ] = 16 << 20
+    max_header: Annotated[
+        int, Setting(units.Size(4096), "The longest head of a request, in bytes.")
+    ] = 64 << 10
     tls_min_version: Annotated[
         str, Setting(_choice("1.2", "1.3"), 'The oldest TLS version spoken: "1.3" or "1.2".')
     ] = "1.3"
@@ -174,16 +175,17 @@ class Config:
         Setting(_path, "A CA (PEM) that clients need a certificate from, besides a password."),
     ] = None
     handshake_timeout: Annotated[
-        float, Setting(_positive, "Time for a TLS handshake, in seconds.")
+        float, Setting(units.Duration(1), "Time for a TLS handshake, in seconds.")
     ] = 10.0
-    header_timeout: Annotated[float, Setting(_positive, "Time to send the head of a request.")] = (
-        20.0
-    )
+    header_timeout: Annotated[
+        float, Setting(units.Duration(1), "Time to send the head of a request.")
+    ] = 20.0
     body_timeout: Annotated[
-        float, Setting(_positive, "How long a body or an answer may stand still on its way.")
+        float,
+        Setting(units.Duration(1), "How long a body or an answer may stand still on its way."),
     ] = 30.0
     idle_timeout: Annotated[
-        float, Setting(_positive, "How long a connection is kept without a request.")
+        float, Setting(units.Duration(1), "How long a connection is kept without a request.")
     ] = 75.0
     drain_timeout: Annotated[
         float, Setting(_positive, "How long requests may go on after SIGTERM.")
@@ -283,7 +285,7 @@ def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, ob
         faults.append(f"cannot read {path}: {error.strerror}")
     except UnicodeDecodeError:
         faults.append(f"cannot read {path}: it is not UTF-8 text")
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         faults.append(f"cannot read {path}: {error}")
     return {}
 

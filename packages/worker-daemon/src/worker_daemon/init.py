@@ -205,7 +205,7 @@ def example(name: str) -> str:
     read, value = config.settings()[name].read, config.default(name)
     if isinstance(value, bool | frozenset):
         return str(value).lower() if isinstance(value, bool) else "[]"
-    if read is units.size:
+    if isinstance(read, units.Size):
         return f'"{units.size_text(value)}"'
     if isinstance(value, float):
         return f'"{units.duration_text(value)}"'

@@ -20,6 +20,8 @@ def resolve(address: units.Address) -> list[str]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise errors.ListenError(f"cannot listen on {address}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise errors.ListenError(f"cannot listen on {address}: that is no host name") from None
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# As those of a job: a database holds them, and a clock can wait for them.
+_MOST_BYTES = 1 << 62
+_MOST_SECONDS = 100 * 365 * 86400.0
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -46,14 +50,32 @@ def count(least: int) -> Callable[[object], int]:
     return read
 
 
-def size(value: object) -> int:
-    """Read a number of bytes: ``1048576``, ``"16 MiB"``, ``"1GiB"``."""
-    return int(_quantity(value, _SIZES, 'a number of bytes or a text such as "16 MiB"'))
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What reads a number of bytes of at least `least`: ``1048576``, ``"16 MiB"``, ``"1GiB"``."""
+
+    least: int = 0
+
+    def __call__(self, value: object) -> int:
+        """Return the number; raises ValueError."""
+        number = _quantity(value, _SIZES, 'a number of bytes or a text such as "16 MiB"')
+        return int(_within(number, self.least, _MOST_BYTES, size_text, value))
 
 
-def duration(value: object) -> float:
-    """Read a number of seconds: ``30``, ``0.5``, ``"10m"``, ``"7d"``."""
-    return float(_quantity(value, _SECONDS, 'a number of seconds or a text such as "10m"'))
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """What reads a number of seconds of at least `least`: ``30``, ``0.5``, ``"10m"``, ``"7d"``."""
+
+    least: float = 0.0
+
+    def __call__(self, value: object) -> float:
+        """Return the number; raises ValueError."""
+        number = _quantity(value, _SECONDS, 'a number of seconds or a text such as "10m"')
+        return _within(number, self.least, _MOST_SECONDS, duration_text, value)
+
+
+size = Size()
+duration = Duration()
 
 
 def size_text(value: int) -> str:
@@ -64,6 +86,16 @@ def size_text(value: int) -> str:
 def duration_text(seconds: float) -> str:
     """Return a number of seconds as a person would write it."""
     return _text(seconds, {name: each for name, each in _SECONDS.items() if len(name) == 1})
+
+
+def _within(
+    number: float, least: float, most: float, text: Callable[[Any], str], given: object
+) -> float:
+    if number < least:
+        raise ValueError(f"must be at least {text(least)}, not {given!r}")
+    if number > most:
+        raise ValueError(f"must be at most {text(most)}, not {given!r}")
+    return number
 
 
 def _text(value: float, units: dict[str, int] | dict[str, float]) -> str:
