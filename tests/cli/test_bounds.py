@@ -80,10 +80,23 @@ def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
     ("words", "says"),
     [
         (("--memory", "much"), "--memory much: must be a number of bytes"),
-        (("--cpus", "-1"), "--cpus -1: must be a number from 0 to 999999999, such as 2 or 0.5"),
+        (("--cpus", "-1"), "--cpus -1: must be a number above 0 and up to 999999999, such"),
         (("--cpus", "1e3"), "--cpus 1e3: must be a number"),
         (("--cpus", "nan"), "--cpus nan: must be a number"),
         (("--pids", "1.5"), "--pids 1.5: must be a whole number"),
+        *[
+            ((option, "0"), f"{option} 0: must be {least}")
+            for option, least in (
+                ("--pids", "a whole number from 1 "),
+                ("--open-files", "a whole number from 1 "),
+                ("--memory", "a number of bytes from 1 up"),
+                ("--file-size", "a number of bytes from 1 up"),
+                ("--io-read", "a number of bytes from 1 up"),
+                ("--io-write", "a number of bytes from 1 up"),
+                ("--cpus", "a number above 0"),
+                ("--cpu-time", "seconds above 0"),
+            )
+        ],
         (("--cpu-time", "long"), "--cpu-time long: must be seconds"),
         (("--writable", "/srv"), "--writable DIR means something only with --read-only"),
         (("--read-only", "--writable", ""), "--writable : must not be empty"),

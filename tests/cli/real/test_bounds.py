@@ -36,7 +36,7 @@ def test_what_cannot_be_enforced_says_how_to_go_on(user: Worker) -> None:
 
 
 def test_a_limit_that_is_none_is_refused_by_name(user: Worker) -> None:
-    """A job could be started that cannot even open its own files."""
-    done = user.run("run", "--open-files", "0", "true")
+    """A person would be told of a field of the API, and not of the option."""
+    done = user.run("run", "--cpus", "0.001", "true")
     assert done.code == 1
-    assert "--open-files: must be at least 1" in done.stderr
+    assert "--cpus: must be at least 0.01" in done.stderr

@@ -11,35 +11,43 @@ from worker_cli.options import AnyOption, Args, Flag, Option
 MEMORY = Option(
     "--memory",
     metavar="SIZE",
-    parse=values.size,
+    parse=values.size_limit,
     about="memory of all its processes at most, without swap: 512M, 2G",
 )
 CPUS = Option(
-    "--cpus", metavar="N", parse=values.number, about="processors' worth of time at most: 1.5"
+    "--cpus", metavar="N", parse=values.number_limit, about="processors' worth of time at most: 1.5"
 )
-PIDS = Option("--pids", metavar="N", parse=values.count, about="processes and threads at most")
+PIDS = Option(
+    "--pids", metavar="N", parse=values.count_limit, about="processes and threads at most"
+)
 IO_READ = Option(
     "--io-read",
     metavar="SIZE",
-    parse=values.size,
+    parse=values.size_limit,
     about="bytes a second to read from the disk at most: 10M",
 )
 IO_WRITE = Option(
-    "--io-write", metavar="SIZE", parse=values.size, about="bytes a second to write to it at most"
+    "--io-write",
+    metavar="SIZE",
+    parse=values.size_limit,
+    about="bytes a second to write to it at most",
 )
 CPU_TIME = Option(
     "--cpu-time",
     metavar="TIME",
-    parse=values.duration,
+    parse=values.time_limit,
     about="CPU time of each process at most: 60, 10m",
 )
 OPEN_FILES = Option(
-    "--open-files", metavar="N", parse=values.count, about="open files of each process at most"
+    "--open-files",
+    metavar="N",
+    parse=values.count_limit,
+    about="open files of each process at most",
 )
 FILE_SIZE = Option(
     "--file-size",
     metavar="SIZE",
-    parse=values.size,
+    parse=values.size_limit,
     about="size of each file at most, its output included: 1G",
 )
 BEST_EFFORT = Flag("--best-effort", about="run it even where the server cannot enforce a limit")

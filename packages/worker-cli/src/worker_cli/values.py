@@ -66,26 +66,47 @@ def _seconds(value: str, which: str) -> float:
 
 def count(value: str) -> int:
     """Take a whole number that is not negative."""
-    if not re.fullmatch(r"\d{1,15}", value, re.ASCII):
-        raise ValueError("must be a whole number from 0 to 999999999999999")
+    return _whole(value, 0)
+
+
+def count_limit(value: str) -> int:
+    """Take a whole number that is more than none at all."""
+    return _whole(value, 1)
+
+
+def _whole(value: str, least: int) -> int:
+    if not re.fullmatch(r"\d{1,15}", value, re.ASCII) or int(value) < least:
+        raise ValueError(f"must be a whole number from {least} to 999999999999999")
     return int(value)
 
 
-def number(value: str) -> float:
-    """Take a number that is not negative."""
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-        raise ValueError("must be a number from 0 to 999999999, such as 2 or 0.5")
+def number_limit(value: str) -> float:
+    """Take a number that is more than none at all."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII) or not float(value):
+        raise ValueError("must be a number above 0 and up to 999999999, such as 2 or 0.5")
     return float(value)
 
 
 def size(value: str) -> int:
     """Return the bytes in "4096", "10k", "1.5G", "64MiB"."""
+    return _size(value, 0)
+
+
+def size_limit(value: str) -> int:
+    """Return the bytes of a size that is more than none at all."""
+    return _size(value, 1)
+
+
+def _size(value: str, least: int) -> int:
+    wrong = f"must be a number of bytes from {least} up, such as 4096, 64k, 10M or 1G"
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?", value, re.ASCII | re.IGNORECASE)
     if not found:
-        raise ValueError("must be a number of bytes from 0 up, such as 4096, 64k, 10M or 1G")
+        raise ValueError(wrong)
     count = float(found[1]) * _SIZES[found[2].lower()]
     if count > _MOST_BYTES:
         raise ValueError("must be at most 4 EiB, which is 4194304T")
+    if count < least:
+        raise ValueError(wrong)
     return int(count)
 
 
