@@ -431,5 +431,5 @@ def test_output_that_breaks_off_for_good_says_where(
     assert main(["out", "-f", ID]) == 125
     stdout, stderr = capfdbinary.readouterr()
     assert stdout == b"1234"
-    told = f"4 bytes are read, go on with: worker out --offset 4 {ID}\n"
+    told = f"; the job may go on; 4 bytes are read, go on with: worker out -f --offset 4 {ID}\n"
     assert stderr.endswith(told.encode())

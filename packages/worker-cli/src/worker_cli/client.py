@@ -117,6 +117,13 @@ class Client:
     ) -> None:
         self.close()
 
+    def on_outage(self, tell: Callable[[errors.Unreachable], object]) -> None:
+        """Have `tell(error)` called before each further try of what was not answered.
+
+        The thread that waits calls it, and waits for it. Nothing is told by default.
+        """
+        self._transport.on_outage = tell
+
     def close(self) -> None:
         """Close the connections; jobs go on."""
         self._transport.close()

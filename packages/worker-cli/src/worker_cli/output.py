@@ -41,7 +41,7 @@ class Output:
         self.offset = offset
         """The offset of the next byte to come."""
         self.size: int | None = None
-        """Where the output ended when the server was last asked."""
+        """Where the output ended when the server was last asked; None before it has answered."""
         self._final = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -109,10 +109,11 @@ class Output:
                         pauses = self._transport.pauses()
                         yield chunk
                 return
-            except errors.Dropped:
+            except errors.Dropped as error:
                 pause = next(pauses, None)
                 if pause is None:
                     raise
+                self._transport.on_outage(error)
                 self._transport.sleep(pause)
             response = self._open_follower()[0] if follow else self._open_snapshot()
 

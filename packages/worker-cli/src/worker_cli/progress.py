@@ -53,8 +53,7 @@ class Line:
 
     def _write(self, text: str) -> None:
         self._shown = bool(text)
-        sys.stderr.write(f"\r{words.cut(text, (terminal.width(sys.stderr) or 80) - 1)}\x1b[K")
-        sys.stderr.flush()
+        terminal.overwrite(words.cut(text, (terminal.width(sys.stderr) or 80) - 1))
 
 
 def transfer(done: int, total: int | None, seconds: float) -> str:

@@ -16,12 +16,29 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+class _Last:
+    """The last line of a person's terminal, as far as it is to be written over."""
+
+    text = ""
+
+
 def note(text: str) -> None:
     """Write a message to stderr; what it quotes cannot do anything to the terminal."""
     from worker_cli import words
 
     shown = "\n".join(map(words.clean, text.split("\n")))
-    sys.stderr.write(f"worker: {shown}\n")
+    if _Last.text:
+        sys.stderr.write(f"\r\x1b[Kworker: {shown}\n{_Last.text}")
+        sys.stderr.flush()
+    else:
+        sys.stderr.write(f"worker: {shown}\n")
+
+
+def overwrite(text: str) -> None:
+    """Write to stderr what the next text takes the place of; messages are written above it."""
+    _Last.text = text
+    sys.stderr.write(f"\r{text}\x1b[K")
+    sys.stderr.flush()
 
 
 def person(stream: TextIO) -> bool:

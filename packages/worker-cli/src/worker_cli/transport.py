@@ -70,6 +70,8 @@ class Transport:
             "User-Agent": f"worker-cli/{__version__}",
             "Accept-Encoding": "identity",
         }
+        self.on_outage: Callable[[errors.Unreachable], object] = lambda _: None
+        """Called, by the thread that waits, before each further try of what was not answered."""
         self._contact = _Contact()
         self._context = trust.context(cacert)
         self._context.sslsocket_class = _sockets(self._contact)
@@ -159,6 +161,8 @@ class Transport:
                     raise
                 if isinstance(error, errors.Dropped):
                     dropped = str(error)
+                if isinstance(error, errors.Unreachable):
+                    self.on_outage(error)
                 self.sleep(pause)
 
     def pauses(self) -> Iterator[float]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import errors, exits, options, values
+from worker_cli import errors, exits, options, terminal, values
 from worker_cli.options import AnyOption, Args, Flag, Option
 
 if TYPE_CHECKING:
@@ -78,12 +78,28 @@ def connect(args: Args) -> Client:
 
     log_requests(args)
     settings = given(args)
-    return Client.from_settings(
+    client = Client.from_settings(
         profile=settings.profile,
         server=settings.server,
         user=settings.user,
         cacert=settings.cacert,
     )
+    if terminal.person(sys.stderr):
+        client.on_outage(_tell_once(f"the connection to {client.server} is lost; trying again"))
+    return client
+
+
+def _tell_once(text: str) -> Callable[[object], None]:
+    """Return what notes a text when it is called first; threads may call it at the same time."""
+    import threading
+
+    told = threading.Lock()
+
+    def tell(_: object) -> None:
+        if told.acquire(blocking=False):
+            terminal.note(text)
+
+    return tell
 
 
 def log_requests(args: Args) -> None:
@@ -98,7 +114,7 @@ def log_requests(args: Args) -> None:
 
 def print_json(args: Args, value: Mapping[str, Any]) -> bool:
     """Print one object as JSON if that was asked for; return whether it was."""
-    from worker_cli import show, terminal
+    from worker_cli import show
 
     form = args.get(FORMAT)
     if form == "json":
@@ -149,8 +165,6 @@ def for_each(jobs: Sequence[Meant], act: Callable[[str], int]) -> int:
 
 
 def _guarded(job: Meant, act: Callable[[str], int]) -> int:
-    from worker_cli import terminal
-
     try:
         if isinstance(job, errors.ClientError):
             raise job

@@ -56,11 +56,10 @@ def run(args: Args) -> int:
                 f"job {job_id} was not run with --separate-stderr: its stderr is part of its "
                 f"output, see: worker out {job_id}"
             ) from error
-        except errors.Dropped as error:
-            raise errors.Dropped(
-                f"{error}; {output.offset} bytes are read, go on with: "
-                f"worker out --offset {output.offset} {job_id}"
-            ) from error
+        except errors.Unreachable as error:
+            if output.size is None:
+                raise
+            raise type(error)(f"{error}; {_way_back(args, job_id, output.offset)}") from error
         except OSError as error:
             if file in (None, "-"):
                 raise
@@ -72,6 +71,13 @@ def run(args: Args) -> int:
                 terminal.note(f"the job is not touched; to stop it: worker kill {job_id}")
             return exits.INTERRUPTED
     return 0
+
+
+def _way_back(args: Args, job_id: str, offset: int) -> str:
+    flags = [flag.names[0] for flag in (FOLLOW, STDERR) if args.has(flag)]
+    command = " ".join(["worker out", *flags, f"--offset {offset} {job_id}"])
+    goes_on = "the job may go on; " if args.has(FOLLOW) else ""
+    return f"{goes_on}{offset} bytes are read, go on with: {command}"
 
 
 def _copy(output: Output, name: str | None) -> None:

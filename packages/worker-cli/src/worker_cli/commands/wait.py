@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from worker_cli import exits, options, terminal
+from typing import TYPE_CHECKING
+
+from worker_cli import errors, exits, options, terminal
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.job import JobStatus
 
 QUIET = Flag("-q", "--quiet", about="print nothing")
 
@@ -22,7 +28,7 @@ def run(args: Args) -> int:
             status = client.status(job_id)
             if not status.ended:
                 line.announce(lambda: f"waiting for {left} of {len(jobs)}: {job_id}")
-                status = client.wait(job_id)
+                status = _wait(client, job_id)
             left -= 1
             if not args.has(QUIET):
                 line.clear()
@@ -30,6 +36,15 @@ def run(args: Args) -> int:
             return exits.of_job(status)
 
         return common.for_each(jobs, wait)
+
+
+def _wait(client: Client, job_id: str) -> JobStatus:
+    try:
+        return client.wait(job_id)
+    except errors.Unreachable as error:
+        raise type(error)(
+            f"{error}; the job may go on, back to it: worker wait {job_id}"
+        ) from error
 
 
 ACTION = Action(
