@@ -56,7 +56,8 @@ ACTION = Action(
     most=None,
     about=(
         "Wait until every job has ended and print what became of each. The exit code is that of "
-        "`run --wait`; of several jobs it is the first that is not 0, in the order given."
+        "`run --wait`; of several jobs it is the first that is not 0, in the order given. "
+        "125 means that the server could not be asked, or that nobody saw the job's end (lost)."
     ),
     options=(QUIET,),
     examples=(
