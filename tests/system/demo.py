@@ -13,6 +13,7 @@ leaves nothing behind but `.venv`.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -110,13 +111,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         play(options.bin or stage.prepare())
+        heading("All of it was as it has to be.")
     except Differs as difference:
         sys.stdout.flush()
         print(f"\nThe demo found a difference: {difference}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    heading("All of it was as it has to be.")
+    except BrokenPipeError:
+        # Whoever read this, such as `head`, has seen enough. What could not be written is still in
+        # the buffer, and would be complained of at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

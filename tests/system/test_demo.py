@@ -15,13 +15,22 @@ SCRIPTS = Path(sys.executable).parent
 
 def play(scripts: Path, temporary: Path) -> subprocess.CompletedProcess[str]:
     """Run the demo with the commands in `scripts`."""
-    return subprocess.run(
+    with playing(scripts, temporary) as demo:
+        try:
+            out, err = demo.communicate(timeout=180)
+        finally:
+            demo.kill()  # if it still runs
+    return subprocess.CompletedProcess(demo.args, demo.returncode, out, err)
+
+
+def playing(scripts: Path, temporary: Path) -> subprocess.Popen[str]:
+    """Start the demo with the commands in `scripts`."""
+    return subprocess.Popen(
         [sys.executable, DEMO, "--bin", scripts],
         env={**os.environ, "TMPDIR": str(temporary)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=180,
-        check=False,
     )
 
 
@@ -51,6 +60,28 @@ def test_the_demo_shows_what_it_promises(temporary: Path) -> None:
     assert "  hello" in shown
     assert "echi: command not found" in done.stdout
     assert shown[-2] == "All of it was as it has to be."
+    assert not list(temporary.iterdir())
+    assert not left(temporary)
+
+
+def test_who_has_seen_enough_may_leave(tmp_path: Path, temporary: Path) -> None:
+    """Below `head`, the first thing that a new user sees of worker would be a traceback."""
+    scripts, gate = tmp_path / "bin", tmp_path / "gate"
+    scripts.mkdir()
+    shutil.copy(SCRIPTS / "workerd", scripts)
+    os.mkfifo(gate)
+    # The client waits at the gate, so that the reader has gone before the next line is written.
+    (scripts / "worker").write_text(f'#!/bin/sh\nread _ <{gate}\nexec {SCRIPTS / "worker"} "$@"\n')
+    (scripts / "worker").chmod(0o755)
+    with gate.open("r+b", buffering=0) as gate_keeper, playing(scripts, temporary) as demo:
+        assert demo.stdout
+        assert demo.stderr
+        while "listening on" not in (line := demo.stdout.readline()):
+            assert line, demo.stderr.read()
+        demo.stdout.close()
+        gate_keeper.write(b"\n")
+        assert demo.stderr.read() == ""
+        assert demo.wait(180) == 141
     assert not list(temporary.iterdir())
     assert not left(temporary)
 
