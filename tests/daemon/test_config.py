@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is said of those that cannot work."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,17 @@ def test_the_readme_has_every_setting():
             name, f"`{init.example(name)}`"
         )
         assert f"| `{name}` | {default} | {setting.doc} |" in lines
+
+
+@pytest.mark.parametrize("name", ["tls_min_version", "log_level", "log_format", "supervisor"])
+def test_the_words_of_a_setting_are_in_its_documentation(name):
+    """The administrator would have to guess a wrong word to be told the right ones."""
+    setting = config.settings()[name]
+    with pytest.raises(ValueError, match="must be one of") as refused:
+        setting.read("no such word")
+    words = re.findall("'(.*?)'", str(refused.value))[:-1]
+    assert len(words) > 1
+    assert all(f'"{word}"' in setting.doc for word in words)
 
 
 def test_places_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):

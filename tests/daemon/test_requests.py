@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -165,6 +166,19 @@ def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
         assert int(answer.headers["Retry-After"]) >= 1
     assert client.simulate_get(f"{path}/status").status_code == 200
     assert client.simulate_put(f"{path}/kill").status_code in (200, 202)
+
+
+def test_the_readme_has_every_parameter(alice: User) -> None:
+    """Whoever does not know openapi.json could not find a job among thousands, or one of others."""
+    readme = (Path(__file__).parents[2] / "packages/worker-daemon/README.md").read_text()
+    names = set()
+    for methods in alice.get("/openapi.json").json()["paths"].values():
+        methods.pop("parameters", None)  # those of the path
+        for operation in methods.values():
+            given = operation.get("parameters", [])
+            names |= {each["name"] for each in given if each["in"] == "query"}
+    assert {"owner", "since", "follow"} <= names
+    assert [name for name in sorted(names) if f"`?{name}=" not in readme] == []
 
 
 def test_version(alice: User) -> None:

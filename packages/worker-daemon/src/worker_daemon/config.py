@@ -112,7 +112,8 @@ class Config:
         Path, Setting(_path, "Where jobs, their records and their output are kept.")
     ] = dataclasses.field(default_factory=places.state_dir)
     admins: Annotated[
-        frozenset[str], Setting(_names, "Users who may see and end everybody's jobs.")
+        frozenset[str],
+        Setting(_names, "Users who may see and end the jobs of others, with `?owner=`."),
     ] = frozenset()
     max_running: Annotated[int, Setting(_count(1), "How many jobs run at the same time.")] = 256
     max_queued: Annotated[int, Setting(_count(1), "How many more may wait for their turn.")] = (
@@ -191,7 +192,11 @@ class Config:
         float, Setting(_positive, "How long requests may go on after SIGTERM.")
     ] = 8.0
     log_level: Annotated[
-        str, Setting(_choice("debug", "info", "warning", "error"), "What is logged at least.")
+        str,
+        Setting(
+            _choice("debug", "info", "warning", "error"),
+            'What is logged at least: "debug", "info", "warning" or "error".',
+        ),
     ] = "info"
     log_format: Annotated[
         str, Setting(_choice("text", "json"), 'Lines of "text" for people, "json" for programs.')
