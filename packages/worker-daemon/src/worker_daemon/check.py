@@ -1,6 +1,8 @@
 """`workerd check`: everything that is wrong with the settings, at once.
 
-The same faults stop `workerd` before it starts anything.
+The same faults stop `workerd` before it starts anything. Whether the port is free is not looked at:
+mostly this runs beside the workerd that has it, or systemd has it for the service, and neither can
+be told from a stranger here. `workerd` itself says so at its start, before it has made anything.
 """
 
 from __future__ import annotations
