@@ -155,6 +155,26 @@ def test_ctrl_c_while_a_job_is_created_says_so(
     )
 
 
+def test_ctrl_c_while_a_job_is_waited_for_says_how_to_come_back(
+    worker: Worker, serve: Serve
+) -> None:
+    """A person would not know whether the job was ended along."""
+
+    def script(request: Request) -> Answer:
+        if request.query:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)  # the answer does not come before
+            return DROP
+        return answer(200, {"id": ID, "status": "running"})
+
+    stub = serve(script)
+    worker.environ["WORKER_SERVER"] = stub.url
+    process = worker.start("wait", ID)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, b"")
+    assert stderr.decode() == f"worker: the job is not touched; back to it: worker wait {ID}\n"
+
+
 @pytest.mark.parametrize(
     ("redirection", "why"),
     [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")],

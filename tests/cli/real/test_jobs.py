@@ -42,6 +42,12 @@ def test_a_command_that_does_not_exist_is_a_failed_job(user: Worker) -> None:
     assert "echi: command not found" in user.ok("out", job).out
 
 
+def test_why_a_job_cannot_start_is_no_output(user: Worker) -> None:
+    """A message would end up in the file that the output is for, and be shown nowhere."""
+    done = user.run("run", "--wait", "--separate-stderr", "echi")
+    assert (done.code, done.out, done.stderr) == (127, "", "echi: command not found\n")
+
+
 def test_shell_line_without_a_shell_gets_a_hint(user: Worker) -> None:
     """The commonest mistake would have to be understood from "command not found"."""
     done = user.run("run", "--wait", "ls | wc -l")

@@ -41,6 +41,9 @@ def run(args: Args) -> int:
 def _wait(client: Client, job_id: str) -> JobStatus:
     try:
         return client.wait(job_id)
+    except KeyboardInterrupt:
+        terminal.note(f"the job is not touched; back to it: worker wait {job_id}")
+        raise
     except errors.Unreachable as error:
         raise type(error)(
             f"{error}; the job may go on, back to it: worker wait {job_id}"

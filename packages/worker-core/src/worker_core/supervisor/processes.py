@@ -163,7 +163,7 @@ class Processes:
 
     def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
         with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
-            fd = launch.open_spool(s, process.dir, "stdout")
+            fd = launch.open_spool(s, process.dir, process.streams[-1])  # where a shell says it
             os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
         self._end(process, Exit("not_started", exit_code, None, reason, self.now()))
 
