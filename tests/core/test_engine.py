@@ -210,6 +210,20 @@ def test_a_repeated_request_finds_its_job_although_the_queue_is_full():
         assert engine.counts() == {"running": 1, "queued": 1}
 
 
+def test_a_full_queue_is_in_the_way_of_nobody_who_need_not_wait():
+    """Who has many jobs waiting would keep out others, for whom there are free slots."""
+    with Engine(settings=EngineSettings(max_running=2, max_queued=0)) as engine:
+        assert run(engine, JobSpec("true")).state is State.COMPLETED
+        begin(engine, shell("echo ready; sleep 600"))
+        begin(engine, shell("echo ready; sleep 600"))
+        with pytest.raises(QueueFull, match="all slots are taken; try again"):
+            engine.submit(JobSpec("true"), "me")
+    with Engine(settings=EngineSettings(max_running_of_owner=1, max_queued=1)) as engine:
+        begin(engine, shell("echo ready; sleep 600"))
+        engine.submit(JobSpec("true"), "me")
+        assert run(engine, JobSpec("true"), owner="you").state is State.COMPLETED
+
+
 def test_one_owner_cannot_take_everything():
     """A user with many jobs would leave no slot to others."""
     settings = EngineSettings(max_running_of_owner=1, max_queued_of_owner=1)

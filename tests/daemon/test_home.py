@@ -10,12 +10,19 @@ import pytest
 from worker_daemon import config
 from worker_daemon.__main__ import main
 
-NO_HOME = "HOME is not set, and uid 54321 has no home directory"
 
-
-@pytest.fixture(params=[None, "", "relative"], autouse=True)
+@pytest.fixture(
+    params=[
+        (None, "HOME is not set, and uid 54321 has no account"),
+        ("", "the home directory is '', which is no absolute path"),
+        ("relative", "the home directory is 'relative', which is no absolute path"),
+    ],
+    ids=["unset", "empty", "relative"],
+    autouse=True,
+)
 def homeless(request, monkeypatch):
-    """Nobody whom this machine knows, with no HOME or one that leads nowhere."""
+    """Nobody whom this machine knows, with no HOME or one that leads nowhere; what is told."""
+    home, told = request.param
 
     def unknown(uid):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -23,11 +30,12 @@ def homeless(request, monkeypatch):
     for name in list(os.environ):
         if name.endswith("_DIRECTORY") or name.startswith("XDG_") or name == "HOME":
             monkeypatch.delenv(name)
-    if request.param is not None:
-        monkeypatch.setenv("HOME", request.param)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
+    return told
 
 
 @pytest.fixture
@@ -49,20 +57,20 @@ def test_the_help_needs_no_home(capsys, arguments):
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["check"], ["user", "list"]])
-def test_who_has_no_home_is_told_what_to_set(capsys, arguments):
+def test_who_has_no_home_is_told_what_to_set(homeless, capsys, arguments):
     """The first start in a container would be a traceback that names no way out."""
     assert main(arguments) == 1
     assert capsys.readouterr().err == (
-        f"workerd: cannot tell where the settings are: {NO_HOME}; set HOME, or XDG_CONFIG_HOME "
+        f"workerd: cannot tell where the settings are: {homeless}; set HOME, or XDG_CONFIG_HOME "
         "and XDG_STATE_HOME, or name a file with --config\n"
     )
 
 
-def test_init_without_a_home_is_told_to_name_a_directory(capsys):
+def test_init_without_a_home_is_told_to_name_a_directory(homeless, capsys):
     """The same in the first minute, before there is anything."""
     assert main(["init", "x.org"]) == 1
     assert capsys.readouterr().err == (
-        f"workerd: cannot tell where to write: {NO_HOME}; name a --directory, or set HOME\n"
+        f"workerd: cannot tell where to write: {homeless}; name a --directory, or set HOME\n"
     )
 
 
@@ -74,7 +82,7 @@ def test_what_init_makes_works_without_a_home(made, capsys):
     assert config.load(made).state_dir == made.parent / "state"
 
 
-def test_settings_that_leave_the_place_of_jobs_open_are_told_so(made, capsys):
+def test_settings_that_leave_the_place_of_jobs_open_are_told_so(homeless, made, capsys):
     """Jobs would be kept below the working directory, wherever that is."""
     made.write_text('threads = 0\nclient_ca = "~/ca.pem"\n')
     capsys.readouterr()
@@ -82,8 +90,8 @@ def test_settings_that_leave_the_place_of_jobs_open_are_told_so(made, capsys):
     cure = "set HOME or XDG_STATE_HOME, or state_dir in the settings (--state-dir)"
     assert capsys.readouterr().err.splitlines() == [
         f"workerd: {made}: threads must be a whole number of at least 1, not 0",
-        f"workerd: {made}: client_ca cannot be '~/ca.pem': {NO_HOME}",
-        f"workerd: cannot tell where jobs are kept: {NO_HOME}; {cure}",
+        f"workerd: {made}: client_ca cannot be '~/ca.pem': {homeless}",
+        f"workerd: cannot tell where jobs are kept: {homeless}; {cure}",
     ]
     made.write_text("")
     assert main(["check", f"--config={made}", f"--state-dir={made.parent}/state"]) == 0
@@ -108,6 +116,7 @@ def test_the_home_of_nobody_is_said_so(made, capsys):
 
 def test_a_home_that_the_account_has_is_enough(monkeypatch):
     """A service manager that sets no HOME would need one more line."""
+    monkeypatch.delenv("HOME", raising=False)
     account = pwd.struct_passwd(("ann", "x", 54321, 54321, "", "/home/ann", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: account)
     assert config.load().users == Path("/home/ann/.config/workerd/users")

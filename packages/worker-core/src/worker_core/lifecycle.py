@@ -105,12 +105,15 @@ class Lifecycle:
             self._check_room(owner)
 
     def _check_room(self, owner: str) -> None:
+        if self._scheduler.has_slot(owner):
+            return
         waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
         most = self._settings.max_queued_of_owner
         if waiting >= self._settings.max_queued or (most and own >= most):
             whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
             number = own if whose else waiting
-            raise QueueFull(f"{number} jobs{whose} wait already; try again when some have ended")
+            full = f"{number} jobs{whose} wait already" if number else "all slots are taken"
+            raise QueueFull(f"{full}; try again when some have ended")
 
     def release(self, job_id: str) -> None:
         """Take back the slot or the place of a job; the next one begins."""

@@ -41,10 +41,14 @@ class Scheduler:
         """How many jobs of a user wait."""
         return len(self._waiting.get(owner, ()))
 
+    def has_slot(self, owner: str) -> bool:
+        """Whether a new job of this user would run at once."""
+        # Whoever could start has started, so that a free slot is passed by nobody in a queue.
+        return self._free() and self._may_run(owner) and owner not in self._waiting
+
     def admit(self, job_id: str, owner: str) -> bool:
         """Take a new job: True if it has a slot and runs, False if it waits."""
-        # Whoever could start has started, so that a free slot is passed by nobody in a queue.
-        if self._free() and self._may_run(owner) and owner not in self._waiting:
+        if self.has_slot(owner):
             self._take(job_id, owner)
             return True
         self.enqueue(job_id, owner)

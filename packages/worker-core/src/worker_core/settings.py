@@ -16,7 +16,7 @@ class EngineSettings:
     max_queued_of_owner: int = 0
     """Jobs of one owner that wait; further ones are refused. 0: no bound of its own."""
     max_queued: int = 100_000
-    """Jobs that wait; further ones are refused."""
+    """Jobs that wait; further ones are refused. 0: what cannot start at once is refused."""
     no_new_privileges: bool = True
     """No job gains privileges by executing a file, as sudo does. Takes effect with the next start
     of a supervisor."""

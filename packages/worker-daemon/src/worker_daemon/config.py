@@ -116,9 +116,9 @@ class Config:
         Setting(_names, "Users who may see and end the jobs of others, with `?owner=`."),
     ] = frozenset()
     max_running: Annotated[int, Setting(_count(1), "How many jobs run at the same time.")] = 256
-    max_queued: Annotated[int, Setting(_count(1), "How many more may wait for their turn.")] = (
-        100_000
-    )
+    max_queued: Annotated[
+        int, Setting(_count(0), "How many more may wait for their turn; 0 for none.")
+    ] = 100_000
     max_running_per_user: Annotated[
         int, Setting(_count(0), "How many jobs of one user run at the same time; 0 for any number.")
     ] = 0

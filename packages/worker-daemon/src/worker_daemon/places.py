@@ -2,7 +2,7 @@
 
 systemd says it through the environment of a service (``CONFIGURATION_DIRECTORY``,
 ``STATE_DIRECTORY``, ``CREDENTIALS_DIRECTORY``). Without it root uses the site's directories and
-everybody else their own, as the XDG Base Directory Specification lays them out.
+everybody else their own, as the platform lays them out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ import os
 import pwd
 from pathlib import Path
 
+import platformdirs
+
 from worker_daemon import errors
+
+_DIRS = platformdirs.PlatformDirs("workerd", appauthor=False)
 
 
 def config_dir() -> Path:
@@ -19,9 +23,9 @@ def config_dir() -> Path:
     if given := _from_systemd("CONFIGURATION_DIRECTORY"):
         return given
     if os.geteuid() == 0:
-        first = os.environ.get("XDG_CONFIG_DIRS", "").split(":")[0]
-        return Path(first if os.path.isabs(first) else "/etc/xdg") / "workerd"
-    return _own("XDG_CONFIG_HOME", ".config")
+        return _DIRS.site_config_path
+    _check_home("XDG_CONFIG_HOME")
+    return _DIRS.user_config_path
 
 
 def config_file() -> Path:
@@ -63,13 +67,14 @@ def state_dir() -> Path:
         return given
     if os.geteuid() == 0:
         return Path("/var/lib/workerd")
-    return _own("XDG_STATE_HOME", ".local/state")
+    _check_home("XDG_STATE_HOME")
+    return _DIRS.user_state_path
 
 
 def expanded(path: Path) -> Path:
     """Return a path with the directory that a ~ or ~NAME in front stands for. Raises HomeError."""
     if path.parts[:1] == ("~",):
-        return _home().joinpath(*path.parts[1:])
+        _check_home()
     try:
         return path.expanduser()
     except RuntimeError:
@@ -77,21 +82,23 @@ def expanded(path: Path) -> Path:
         raise errors.HomeError(f"there is no account {name!r} on this machine") from None
 
 
-def _own(variable: str, usual: str) -> Path:
-    given = os.environ.get(variable, "")
-    return (Path(given) if os.path.isabs(given) else _home() / usual) / "workerd"
+def _check_home(instead: str = "") -> None:
+    """Raise HomeError for who has no home, unless the variable `instead` makes up for it.
 
-
-def _home() -> Path:
-    given = os.environ.get("HOME", "")
-    if not os.path.isabs(given):
+    For such a user the releases of platformdirs return paths below all sorts of places.
+    """
+    if os.path.isabs(os.environ.get(instead, "")):
+        return
+    home = os.environ.get("HOME")
+    if home is None:
         try:
-            given = pwd.getpwuid(os.getuid()).pw_dir
+            home = pwd.getpwuid(os.getuid()).pw_dir
         except KeyError:
-            given = ""
-    if not os.path.isabs(given):
-        raise errors.HomeError(f"HOME is not set, and uid {os.getuid()} has no home directory")
-    return Path(given)
+            raise errors.HomeError(
+                f"HOME is not set, and uid {os.getuid()} has no account"
+            ) from None
+    if not os.path.isabs(home):
+        raise errors.HomeError(f"the home directory is {home!r}, which is no absolute path")
 
 
 def _credential(name: str) -> Path | None:
