@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from support import crashing
@@ -23,6 +24,7 @@ from worker_core import (
     State,
     crash,
     procfs,
+    statedir,
     wire,
 )
 from worker_core.jobdir import JobDir
@@ -449,15 +451,21 @@ def test_what_a_crash_left_of_a_removal_is_removed(tmp_path, monkeypatch):
         wait_until(lambda: not (tmp_path / "jobs" / job.id).exists())
 
 
-def test_a_lock_that_a_dying_engine_still_holds_is_waited_for(tmp_path):
+def test_a_lock_that_a_dying_engine_still_holds_is_waited_for(tmp_path, monkeypatch):
     """A service that is started again right after a crash would refuse to start."""
     with Engine(tmp_path):
         pass
-    holder = subprocess.Popen(["flock", tmp_path / "engine.lock", "sleep", "0.3"])
-    try:
-        locked = ["flock", "--nonblock", tmp_path / "engine.lock", "true"]
-        wait_until(lambda: subprocess.run(locked, check=False).returncode)
-        with Engine(tmp_path) as engine:
-            assert run(engine, JobSpec("true")).state is State.COMPLETED
-    finally:
-        holder.wait()
+    lock = tmp_path / "engine.lock"
+    holder = subprocess.Popen(["flock", lock, "cat"], stdin=subprocess.PIPE)
+    locked = ["flock", "--nonblock", lock, "true"]
+    wait_until(lambda: subprocess.run(locked, check=False).returncode)
+    waited = []
+
+    def let_go(seconds):
+        waited.append(seconds)
+        holder.communicate()
+
+    monkeypatch.setattr(statedir, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=let_go))
+    with Engine(tmp_path) as engine:
+        assert run(engine, JobSpec("true")).state is State.COMPLETED
+    assert len(waited) == 1
