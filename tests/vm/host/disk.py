@@ -34,7 +34,8 @@ def _make(directory: Path, base: Path, dependencies: Path, product: Path) -> Non
     subprocess.run(["cp", "-a", "--reflink=auto", base, inside], check=True)
     for each in (dependencies, product / "now"):
         shutil.copytree(each, inside / _WHEELS, dirs_exist_ok=True)
-    _run(inside, readme.install())
+    # Wheels in place of the clone: what builds them is not there, and no index.
+    _run(inside, readme.install().replace("packages/worker-", "worker-"))
     _run(inside, "python3 -m venv /opt/tests")
     _run(inside, "/opt/tests/bin/pip install pytest pexpect worker-cli")
     shutil.rmtree(inside / _WHEELS)
