@@ -231,6 +231,7 @@ def test_requests_under_way_end_with_the_login(
             waiting.join(20)
             refused(waited[0], 401, "unauthorized")
             assert waited[0].headers["WWW-Authenticate"] == CHALLENGE
+            wait_until(lambda: bob.out(bobs) == b"one\n")
             bob.put(f"/jobs/{bobs}/kill", json={"now": True})
             assert bob_followed.content == b"one\n"
         engine.kill(mine, by="root", now=True)
