@@ -210,6 +210,19 @@ def test_a_repeated_request_finds_its_job_although_the_queue_is_full():
         assert engine.counts() == {"running": 1, "queued": 1}
 
 
+def test_a_repeated_request_finds_its_job_although_the_disk_is_full(engine, monkeypatch):
+    """Who repeats a request whose answer was lost would take the refusal for its outcome."""
+    job = engine.submit(JobSpec("true"), "me", idempotency_key="k")
+    monkeypatch.setattr(engine._reserve, "kept", lambda: False)
+    assert engine.submit(JobSpec("true"), "me", idempotency_key="k").id == job.id
+    with pytest.raises(IdempotencyKeyReused):
+        engine.submit(JobSpec("false"), "me", idempotency_key="k")
+    with pytest.raises(StoreUnavailable, match="; remove finished jobs"):
+        engine.submit(JobSpec("true"), "me", idempotency_key="another")
+    with pytest.raises(StoreUnavailable, match="; remove finished jobs"):
+        engine.submit(JobSpec("true"), "me")
+
+
 def test_a_full_queue_is_in_the_way_of_nobody_who_need_not_wait():
     """Who has many jobs waiting would keep out others, for whom there are free slots."""
     with Engine(settings=EngineSettings(max_running=2, max_queued=0)) as engine:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from worker_core import atomic, crash, records, retention, signals, statedir
+from worker_core import atomic, crash, records, reserve, retention, signals, statedir
 from worker_core.clock import Clock, SystemClock
 from worker_core.errors import (
     EngineClosed,
@@ -36,7 +36,6 @@ from worker_core.job import Change, Job
 from worker_core.jobdir import JobDir
 from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.outputs import Outputs
-from worker_core.reserve import Reserve
 from worker_core.settings import EngineSettings
 from worker_core.spec import DEFAULT, JobSpec
 from worker_core.spool import OutputInfo
@@ -91,7 +90,7 @@ class Engine:
         with contextlib.ExitStack() as undo:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
-            self._reserve = Reserve(self.state_dir)
+            self._reserve = reserve.Reserve(self.state_dir)
             self._store = Store(path, durable=not self._ephemeral, on_full=self._reserve.give_up)
             undo.callback(self._store.close)
             self._outputs = Outputs(self.state_dir, self._record)
@@ -166,11 +165,6 @@ class Engine:
             _check_text("account", run_as)
         if missing := list(self._executor.unenforceable(spec)):
             raise InvalidSpec(missing)
-        if not self._reserve.kept():
-            fault = _disk_fault(self.state_dir) or "there was no room"
-            raise StoreUnavailable(
-                f"cannot store: {fault}; remove finished jobs, or make room on the server's disk"
-            )
         job_id = str(uuid.uuid4())
         bounded = spec.bounded(self.settings.output_limit)
         created_at, spec_hash = self._clock.now(), _hash(spec)
@@ -180,9 +174,10 @@ class Engine:
             return self._insertion(job, spec_hash, idempotency_key)
 
         try:
+            self._check_disk()
             self._jobs.check_room(owner)
             accepted = self._admit(job_id, spec, owner, insertion)
-        except QueueFull:
+        except (QueueFull, StoreUnavailable):
             earlier = self._earlier(owner, idempotency_key, spec_hash)
             if earlier is None:
                 raise
@@ -506,6 +501,12 @@ class Engine:
             return earlier
 
         return insert
+
+    def _check_disk(self) -> None:
+        """Raise StoreUnavailable if what room is left is for the ends of jobs."""
+        if not self._reserve.kept():
+            fault = _disk_fault(self.state_dir) or "there was no room"
+            raise StoreUnavailable(f"cannot store: {fault}; {reserve.CURE}")
 
     def _discard(self, job_id: str) -> None:
         """Take back what was prepared for a job that is not, or is an earlier one."""

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SIZE = 1 << 20  # bytes: some hundred ends; and a removal makes room by itself
 
+CURE = "remove finished jobs, or make room on the server's disk"
+
 _NAME = "reserve"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOOK = 1.0  # seconds for which it is taken to be there

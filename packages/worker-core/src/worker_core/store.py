@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
-from worker_core import atomic, crash, records
+from worker_core import atomic, crash, records, reserve
 from worker_core.errors import EngineClosed, StoreUnavailable, WorkerError
 from worker_core.hub import News
 from worker_core.recent import Recent
@@ -343,8 +343,7 @@ def _is_full(error: Exception | None) -> bool:
 
 
 def _why(error: Exception) -> str:
-    cure = "; remove finished jobs, or make room on the server's disk" if _is_full(error) else ""
-    return f"{error}{cure}"
+    return f"{error}; {reserve.CURE}" if _is_full(error) else str(error)
 
 
 def _trial(db: sqlite3.Connection) -> None:
