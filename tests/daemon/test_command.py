@@ -12,6 +12,7 @@ import bcrypt
 import pexpect
 import pytest
 from support.daemon import CERTS
+from support.terminal import ends
 from worker_daemon import __version__, authority, htpasswd, tls, users
 
 ARGV = [sys.executable, "-m", "worker_daemon"]
@@ -167,9 +168,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(file):
     child.sendline("won der")
     child.expect("The same again: ")
     child.sendline("won der")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
+    ends(child, 0)
     assert "won der" not in child.logfile_read.getvalue()
     assert users.Users(file).verify("alice", b"won der", "::1").accepted
 
@@ -182,9 +181,7 @@ def test_two_different_passwords_are_refused(file):
     child.expect("The same again: ")
     child.sendline("two")
     child.expect("the two passwords differ; nothing was changed")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 1
+    ends(child, 1)
     assert not file.exists()
 
 
@@ -193,9 +190,7 @@ def test_a_prompt_can_be_left(file):
     child = _prompted(file)
     child.expect("Password for alice: ")
     child.sendintr()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
+    ends(child, 130)
     assert "Traceback" not in child.logfile_read.getvalue()
 
 

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import pexpect
 import pytest
 from support import cli_snapshot
 from support.cli_run import Worker
+from support.terminal import ends
 from support.waiting import wait_until
 from worker_cli import Client
 
@@ -161,9 +161,7 @@ def test_waiting_for_many_shows_how_many(user: Worker, tmp_path: Path) -> None:
     terminal.expect_exact(f"{first} ")
     terminal.expect_exact("waiting for 1 of 2")
     user.ok("kill", "--now", second)
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 137
+    ends(terminal, 137)
 
 
 def test_prune_asks(user: Worker, jobs: list[str]) -> None:
@@ -172,16 +170,12 @@ def test_prune_asks(user: Worker, jobs: list[str]) -> None:
     terminal.expect_exact("Remove 5 finished jobs and their output? [y/N] ")
     terminal.sendline("")
     terminal.expect_exact("nothing was removed")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 1
+    ends(terminal, 1)
     terminal = user.at_terminal("prune", "--status", "completed")
     terminal.expect_exact("Remove 1 finished job and its output? [y/N] ")
     terminal.sendline("y")
     terminal.expect_exact(f"{jobs[0]} removed")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
+    ends(terminal, 0)
 
 
 def test_input_at_a_terminal_ends_at_the_first_ctrl_d(user: Worker) -> None:
@@ -190,9 +184,7 @@ def test_input_at_a_terminal_ends_at_the_first_ctrl_d(user: Worker) -> None:
     terminal.sendline("hello")
     terminal.sendeof()
     terminal.expect_exact("HELLO")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
+    ends(terminal, 0)
 
 
 def test_ctrl_c_at_a_terminal(user: Worker) -> None:
@@ -201,8 +193,6 @@ def test_ctrl_c_at_a_terminal(user: Worker) -> None:
     terminal.expect_exact("started")
     terminal.sendintr()
     terminal.expect_exact("worker: detached; the job goes on. Back to it: worker out -f ")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 130
+    ends(terminal, 130)
     assert user.ok("status", "-q", "@last").line == "running"
     user.ok("kill", "--now", "@last")

@@ -175,8 +175,7 @@ class Refusal(task.ErrorTask):
         self.response_headers += [
             ("Content-Type", "application/problem+json"),
             ("X-Request-Id", request_id),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
+            *problems.ALWAYS.items(),
             *problem.headers.items(),
         ]
         self.set_close_on_finish()

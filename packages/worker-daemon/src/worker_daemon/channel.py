@@ -58,6 +58,7 @@ class TlsChannel(channel.HTTPChannel):
 
     requests: Any
     requests_lock: Any
+    _map: Any  # the loop.Loop
     server: Any  # a server.Listener
     socket: Any  # an SSLSocket, once the first byte is there
 
@@ -248,7 +249,7 @@ class TlsChannel(channel.HTTPChannel):
                 self.send_continue()
         except Exception:  # noqa: BLE001 - as wasyncore does, which calls all other methods
             self.handle_error()
-        self.server.map.changed(self)
+        self._map.changed(self)
 
     # The end.
 

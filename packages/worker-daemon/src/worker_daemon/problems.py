@@ -71,6 +71,10 @@ _OF_ENGINE: Mapping[type[worker_core.WorkerError], str] = {
 }
 
 
+ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Headers that no answer is without, whoever makes it."""
+
+
 class Problem(Exception):
     """A request is refused: `code` is one of KINDS, `errors` says which fields are wrong."""
 

@@ -103,7 +103,6 @@ class Listener(server.TcpWSGIServer):
         self.serving = threading.local()  # its `channel` is what a task thread serves
         self.admit = owner.admit
         self.call = owner.call
-        self.map = owner.map
         self._tls = owner.tls
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(

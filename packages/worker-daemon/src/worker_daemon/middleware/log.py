@@ -12,7 +12,7 @@ import uuid
 
 import falcon
 
-from worker_daemon import followers
+from worker_daemon import followers, problems
 
 _random = random.Random()  # noqa: S311
 _log = logging.getLogger("worker_daemon.access")
@@ -32,8 +32,7 @@ class AccessLog:
         req.context.user = None
         req.context.job_id = None
         resp.set_header("X-Request-Id", req.context.request_id)
-        resp.set_header("X-Content-Type-Options", "nosniff")
-        resp.set_header("Cache-Control", "no-store")
+        resp.set_headers(problems.ALWAYS)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
