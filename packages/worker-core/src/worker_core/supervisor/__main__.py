@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from worker_core import atomic, jobdir, libc, limits, wire
+from worker_core import atomic, encoding, jobdir, libc, limits, wire
 from worker_core.clock import SystemClock
 from worker_core.supervisor import cgroup, recover, rights
 from worker_core.supervisor.cgroup import Cgroups
@@ -171,6 +171,7 @@ def _able(groups: Cgroups | None) -> wire.Message:
 
 def main() -> int:
     """Start, detach, serve."""
+    encoding.use_utf8()
     options = _options()
     if options.engine is not None:
         rights.give_up(options.engine)

@@ -7,6 +7,8 @@ import errno
 import os
 import stat
 
+from worker_core import encoding
+
 NOT_EXECUTABLE = 126  # the exit codes of a POSIX shell for these two
 NOT_FOUND = 127
 
@@ -21,7 +23,7 @@ class NotStartedError(Exception):
 
 def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> NotStartedError:
     """Say in a shell's words why a process could not be started."""
-    if error.filename is not None and os.fsdecode(error.filename) == cwd and _cwd_fails(cwd):
+    if error.filename in (cwd, encoding.encode(cwd)) and _cwd_fails(cwd):
         return NotStartedError(f"cannot change to working directory {cwd}: {error.strerror}")
     found = find(command, env, cwd)
     match error.errno:
@@ -69,6 +71,6 @@ def _interpreter(path: str) -> str:
         with open(path, "rb") as file:
             first = file.readline(256)
         if first.startswith(b"#!"):
-            wanted = os.fsdecode((first[2:].split() or [b""])[0])
+            wanted = encoding.decode((first[2:].split() or [b""])[0])
             return f"bad interpreter: {wanted}: no such file or directory"
     return "bad interpreter: the program's loader is missing"

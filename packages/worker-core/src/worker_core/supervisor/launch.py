@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_core import crash, limits, usage
+from worker_core import crash, encoding, limits, usage
 from worker_core.jobdir import JobDir
 from worker_core.supervisor import account, cgroup, rights, spawn, tree
 from worker_core.supervisor.account import Account
@@ -173,7 +173,7 @@ def _spawn_fast(program: _Program, stdio: tuple[int, int, int]) -> int:
         process = subprocess.Popen(
             _encoded(program.argv),
             env=_encoded_env(program.env),
-            cwd=os.fsencode(program.cwd),
+            cwd=encoding.encode(program.cwd),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -205,7 +205,7 @@ def _way(
 
 def _forked(program: _Program, stdio: tuple[int, int, int]) -> spawn.Way:
     argv, env = _encoded(program.argv), _encoded_env(program.env)
-    return spawn.Way(argv, env, os.fsencode(program.cwd), stdio)
+    return spawn.Way(argv, env, encoding.encode(program.cwd), stdio)
 
 
 def _spawn(program: _Program, way: spawn.Way) -> int:
@@ -264,11 +264,11 @@ def _open(stack: contextlib.ExitStack, path: str, flags: int) -> int:
 
 
 def _encoded(texts: list[str]) -> list[bytes]:
-    return [os.fsencode(each) for each in texts]
+    return [encoding.encode(each) for each in texts]
 
 
 def _encoded_env(env: dict[str, str]) -> dict[bytes, bytes]:
-    return {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+    return {encoding.encode(key): encoding.encode(value) for key, value in env.items()}
 
 
 def _refuse_hidden(program: _Program, writable: Iterable[str]) -> None:

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from worker_core import encoding
 from worker_core.supervisor import box
 from worker_core.supervisor.account import Account
 from worker_core.supervisor.cgroup import Entry
@@ -94,7 +95,7 @@ def _child(way: Way, error: int) -> NoReturn:
                 run("account", way.account.use_files)  # a box may be in a home that is private
             run("working directory", lambda: os.chdir(way.cwd))  # the box needs it to be there
             run("writable", lambda: [os.stat(path) for path in inside.writable])
-            run("isolation", lambda: box.enter(inside, os.fsdecode(way.cwd), error))
+            run("isolation", lambda: box.enter(inside, encoding.decode(way.cwd), error))
             _reset_signals()
         run("limits", lambda: _set_rlimits(way.rlimits))
         if way.account is not None:
