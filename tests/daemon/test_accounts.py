@@ -59,7 +59,8 @@ def test_root_is_only_for_who_is_named(supervisor):
     assert "run_as_default is root: root is only for users that run_as names" in accounts.faults(
         chosen
     )
-    assert accounts.faults(settings(supervisor="service", run_as={"alice": "root"})) == []
+    named = settings(supervisor="service", run_as_default="nobody", run_as={"alice": "root"})
+    assert accounts.faults(named) == []
 
 
 def test_other_accounts_need_the_service(unprivileged):
@@ -67,7 +68,70 @@ def test_other_accounts_need_the_service(unprivileged):
     (fault,) = accounts.faults(settings(run_as={"alice": "daemon", "bob": "nobody"}))
     assert fault.startswith("run_as.alice: jobs cannot run as daemon, because the supervisor that")
     assert 'start worker-supervisor.service and set supervisor = "service"' in fault
-    assert accounts.faults(settings(supervisor="service", run_as={"alice": "daemon"})) == []
+    chosen = settings(supervisor="service", run_as_default="games", run_as={"alice": "daemon"})
+    assert accounts.faults(chosen) == []
+
+
+@pytest.mark.parametrize("run_as", [{}, {"alice": "daemon"}])
+def test_the_service_needs_an_account_for_everybody(run_as):
+    """A job of a user who is not listed could use workerd's socket, and become any other user."""
+    (fault,) = accounts.faults(settings(supervisor="service", run_as=run_as))
+    assert fault.startswith('run_as_default is missing, and supervisor is "service": ')
+    assert fault.endswith("set run_as_default to an account that is only for jobs")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"run_as_default": "nobody"},
+        {"run_as_default": "daemon", "run_as": {"bob": "nobody"}},
+    ],
+)
+def test_no_job_has_the_account_of_workerd(unprivileged, named):
+    """A name for workerd's own account would open the same way to every other user."""
+    where = next(iter({**named.get("run_as", {}), "run_as_default": 0}))
+    (fault,) = accounts.faults(settings(supervisor="service", **named))
+    setting = "run_as.bob" if where == "bob" else "run_as_default"
+    assert fault.startswith(f"{setting} is nobody, the account of workerd itself: ")
+    assert fault.endswith("name an account that is only for jobs")
+
+
+@needs_root
+def test_check_finds_the_account_of_workerd_also_for_root(tmp_path):
+    """`sudo workerd check` would find in order what the service then refuses."""
+    os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
+    chosen = config.Config(state_dir=tmp_path, supervisor="service", run_as_default="nobody")
+    (fault,) = accounts.faults(chosen)
+    assert "the account of workerd itself" in fault
+
+
+@needs_root
+def test_accounts_that_can_read_the_secrets_are_named(tmp_path):
+    """Jobs could take the server's key or the users' hashes, because of a forgotten group."""
+    group = pwd.getpwnam("nobody").pw_gid
+    for name in ("key", "users"):
+        (tmp_path / name).touch(mode=0o640)
+        os.chown(tmp_path / name, -1, group)
+    files = {"key": tmp_path / "key", "users": tmp_path / "users"}
+    chosen = settings(
+        supervisor="service", run_as_default="nobody", run_as={"a": "daemon"}, **files
+    )
+    assert accounts.warnings(chosen) == [
+        f"run_as_default: nobody is in the group of {path}, so that jobs of this account can read"
+        " that file; take nobody out of the group"
+        for path in files.values()
+    ]
+    for path in files.values():
+        path.chmod(0o600)
+    assert accounts.warnings(chosen) == []
+
+
+def test_users_who_share_the_account_of_workerd_are_counted(unprivileged):
+    """Nobody would learn that users of one account can read each other's jobs on the machine."""
+    (warning,) = accounts.warnings(settings(), ["alice", "bob"])
+    assert "the jobs of all 2 users run as the account of workerd" in warning
+    assert 'set supervisor = "service" and run_as_default' in warning
+    assert accounts.warnings(settings(), ["alice"]) == []
 
 
 @needs_root
@@ -84,7 +148,8 @@ def test_as_root_everybody_needs_an_account():
 
 def test_who_decides_on_new_privileges_is_said():
     """A setting would silently have no effect."""
-    (warning,) = accounts.warnings(settings(supervisor="service", no_new_privileges=False))
+    chosen = settings(supervisor="service", no_new_privileges=False, run_as_default="nobody")
+    (warning,) = accounts.warnings(chosen)
     assert "add --allow-new-privileges to its ExecStart" in warning
 
 
@@ -142,15 +207,27 @@ def service(state_dir, *options, account=None, prefix=()):
 @needs_root
 def test_workerd_uses_the_service_and_starts_no_supervisor(tmp_path):
     """workerd would start a supervisor of its own, which cannot run jobs as others."""
-    daemon = Daemon(tmp_path, start=False, supervisor="service")
-    with daemon, service(daemon.state_dir, "--root-jobs") as process:
+    daemon = Daemon(tmp_path, start=False, supervisor="service", run_as_default="nobody")
+    with daemon, service(daemon.state_dir) as process:
         daemon.start()
         with support.User(daemon.url, (daemon.user, daemon.password)) as user:
-            job_id = user.run("echo", "hello")
+            job_id = user.run("id", "-un", cwd="/")
             user.ended(job_id)
-            assert user.out(job_id) == b"hello\n"
+            assert user.out(job_id) == b"nobody\n"
         assert daemon.supervisors() == [process.pid]
         assert daemon.stop() == 0
+
+
+def test_workerd_refuses_to_start_without_an_account_for_everybody(tmp_path):
+    """The settings that give a user every other user's rights would be found too late."""
+    daemon = Daemon(tmp_path, start=False, supervisor="service")
+    for action in ("check", "serve"):
+        argv = [sys.executable, "-m", "worker_daemon", action, f"--config={daemon.config}"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "workerd: run_as_default is missing" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not daemon.state_dir.exists()
 
 
 # An engine that has no rights, and each job of its: spec and account.

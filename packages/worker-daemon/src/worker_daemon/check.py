@@ -29,7 +29,7 @@ def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
         (_address, {"listen", "cert"}),
         (_users, {"users"}),
         (_state_dir, {"state_dir"}),
-        (accounts.faults, {"run_as", "run_as_default", "supervisor"}),
+        (accounts.faults, {"run_as", "run_as_default", "supervisor", "state_dir"}),
     ):
         if rests_on & set(broken):
             continue
@@ -57,7 +57,7 @@ def warnings(settings: config.Config) -> list[str]:
     for name, users in (("run_as", settings.run_as), ("limits", settings.limits.users)):
         if strangers := set(users) - known:
             found.append(f"{name} names who is no user: {', '.join(sorted(strangers))}")
-    return found + unenforceable(settings.limits) + accounts.warnings(settings)
+    return found + unenforceable(settings.limits) + accounts.warnings(settings, known)
 
 
 def unenforceable(limits: bounds.Table) -> list[str]:

@@ -210,7 +210,11 @@ class Config:
     ] = "own"
     run_as_default: Annotated[
         str | None,
-        Setting(_account, "The Unix account of jobs; without one it is that of workerd."),
+        Setting(
+            _account,
+            "The Unix account of jobs; without one it is that of workerd, which is refused where "
+            "root's service runs the jobs.",
+        ),
     ] = None
     # Tables come last: in TOML everything below the head of one belongs to it.
     run_as: Annotated[
