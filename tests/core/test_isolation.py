@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -79,6 +81,79 @@ def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):
     assert not (tmp_path / "no").exists()
     assert b"Read-only file system" in output
     assert output.endswith(b"dev\n")
+
+
+# Mounts of the administrator's, in a mount namespace of its own: below the directory argv[1] a
+# tmpfs, and over /tmp another one. Prints what becomes of argv[2], which runs in a box there.
+ADMINISTRATOR = """
+import json, os, sys
+from worker_core import Engine, Isolation, JobSpec, libc
+work, script, state_dir = sys.argv[1:]
+uid, gid = os.geteuid(), os.getegid()
+libc.unshare(libc.CLONE_NEWNS | (libc.CLONE_NEWUSER if uid else 0))
+if uid:
+    maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
+    for name, text in maps.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+libc.make_mounts_private()
+strict = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
+libc.mount("tmpfs", f"{work}/sealed", "tmpfs", strict)
+with open(f"{work}/sealed/program", "w", opener=lambda p, f: os.open(p, f, 0o755)) as file:
+    file.write("#!/bin/sh")
+libc.set_mounts_read_only(f"{work}/sealed")
+libc.mount("tmpfs", "/tmp", "tmpfs", strict)
+with Engine(state_dir) as engine:
+    box = Isolation(read_only=True, private_tmp=True)
+    job = engine.submit(JobSpec("sh", ["-c", script], cwd=work, isolation=box), "me")
+    job = engine.wait(job.id, 30)
+    print(json.dumps([job.reason, engine.read_output(job.id).decode()]))
+"""
+
+
+@pytest.fixture
+def hidden_from_tmp():
+    """A directory that is not below /tmp, which the box of these tests covers."""
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("touch sealed/x; touch beside && echo wrote beside", "sealed/x': Read-only file system"),
+        ("sealed/program", "sealed/program: Permission denied"),
+        ("printf '#!/bin/sh' > /tmp/x; chmod 755 /tmp/x; /tmp/x", "/tmp/x: Permission denied"),
+        (
+            "grep sealed /proc/self/mountinfo",
+            "ro,nosuid,nodev,noexec,relatime",
+        ),
+    ],
+)
+def test_what_the_administrator_took_from_a_mount_no_box_gives_back(hidden_from_tmp, script, says):
+    """A job with read_only could write on a mount that is read-only for everybody, or execute
+    programs where nobody may."""
+    work = hidden_from_tmp / "work"
+    (work / "sealed").mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ADMINISTRATOR, work, script, hidden_from_tmp / "state"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _reason, output = json.loads(done.stdout)
+    assert says in output
+    assert not (work / "sealed" / "x").exists()
+    assert (work / "beside").exists() == ("beside" in script)
+
+
+def test_a_writable_directory_may_be_inside_another(engine, tmp_path):
+    """What is mounted last would hide what was mounted before."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for order in ([str(inner), str(tmp_path)], [str(tmp_path), str(inner)]):
+        isolation = Isolation(read_only=True, writable=order)
+        job, output = run(engine, "touch inner/x x && echo both", isolation, cwd=str(tmp_path))
+        assert output == b"both\n", job.reason
 
 
 def test_a_pid_namespace_shows_nobody_else(engine):

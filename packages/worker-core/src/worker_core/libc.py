@@ -30,12 +30,15 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID = 2  # linux/mount.h
 MS_NODEV = 4
 MS_NOEXEC = 8
-MS_BIND = 4096
-MS_REC = 16384
+_MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 _MOUNT_ATTR_RDONLY = 1
 _AT_FDCWD = -100  # linux/fcntl.h
 _AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 
 # By what uname(2) calls the machine; 134 is the number on all that came after 2008.
@@ -81,15 +84,29 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 
 def make_mounts_private() -> None:
     """Let no mount of this namespace reach another one, and none of another this one."""
-    mount("none", "/", None, MS_REC | _MS_PRIVATE)
+    mount("none", "/", None, _MS_REC | _MS_PRIVATE)
 
 
-def set_mount_read_only(path: str, *, read_only: bool) -> None:
-    """Set or clear read-only on a mount and all below it (mount_setattr(2), Linux 5.12)."""
-    set_flags, clear_flags = (_MOUNT_ATTR_RDONLY, 0) if read_only else (0, _MOUNT_ATTR_RDONLY)
-    attributes = struct.pack("QQQQ", set_flags, clear_flags, 0, 0)
+def set_mounts_read_only(path: str) -> None:
+    """Make a mount and all mounts below it read-only (mount_setattr(2), Linux 5.12)."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
     arguments = (_AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
     _call(_libc.syscall(_SYS_MOUNT_SETATTR, *arguments))
+
+
+def copy_mounts(path: str) -> int:
+    """Return a descriptor of a copy of what is mounted at and below a path (open_tree(2)).
+
+    The copy has the attributes of the originals and is not attached anywhere yet.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    return _call(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags))
+
+
+def attach_mounts(fd: int, path: str) -> None:
+    """Attach the mounts of `copy_mounts` at a path (move_mount(2))."""
+    arguments = (fd, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+    _call(_libc.syscall(_SYS_MOVE_MOUNT, *arguments))
 
 
 def forbid_new_privileges() -> None:

@@ -64,7 +64,7 @@ def enter(box: Box, cwd: str, error: int) -> None:
         _make_read_only([path for path in (cwd, *box.writable) if path != "/"])
     if box.private_tmp:
         for path in ("/tmp", "/var/tmp"):  # noqa: S108  # these two are what is meant
-            libc.mount("tmpfs", path, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=1777")
+            _mount_private_tmp(path)
 
 
 def _map_to_itself(uid: int, gid: int) -> None:
@@ -84,12 +84,24 @@ def _bring_up_loopback() -> None:
 
 
 def _make_read_only(writable: list[str]) -> None:
-    """Make every mount read-only but for `writable`, each of which becomes a mount of its own."""
-    for path in writable:
-        libc.mount(path, path, None, libc.MS_BIND | libc.MS_REC)
-    libc.set_mount_read_only("/", read_only=True)
-    for path in writable:
-        libc.set_mount_read_only(path, read_only=False)
+    """Make every mount read-only but for `writable`.
+
+    What is mounted at and below those paths is copied before and put on top afterwards. So no
+    attribute is ever taken away: a mount there that the administrator had made read-only stays so.
+    """
+    copies = [libc.copy_mounts(path) for path in writable]
+    libc.set_mounts_read_only("/")
+    for path, copy in zip(writable, copies, strict=True):
+        libc.attach_mounts(copy, path)
+        os.close(copy)
+
+
+def _mount_private_tmp(path: str) -> None:
+    """Mount an empty directory there; where no program may be executed, none may be in it."""
+    flags = libc.MS_NOSUID | libc.MS_NODEV
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        flags |= libc.MS_NOEXEC
+    libc.mount("tmpfs", path, "tmpfs", flags, "mode=1777")
 
 
 def _fork_inside(error: int) -> None:
