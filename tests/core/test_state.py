@@ -127,6 +127,7 @@ def test_the_views_are_what_the_api_shows():
         "created_at",
         "started_at",
         "ended_at",
+        "duration",
         "usage",
     }
     assert view["created_at"] == "1970-01-01T00:00:01.000Z"

@@ -101,9 +101,29 @@ def test_since(own: Api) -> None:
     assert listed(alice, f"?since={quote(earlier.isoformat())}") == [second, first]
 
 
+def test_how_long_ago(own: Api) -> None:
+    """Each client would have to know the server's time, and `prune` remove what is new."""
+    alice = own.user("alice")
+    ended, runs = alice.run("true"), alice.run("sleep", "1000")
+    alice.ended(ended)
+    assert listed(alice, "?since=1h") == [runs, ended]
+    assert listed(alice, "?since=1w2d3h4m5s6ms") == [runs, ended]
+    assert listed(alice, "?since=0s") == []
+    assert listed(alice, "?ended_before=0s") == [ended]
+    assert listed(alice, "?ended_before=1.5h") == []
+    assert listed(alice, "?ended_before=99999999999w&since=99999999999w") == []
+    at = alice.get(f"/jobs/{ended}").json()["ended_at"]
+    assert listed(alice, f"?ended_before={at.replace('Z', '999Z')}") == [ended]
+    alice.put(f"/jobs/{runs}/kill")
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
+        ("since=90", "since"),
+        ("since=1h%20", "since"),
+        ("since=-1h", "since"),
+        ("ended_before=h", "ended_before"),
         ("status=sleeping", "status"),
         ("status=", "status"),
         ("status=running&status=Running", "status"),

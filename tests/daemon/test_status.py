@@ -21,6 +21,7 @@ FIELDS = {
     "created_at",
     "started_at",
     "ended_at",
+    "duration",
     "usage",
 }
 
@@ -40,6 +41,7 @@ def test_the_whole_status(alice: User) -> None:
     assert status["created_at"] <= status["started_at"] <= status["ended_at"]
     assert status["ended_at"].endswith("Z")
     assert len(status["ended_at"]) == len("2026-01-31T09:00:00.000Z")
+    assert status["duration"] == status["usage"]["wall_seconds"]
     assert set(status["usage"]) >= {
         "wall_seconds",
         "user_seconds",

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from worker_core import atomic, crash, records, reserve, retention, signals, statedir
-from worker_core.clock import Clock, SystemClock
+from worker_core import atomic, crash, jobdir, records, reserve, retention, signals, statedir
+from worker_core.clock import Clock, Offsets, SystemClock, Timeline
 from worker_core.errors import (
     EngineClosed,
     IdempotencyKeyReused,
@@ -49,6 +49,7 @@ _MAX_TEXT = 255  # characters of an owner or an idempotency key
 _LONGEST_PAGE = 1_000_000  # jobs
 _DEFAULT = DEFAULT.to_dict()
 _SORTED = json.JSONEncoder(sort_keys=True)
+_CLOCK = "clock"  # the key under which a Timeline is remembered
 _MIN_FREE = 16 << 20  # bytes on the disk below which health says so
 
 
@@ -93,6 +94,7 @@ class Engine:
             self._reserve = reserve.Reserve(self.state_dir)
             self._store = Store(path, durable=not self._ephemeral, on_full=self._reserve.give_up)
             undo.callback(self._store.close)
+            self._timeline = self._remembered_timeline()
             self._outputs = Outputs(self.state_dir, self._record)
             undo.callback(self._outputs.close)
             self._executor = executor or LocalExecutor(
@@ -200,20 +202,30 @@ class Engine:
         name: str | None = None,
         id_prefix: str | None = None,
         since: float | None = None,
+        ended_before: float | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
         """Return the jobs that match everything given, newest first.
 
-        `since` is a Unix time of creation. Raises InvalidRequest for a bad cursor or limit.
+        `since` is the earliest time of creation, `ended_before` the latest end, in Unix seconds;
+        see `ago`. Raises InvalidRequest for a bad cursor or limit.
         """
         self._check_open()
         if not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
-        wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since)
+        wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
         with self._store.reading() as db:
             jobs, more = records.page(db, wanted, limit, cursor)
         return Page(tuple(map(self._jobs.explained, jobs)), more)
+
+    def ago(self, seconds: float) -> float:
+        """Return a Unix time such that every job that ended before it did so that long ago.
+
+        So is it of a creation. It allows for a clock that was set in between; if it was, some of
+        the jobs that ended after it are that old, too.
+        """
+        return self._timeline.ago(seconds)
 
     def kill(
         self,
@@ -341,7 +353,7 @@ class Engine:
                     jobs = records.changed(db, owner, version, 100)
                 for job in jobs:
                     version = job.version
-                    yield job
+                    yield self._jobs.timed(job)
                 if not jobs and not news.wait(heartbeat):
                     yield None
                 self._check_open()
@@ -442,14 +454,29 @@ class Engine:
         self._unchecked = []
 
     def _expire(self) -> None:
-        now = self._clock.now()
+        self._timeline.look()  # also for the ages that somebody asks about later
+        keep_age = self.settings.keep_age
+        too_old = None if keep_age is None else self.ago(keep_age)
         with self._store.reading() as db:
-            gone = retention.expired(records.finished(db), records.kept(db), self.settings, now)
+            gone = retention.expired(records.finished(db), records.kept(db), self.settings, too_old)
         for job_id in gone:
             if self._closed.is_set():
                 return
             with contextlib.suppress(JobNotFound):  # somebody else was quicker
                 self.remove(job_id)
+
+    def _remembered_timeline(self) -> Timeline:
+        """Return how the clock was set since the machine was started, as earlier engines saw it."""
+        boot = jobdir.boot_id()
+        with self._store.reading() as db:
+            remembered = json.loads(records.get_meta(db, _CLOCK) or "{}")
+
+        def remember(offsets: Offsets) -> None:
+            text = json.dumps({"boot": boot, "offsets": offsets})
+            self._store.post((lambda db: records.set_meta(db, _CLOCK, text), None))
+
+        known = remembered["offsets"] if remembered.get("boot") == boot else ()
+        return Timeline(self._clock, tuple((at, offset) for at, offset in known), remember)
 
     def _admit(
         self, job_id: str, spec: JobSpec, owner: str, insertion: Callable[[State], Operation[Job]]

@@ -96,6 +96,9 @@ class Job:
     """The Unix account; None is that of the supervisor."""
     enforced: Mapping[str, str | None] = field(default_factory=dict)
     """For each limit what enforces it: "cgroup", "rlimit" or None for nothing."""
+    duration: float | None = None
+    """Seconds that it has run up to now, if the engine has measured that; not a difference of the
+    stamps above, because the clock that they are read from can be set."""
     version: int = 0
     """Grows with every change of any job in the store; what `Engine.events` resumes from."""
 
@@ -178,6 +181,7 @@ class Job:
             "created_at": stamp(self.created_at),
             "started_at": stamp(self.started_at),
             "ended_at": stamp(self.ended_at),
+            "duration": self.duration if self.usage is None else self.usage.wall_seconds,
             "usage": None if self.usage is None else dict(vars(self.usage)),
         }
 

@@ -79,6 +79,7 @@ class Lifecycle:
         self._lock = threading.Lock()  # guards the scheduler
         self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
+        self._began: dict[str, float] = {}  # of running jobs, in monotonic time
         self._begun = 0  # this and the next are only written by who leads
         self._ended: Counter[str] = Counter()
         self._same_boot = self._same_boot_as_before()
@@ -142,12 +143,19 @@ class Lifecycle:
         if job.state not in (State.RUNNING, State.STOPPING):
             return job
         directory = JobDir(self._state_dir, job.id)
-        return job.having(usage=usage.live(job, directory, self._clock.now()))
+        return job.having(usage=usage.live(job, directory, self._clock.monotonic()))
+
+    def timed(self, job: Job) -> Job:
+        """Return the record of a running job with how long it has run."""
+        began = None if job.state.final else self._began.get(job.id)
+        if began is None:
+            return job
+        return job.having(duration=max(self._clock.monotonic() - began, 0.0))
 
     def explained(self, job: Job) -> Job:
-        """Return the record, saying why it waits if it does."""
+        """Return the record, saying why it waits if it does, or how long it has run."""
         if job.state is not State.QUEUED:
-            return job
+            return self.timed(job)
         with self._lock:
             return job.having(reason=self._scheduler.why_waiting(job.id))
 
@@ -185,6 +193,7 @@ class Lifecycle:
         """A job has started or ended."""
         if job.state.final:
             self._ended[job.state.value] += 1
+            self._began.pop(job.id, None)
             crash.point("engine.exit_committed")
             self.release(job.id)  # before anybody is told: who was told finds the slot free
         self.hub.publish(job)
@@ -206,6 +215,8 @@ class Lifecycle:
 
     def started(self, job_id: str, pid: int, at: float, enforced: Mapping[str, str | None]) -> None:
         """The job's process runs."""
+        now = self._clock.monotonic()
+        self._began.setdefault(job_id, now - max(self._clock.now() - at, 0.0))
         change = Change(Event.STARTED, at, pid=pid, enforced=enforced)
         self._observe(job_id, change)
 
@@ -281,7 +292,11 @@ class Lifecycle:
                 self._observe(job.id, Change(Event.LOSE, now, reason=reason))
 
     def _follow(self, job: Job, pid: dict[str, Any] | None) -> None:
-        if pid is not None and job.started_at is None:
+        if pid is None:
+            return
+        if pid["start_time"]:  # it is 0 until the supervisor has looked it up
+            self._began[job.id] = usage.since_boot(pid["start_time"])
+        if job.started_at is None:
             self.started(job.id, pid["pid"], pid["started_at"], pid.get("enforced", {}))
 
     # -- construction ------------------------------------------------------------------------------

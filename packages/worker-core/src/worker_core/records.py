@@ -48,6 +48,7 @@ class Filter:
     name: str | None = None
     id_prefix: str | None = None
     since: float | None = None
+    ended_before: float | None = None
 
 
 def insert(
@@ -224,6 +225,9 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
     if wanted.since is not None:
         where.append("created_at >= :since")
         values["since"] = wanted.since
+    if wanted.ended_before is not None:
+        where.append("ended_at <= :ended_before")
+        values["ended_before"] = wanted.ended_before
     if wanted.id_prefix is not None:
         where.append("substr(id, 1, length(:id_prefix)) = :id_prefix")
         values["id_prefix"] = printable(wanted.id_prefix)

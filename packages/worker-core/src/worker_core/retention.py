@@ -17,8 +17,6 @@ class Limits(Protocol):
     """The part of the engine's settings that says what is kept; None keeps everything."""
 
     @property
-    def keep_age(self) -> float | None: ...
-    @property
     def keep_count(self) -> int | None: ...
     @property
     def keep_bytes(self) -> int | None: ...
@@ -45,11 +43,15 @@ class Kept:
 
 
 def expired(
-    oldest_first: Iterable[Finished], kept: Mapping[str, Kept], limits: Limits, now: float
+    oldest_first: Iterable[Finished],
+    kept: Mapping[str, Kept],
+    limits: Limits,
+    too_old: float | None,
 ) -> list[str]:
     """Return the ids to remove: the oldest, until what is left is within every limit.
 
-    Reads no further than it must. `kept` has an entry for every owner.
+    Reads no further than it must. `kept` has an entry for every owner; a job that ended before the
+    stamp `too_old` goes in any case.
     """
     count = sum(each.jobs for each in kept.values())
     sizes = {owner: each.output_bytes for owner, each in kept.items()}
@@ -57,7 +59,7 @@ def expired(
     too_large = {owner for owner in sizes if _over(sizes[owner], limits.keep_bytes_of_owner)}
     gone = []
     for each in oldest_first:
-        old = limits.keep_age is not None and each.ended_at < now - limits.keep_age
+        old = too_old is not None and each.ended_at < too_old
         over = _over(count, limits.keep_count) or _over(size, limits.keep_bytes)
         if not (old or over or too_large):
             break

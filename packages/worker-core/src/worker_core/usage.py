@@ -41,7 +41,10 @@ def counted(group: str, controllers: Iterable[str], *, boxed: bool) -> dict[str,
 
 
 def live(job: Job, directory: JobDir, now: float) -> Usage | None:
-    """Return what a running job has used up to now; None if its leader is not there to be asked."""
+    """Return what a running job has used up to now; None if its leader is not there to be asked.
+
+    `now` is seconds since boot.
+    """
     from worker_core.job import Usage  # here: the supervisor counts too, and needs no records
 
     leader = directory.pid()
@@ -57,7 +60,12 @@ def live(job: Job, directory: JobDir, now: float) -> Usage | None:
     if group is not None and os.path.basename(group) == job.id:
         boxed = job.spec.isolation.pid_namespace
         used |= counted(group, _words(f"{group}/cgroup.controllers"), boxed=boxed)
-    return Usage(wall_seconds=max(now - leader.started_at, 0.0), **used)
+    return Usage(wall_seconds=max(now - since_boot(leader.start_time), 0.0), **used)
+
+
+def since_boot(start_time: int) -> float:
+    """Return the seconds from boot to the start of a process, from its field in proc(5)."""
+    return start_time / _TICK
 
 
 def _lines(path: str) -> list[list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import signal
 import typing
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from worker_core import FieldError, InvalidRequest, signals
+from worker_core import FieldError, InvalidRequest, signals, spec
 
 from worker_daemon import problems
 
@@ -204,10 +205,33 @@ def _moment(text: str) -> float:
     return moment.timestamp()
 
 
-_A_MOMENT = "must be a time such as 2026-01-31T09:00:00Z"
+@dataclasses.dataclass(frozen=True)
+class Ago:
+    """A time that is given by how long ago it was, for the server to work out by its own clock."""
+
+    seconds: float
+
+
+def _moment_or_ago(text: str) -> float | Ago:
+    if not re.fullmatch(_DURATION, text, re.ASCII):
+        return _moment(text)
+    parts = re.findall(_PART, text, re.ASCII)
+    seconds = math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    return Ago(min(seconds, spec.MAX_SECONDS))  # before that there was no job
+
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)"
+_DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+"
+_A_MOMENT = "must be a time such as 2026-01-31T09:00:00Z, or how long ago: 90s, 12h, 7d"
 Moment = functools.partial(
-    Text, most=40, read=_moment, more={"format": "date-time"}, hint=_A_MOMENT
+    Text,
+    most=40,
+    read=_moment_or_ago,
+    more={"anyOf": [{"format": "date-time"}, {"pattern": f"^{_DURATION}$"}]},
+    hint=_A_MOMENT,
 )
+"""A time in RFC 3339, or an `Ago`."""
 
 
 def declared(of: type) -> Mapping[str, Field]:

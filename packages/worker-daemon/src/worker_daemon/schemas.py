@@ -129,6 +129,7 @@ def answers() -> dict[str, Schema]:
         "created_at": word | {"format": "date-time"},
         "started_at": of(str | None) | {"format": "date-time"},
         "ended_at": of(str | None) | {"format": "date-time"},
+        "duration": of(float | None),
         "usage": of(worker_core.Usage | None),
     }
     job = status | {"owner": word, "pid": of(int | None), "spec": {"type": "object"}}

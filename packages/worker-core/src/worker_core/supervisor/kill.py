@@ -58,8 +58,10 @@ class Kills:
     def resume(self, process: Process) -> None:
         """Go on with a kill that another supervisor began."""
         if process.kill is not None:
-            left = process.kill.kill_at - self._loop.clock.now()
-            self._arm(process, self._loop.clock.monotonic() + max(left, 0.0))
+            now, due = self._loop.clock.monotonic(), process.kill.kill_at_boottime
+            if due is None:
+                due = now + process.kill.kill_at - self._loop.clock.now()
+            self._arm(process, max(due, now))
 
     def _arm(self, process: Process, due: float) -> None:
         if process.kill_timer is not None:
@@ -75,16 +77,18 @@ class Kills:
         if target is None:
             return None
         kill_at = self._loop.clock.now() + grace
+        due = self._loop.clock.monotonic() + grace
         counts = procfs.survives(target, signum)
         before = process.kill
         if before is None:
-            process.kill = Kill(cause, reason, [signum], counts, kill_at)
+            process.kill = Kill(cause, reason, [signum], counts, kill_at, due)
         else:
             process.kill = replace(
                 before,
                 signalled=[*before.signalled, signum],
                 counts=before.counts or counts,
                 kill_at=min(before.kill_at, kill_at),
+                kill_at_boottime=min(before.kill_at_boottime or due, due),
             )
         with logged(process, "cannot record the kill"):
             process.dir.write_kill(process.kill)

@@ -21,14 +21,19 @@ class FakeClock:
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self._now = now
+        self._set = 0.0
 
     def now(self) -> float:
         """Return the time that it was set to."""
-        return self._now
+        return self._now + self._set
 
     def monotonic(self) -> float:
-        """Return the same; nothing here runs backwards."""
+        """Return what `advance` has made of the first time."""
         return self._now
+
+    def set(self, seconds: float) -> None:
+        """Set the UTC clock forward, or back, while no time passes."""
+        self._set += seconds
 
     def advance(self, seconds: float) -> None:
         """Move it forward."""

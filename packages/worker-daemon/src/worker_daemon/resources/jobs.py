@@ -53,7 +53,18 @@ class JobsQuery(access.OwnerQuery):
         str | None, fields.Field(fields.Text(most=36), "Only jobs whose id begins so.")
     ] = None
     since: Annotated[
-        float | None, fields.Field(fields.Moment(), "Only jobs created at this time or later.")
+        float | fields.Ago | None,
+        fields.Field(
+            fields.Moment(),
+            "Only jobs created at this time or later; or in the last 90s, 12h, 7d.",
+        ),
+    ] = None
+    ended_before: Annotated[
+        float | fields.Ago | None,
+        fields.Field(
+            fields.Moment(),
+            "Only jobs that had ended at this time; or that ended at least 90s, 12h, 7d ago.",
+        ),
     ] = None
     limit: Annotated[int, fields.Field(fields.Whole(1, _MOST), "At most so many jobs.")] = 50
     cursor: Annotated[
@@ -74,7 +85,8 @@ class Jobs(base.Resource):
             labels=_labels(query.label),
             name=query.name,
             id_prefix=query.id_prefix,
-            since=query.since,
+            since=self._stamp(query.since),
+            ended_before=self._stamp(query.ended_before),
             limit=query.limit,
             cursor=query.cursor,
         )
@@ -82,6 +94,9 @@ class Jobs(base.Resource):
         base.answer(resp, {"jobs": records, "next_cursor": page.next_cursor})
 
     on_head = on_get
+
+    def _stamp(self, when: float | fields.Ago | None) -> float | None:
+        return self.engine.ago(when.seconds) if isinstance(when, fields.Ago) else when
 
 
 class Job(base.Resource):
