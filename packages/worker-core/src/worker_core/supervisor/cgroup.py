@@ -47,6 +47,9 @@ _DELEGATION = (
 _BURST = 4
 _BURST_SECONDS = 0.05
 
+_MOST_GROUPS = 100  # below one job, that are asked for their processes
+_LEAF_LINKS = 2  # of a directory without directories
+
 NO_MOUNT = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1)"
 NOT_OURS = (
     "let the supervisor make control groups: run it in a systemd unit with Delegate=yes, or as root"
@@ -180,6 +183,23 @@ class Cgroups:
     def usage(self, job_id: str, *, boxed: bool) -> dict[str, Any]:
         """Return what the controllers counted of the job's whole tree, by the names of Exit."""
         return usage.counted(self.path(job_id), self.controllers, boxed=boxed)
+
+    def members(self, job_id: str) -> list[int] | None:
+        """Return the pids in the job's group and below it; None if the kernel does not list them,
+        or the job has made so many groups that this would take long."""
+        found: list[int] = []
+        ahead = [self.path(job_id)]
+        try:
+            for _ in range(_MOST_GROUPS):
+                group = ahead.pop()
+                found += map(int, atomic.read(f"{group}/cgroup.procs").split())
+                if os.stat(group).st_nlink > _LEAF_LINKS:
+                    ahead += (each.path for each in os.scandir(group) if each.is_dir())
+                if not ahead:
+                    return [pid for pid in found if pid != os.getpid()]
+        except OSError:
+            pass
+        return None
 
     def kill(self, job_id: str) -> None:
         """Send SIGKILL to every process in the job's group."""

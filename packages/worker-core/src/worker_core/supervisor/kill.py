@@ -136,17 +136,32 @@ class Kills:
             process.kill = replace(process.kill, signalled=sent)
             with logged(process, "cannot record the kill"):
                 process.dir.write_kill(process.kill)
+        if self._grouped(process) is None:
+            tree.send_all(tree.members(process.id, process.leader), signal.SIGKILL)
         if self._groups is not None:
             self._groups.kill(process.id)
-        tree.send_all(self._targets(process, signal.SIGKILL), signal.SIGKILL)
         self._arm(process, self._loop.clock.monotonic() + _AGAIN)
 
     def _targets(self, process: Process, signum: int) -> list[procfs.Stat]:
         """Return who gets a signal, the leader first: it must not have ended when it is sent."""
         leader = cast("int", process.leader)
-        members = tree.members(process.id, leader)
+        members = self._grouped(process)
+        if members is None:
+            members = tree.members(process.id, leader)
         if process.boxed and signum != signal.SIGKILL:
             # The leader and the init of a box only pass on its end; they must never be stopped.
             passing_on = {leader, *procfs.children(leader)}
             members = [each for each in members if each.pid not in passing_on]
         return sorted(members, key=lambda each: each.pid != leader)
+
+    def _grouped(self, process: Process) -> list[procfs.Stat] | None:
+        """Return the living processes of the job's control group, in which its leader is.
+
+        None without such a group: then /proc has to be walked, which takes the longer the more
+        processes the machine has.
+        """
+        pids = None if self._groups is None else self._groups.members(process.id)
+        if pids is None or process.leader not in pids:
+            return None
+        found = (procfs.stat(pid) for pid in pids)
+        return [each for each in found if each is not None and each.state not in "ZX"]

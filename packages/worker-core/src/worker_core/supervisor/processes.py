@@ -326,6 +326,8 @@ class Processes:
             return False
         if grouped and self._groups is not None:
             self._groups.kill(process.id)
+        if not orphaned:  # what is in the group has been sent SIGKILL: /proc need not be walked
+            return True
         left = tree.members(process.id)
         if alone:
             unmarked = (procfs.stat(pid) for pid, _ in tree.orphans(self._by_pid))

@@ -1,0 +1,117 @@
+"""What a kill costs: with a control group it looks at the job's own processes, and at no others."""
+
+import os
+import signal
+import uuid
+
+import pytest
+from support.core import Sleepers, begin, marked, shell
+from support.waiting import wait_until
+from worker_core import Engine, JobSpec, State, procfs
+from worker_core.clock import SystemClock
+from worker_core.jobdir import JobDir, make_private_dir
+from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.processes import Processes
+
+
+@pytest.fixture
+def supervising(tmp_path):
+    """Supervise jobs in this process: yield the table, its loop and what is told."""
+    told = []
+    loop = Loop(SystemClock())
+    groups = Cgroups.probe(str(tmp_path), loop.clock)
+    if groups is None:
+        pytest.skip("no control groups can be made here")
+    processes = Processes(
+        str(tmp_path),
+        loop,
+        groups,
+        root_jobs=True,
+        emit=told.append,
+        watched=lambda: True,
+        on_empty=lambda: None,
+    )
+    loop.on_signals({signal.SIGCHLD: processes.reap})
+    yield processes, loop, told
+    groups.close()
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def turn(loop, condition):
+    """Let the loop run until something is true."""
+
+    def once():
+        for key, ready in loop._selector.select(0.01):
+            loop._guard(key.data, ready)
+        loop._run_timers()
+        return condition()
+
+    wait_until(once)
+
+
+def test_with_a_control_group_a_kill_walks_no_proc(supervising, tmp_path, monkeypatch):
+    """Killing 3,000 jobs took two minutes: each kill looked at every process of the machine."""
+    processes, loop, told = supervising
+    walks = []
+    real = procfs.pids
+    monkeypatch.setattr(procfs, "pids", lambda: walks.append(1) or real())
+    ids = [str(uuid.uuid4()) for _ in range(20)]
+    for job_id in ids:
+        make_private_dir(JobDir(str(tmp_path), job_id).path)
+        processes.start(job_id, JobSpec("sleep", ["600"]).to_dict())
+    turn(loop, lambda: all(processes.jobs[job_id].leader for job_id in ids))
+    for job_id in ids[:10]:
+        processes.kill(job_id, signum=signal.SIGTERM)
+    for job_id in ids[10:]:
+        processes.signal(job_id, signal.SIGCONT)
+        processes.kill(job_id, signum=signal.SIGKILL)
+    turn(loop, lambda: sum(each["event"] == "exited" for each in told) == len(ids))
+    ends = [each["exit"] for each in told if each["event"] == "exited"]
+    assert {(end["cause"], end["signal"]) for end in ends} == {("kill", 15), ("kill", 9)}
+    assert walks == []
+
+
+def test_what_has_left_the_group_is_ended_too():
+    """A job with the right to move could leave its control group and survive its kill."""
+    sleepers = Sleepers()
+    with Engine() as engine:
+        job = begin(engine, shell("echo ready; sleep 600"))
+        group = procfs.cgroup(job.pid) or ""
+        if os.path.basename(group) != job.id:
+            pytest.skip("jobs have no control groups here")
+        engine.kill(job.id, now=True)
+        leave = f"echo 0 > {os.path.dirname(os.path.dirname(group))}/cgroup.procs"
+        job = begin(engine, shell(f"(({leave}; exec setsid {sleepers}) &); echo ready; sleep 600"))
+        sleepers.wait(1)
+        assert engine.kill(job.id, now=True).state is State.KILLED
+        assert sleepers.count() == 0
+        job = begin(engine, shell(f"{leave}; ({sleepers} &); echo ready; sleep 600"))
+        sleepers.wait(1)
+        assert engine.kill(job.id).state is State.KILLED
+        assert sleepers.count() == 0
+        assert marked(job.id) == []
+
+
+def test_processes_in_groups_below_the_job_s_own_get_its_signals():
+    """A job that makes control groups would keep its processes there from its stop signal."""
+    with Engine() as engine:
+        job = begin(engine, shell("echo ready; sleep 600"))
+        group = procfs.cgroup(job.pid) or ""
+        if os.path.basename(group) != job.id:
+            pytest.skip("jobs have no control groups here")
+        engine.kill(job.id, now=True)
+        base = os.path.dirname(group)
+        script = (
+            f"G={base}/$WORKER_JOB_ID/below; mkdir $G; "
+            "(echo 0 > $G/cgroup.procs; trap 'echo heard' USR1; echo ready; "
+            "while :; do sleep 0.01; done) & trap '' USR1; wait"
+        )
+        job = begin(engine, shell(script))
+        engine.signal(job.id, "USR1")
+        wait_until(lambda: b"heard" in engine.read_output(job.id))
+        assert engine.kill(job.id).state is State.KILLED
+        assert marked(job.id) == []
