@@ -355,22 +355,13 @@ def test_a_remembered_pair_does_not_wait(file):
 
 
 def test_guesses_from_many_addresses_are_slowed_down_too(file):
-    """A botnet could guess one user's password from a thousand addresses."""
+    """A botnet could guess one user's password from a thousand addresses, as often as it likes."""
     known = users.Users(file, clock=Clock())
-    verdicts = [known.verify("alice", b"guess", f"203.0.113.{n}") for n in range(100)]
-    assert sum(verdict.retry_after is None for verdict in verdicts) == 20
-
-
-def test_a_user_is_not_locked_out_where_he_has_logged_in_before(file):
-    """Whoever guesses somebody's password from elsewhere could keep that user out for good."""
-    clock = Clock()
-    known = users.Users(file, clock=clock)
-    assert known.verify("alice", b"wonderland", HERE).accepted
-    clock.now += 7200  # the pair is forgotten
-    for n in range(100):
-        known.verify("alice", b"guess", f"203.0.113.{n}")
-    assert known.verify("alice", b"wonderland", ELSEWHERE).retry_after
-    assert known.verify("alice", b"wonderland", HERE).accepted
+    verdicts = [
+        known.verify("alice", b"guess", f"203.0.113.{n}") for n in range(100) for _ in range(3)
+    ]
+    # The first twenty are free. Then every address without failures has one try.
+    assert sum(verdict.retry_after is None for verdict in verdicts) == 20 + 93
 
 
 def test_a_success_of_ones_own_does_not_buy_guesses_at_others():
@@ -383,14 +374,6 @@ def test_a_success_of_ones_own_does_not_buy_guesses_at_others():
         if not mine.wait:
             mine.succeed()
     assert tried == 10
-
-
-def test_unknown_and_known_names_are_slowed_down_alike(file):
-    """Names could be guessed by when the slow-down begins."""
-    known = users.Users(file, clock=Clock())
-    for name in ("alice", "stranger"):
-        verdicts = [known.verify(name, b"x", f"203.0.113.{n}") for n in range(30)]
-        assert [v.retry_after is None for v in verdicts] == [True] * 20 + [False] * 10
 
 
 def test_an_ipv6_guesser_cannot_change_addresses_within_his_network():
@@ -408,6 +391,7 @@ def test_the_memory_of_failures_is_bounded(monkeypatch):
     for n in range(1000):
         logins.begin(b"%d" % n, f"name{n}", 0.0).succeed()
         logins.begin(b"x%d" % n, f"name{n}", 0.0)
+    for n in range(1000):
+        logins.begin_unheard(b"%d" % n, f"name{n}", 0.0)
     tables = [logins._by_address, logins._by_user, logins._by_home]
-    assert max(len(table._records) for table in tables) <= 100
-    assert len(logins._homes) <= 100
+    assert [len(table._records) for table in tables] == [100, 100, 100]

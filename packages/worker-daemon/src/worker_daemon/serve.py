@@ -16,7 +16,18 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from worker_daemon import check, config, errors, listen, logs, systemd, tls, units, users
+from worker_daemon import (
+    check,
+    config,
+    errors,
+    known_addresses,
+    listen,
+    logs,
+    systemd,
+    tls,
+    units,
+    users,
+)
 
 if TYPE_CHECKING:
     import worker_core
@@ -124,7 +135,8 @@ class _Daemon:
         self._settings = settings
         self._load = load
         self._ending = False
-        self._users = users.Users(settings.users)
+        known = known_addresses.KnownAddresses(settings.state_dir)
+        self._users = users.Users(settings.users, known=known)
         self._tls = tls.Tls(settings)
         draining = threading.Event()
         application = app.create_app(engine, self._users, settings, draining=draining)

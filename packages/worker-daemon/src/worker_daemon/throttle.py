@@ -7,6 +7,8 @@ import dataclasses
 import ipaddress
 from collections.abc import Hashable
 
+from worker_daemon import known_addresses
+
 _KEPT = 10_000  # keys remembered by each table; the oldest go first
 
 
@@ -39,6 +41,11 @@ class Throttle:
         pause = min(self._longest, 2.0 ** min(record.failures - self._free, 30))
         return max(0.0, record.last + pause - now)
 
+    def has(self, key: Hashable, now: float) -> bool:
+        """Return whether a failure of `key` is remembered."""
+        record = self._records.get(key)
+        return record is not None and now - record.last <= self._memory
+
     def count(self, key: Hashable, now: float) -> None:
         """Count an attempt as a failure; `forgive` takes it back when it turns out well.
 
@@ -66,44 +73,63 @@ class Throttle:
 class Logins:
     """Slows down failing logins by address and by user name. Not thread-safe, like `Throttle`.
 
-    A user who has logged in from an address before waits there only for failures of this very
-    pair, so that neither guesses from elsewhere nor those of a neighbour lock the user out.
+    Whether a name has to wait depends on failures only, never on whether a user has that name or
+    logs in from this address: otherwise names could be guessed by who has to wait. An address
+    without failures may always try once, whatever was tried elsewhere.
+
+    A user who has logged in from an address before must not be locked out there, neither by guesses
+    from elsewhere nor by those of a neighbour. So `begin_unheard` lets such a user's password be
+    verified although the answer is that the client has to wait. If it is right, the pair of name
+    and password is remembered, and the next request with it need not wait. Only failures of this
+    very pair of user and address count there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: known_addresses.KnownAddresses | None = None) -> None:
+        self._known = known or known_addresses.KnownAddresses()
         self._by_address = Throttle(free=10, longest=60.0)
         self._by_user = Throttle(free=20, longest=10.0)
         self._by_home = Throttle(free=20, longest=10.0)
-        self._homes: collections.OrderedDict[Hashable, None] = collections.OrderedDict()
+
+    def wait(self, user: bytes, address: str, now: float) -> float:
+        """Return how many seconds a login must wait; 0 when it may be tried now."""
+        origin = network(address)
+        if not self._by_address.has(origin, now):
+            return 0.0
+        return max(self._by_address.wait(origin, now), self._by_user.wait(user, now))
 
     def begin(self, user: bytes, address: str, now: float) -> Attempt:
         """Return an attempt. When its `wait` is not 0 it is not admitted, and counts nowhere;
         otherwise it counts as a failure until `Attempt.succeed`."""
         origin = network(address)
-        home = (user, origin)
         keys: list[tuple[Throttle, Hashable]] = [(self._by_address, origin), (self._by_user, user)]
-        if home in self._homes:
-            keys = [(self._by_home, home)]
-        wait = max(table.wait(key, now) for table, key in keys)
+        if self._known.knows(user, origin):
+            keys.append((self._by_home, (user, origin)))
+        wait = self.wait(user, address, now)
         if not wait:
             for table, key in keys:
                 table.count(key, now)
-        return Attempt(self, home, keys, wait)
+        return Attempt(self._known, user, origin, keys, wait)
 
-    def remember(self, home: Hashable) -> None:
-        """Remember that a user logged in from an address."""
-        self._homes[home] = None
-        self._homes.move_to_end(home)
-        if len(self._homes) > _KEPT:
-            self._homes.popitem(last=False)
+    def begin_unheard(self, user: bytes, address: str, now: float) -> Attempt | None:
+        """Return an attempt for somebody who has to wait, None for all but those described above.
+
+        The client must not learn of it, nor what became of it, before it asks again.
+        """
+        origin = network(address)
+        home = (user, origin)
+        if not self._known.knows(user, origin) or self._by_home.wait(home, now):
+            return None
+        self._by_home.count(home, now)
+        return Attempt(self._known, user, origin, [(self._by_home, home)], 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One login on its way."""
+    """One login that is being verified."""
 
-    logins: Logins
-    home: Hashable
+    known: known_addresses.KnownAddresses
+    user: bytes
+    origin: str
     keys: list[tuple[Throttle, Hashable]]
     wait: float
 
@@ -111,7 +137,7 @@ class Attempt:
         """Take the attempt back from the failures, and remember where the user logs in from."""
         for table, key in self.keys:
             table.forgive(key)
-        self.logins.remember(self.home)
+        self.known.add(self.user, self.origin)
 
 
 def network(address: str) -> str:

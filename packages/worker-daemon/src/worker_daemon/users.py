@@ -5,8 +5,9 @@ bcrypt is slow on purpose. So that this burdens neither the daemon nor its users
 * a verified pair of name and password is remembered, under an HMAC with a key that only this
   process has, until the file changes (which is seen within 0.1 s) or an hour has passed;
 * requests with the same pair share one verification, and few verifications run at a time;
-* whoever keeps failing waits, by address and by name. A remembered pair is never made to wait,
-  and a name that is attacked from elsewhere does not wait at an address it has logged in from;
+* whoever keeps failing waits, by address and by name. A remembered pair is never made to wait.
+  A user who has to wait at an address that the user has logged in from before is verified in the
+  background, so that the next request with the right password is let in (see `throttle.Logins`);
 * a name that nobody has costs as much as one that somebody has.
 """
 
@@ -28,13 +29,15 @@ from pathlib import Path
 
 import bcrypt
 
-from worker_daemon import errors, htpasswd, throttle
+from worker_daemon import errors, htpasswd, known_addresses, throttle
 
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
 _WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
+_UNHEARD = 4  # verifications in the background, besides those
+_FULL = 1.0  # seconds that a login waits when there are so many
 # Seconds between two looks at the file for those who are known. One at each request would cost more
 # than its own microseconds: it gives up Python's lock, which all threads want.
 _LOOK = 0.1
@@ -70,6 +73,8 @@ class _Snapshot:
             collections.OrderedDict()
         )
         self.running: dict[bytes, concurrent.futures.Future[Verdict]] = {}
+        self.unheard: set[bytes] = set()  # pairs that are verified in the background
+        self.addresses: set[tuple[bytes, str]] = set()  # where verified pairs came from
         self._entries = entries or {}
         usual = b"$2b$%02d$" % htpasswd.DEFAULT_COST
         self._dummies = sorted(b"$2b$" + h[4:7] for h in self._entries.values()) or [usual]
@@ -97,14 +102,24 @@ class _Snapshot:
 class Users:
     """The users of a file; every method may be called from any thread."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read the file; raises UsersError when it cannot be used."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        known: known_addresses.KnownAddresses | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read the file; raises UsersError when it cannot be used.
+
+        `known` is where users have logged in from before; without it that is kept in memory.
+        """
         self.path = path
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._look_again = 0.0  # when the file is looked at again for those who are known
-        self._logins = throttle.Logins()
+        self._known = known or known_addresses.KnownAddresses()
+        self._logins = throttle.Logins(self._known)
         self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
         entries, status = htpasswd.load(path)
         self._snapshot = _Snapshot(_stamp(status), entries)
@@ -123,34 +138,76 @@ class Users:
         seen = self._snapshot  # without the lock, which the threads of all requests want
         known = seen.remembered(pair, now)
         if known is not None and self._unchanged(seen, now):
+            if (pair, address) not in seen.addresses:
+                self._remember_address(seen, pair, user, address)
             return known
-        name = self._digest(user.encode())
+        name = user.encode()
         with self._lock:
             snapshot = self._current()
             if not snapshot.usable:
                 return _UNUSABLE
             now = self._clock()
-            if (known := snapshot.remembered(pair, now)) is not None:
-                return known
+            if (remembered := snapshot.remembered(pair, now)) is not None:
+                return remembered
             if pair in snapshot.running:
                 attempt, future = None, snapshot.running[pair]
-            elif len(snapshot.running) >= _WAITING:
-                return Verdict(accepted=False, retry_after=1.0)
+            elif wait := self._wait(snapshot, name, address, now):
+                self._begin_unheard(snapshot, user, password, address)
+                return Verdict(accepted=False, retry_after=wait)
             else:
                 attempt = self._logins.begin(name, address, now)
-                if attempt.wait:
-                    return Verdict(accepted=False, retry_after=attempt.wait)
                 future = snapshot.running[pair] = concurrent.futures.Future()
         if attempt is not None:
             verdict = _REFUSED
             try:
-                hashed = snapshot.hash_for(user, name)
-                if self._matches(hashed, password):
-                    stands = functools.partial(self._stands, user, hashed)
-                    verdict = Verdict(accepted=True, stands=stands)
+                verdict = self._verdict(snapshot, user, password)
             finally:  # whoever waits for the future must get an answer
                 self._conclude(snapshot, pair, attempt, verdict)
+                snapshot.running.pop(pair).set_result(verdict)
+            self._known.save()  # after the others have their answer
         return future.result()
+
+    def _remember_address(self, snapshot: _Snapshot, pair: bytes, user: str, address: str) -> None:
+        """Store the address of a user whose password was verified at another one."""
+        if len(snapshot.addresses) >= _REMEMBERED:
+            snapshot.addresses.clear()
+        snapshot.addresses.add((pair, address))
+        self._known.add(user.encode(), throttle.network(address))
+        self._known.save()
+
+    def _wait(self, snapshot: _Snapshot, name: bytes, address: str, now: float) -> float:
+        wait = self._logins.wait(name, address, now)
+        return wait or (_FULL if len(snapshot.running) >= _WAITING else 0.0)
+
+    def _begin_unheard(self, snapshot: _Snapshot, user: str, password: bytes, address: str) -> None:
+        """Verify in the background the password of a user whose address is known."""
+        pair = self._digest(user.encode(), password)
+        if pair in snapshot.unheard or len(snapshot.unheard) >= _UNHEARD:
+            return
+        attempt = self._logins.begin_unheard(user.encode(), address, self._clock())
+        if attempt is None:
+            return
+
+        def verify() -> None:
+            verdict = _REFUSED
+            try:
+                verdict = self._verdict(snapshot, user, password)
+            finally:
+                self._conclude(snapshot, pair, attempt, verdict)
+                snapshot.unheard.discard(pair)
+
+        snapshot.unheard.add(pair)
+        try:
+            threading.Thread(target=verify, name="worker-login", daemon=True).start()
+        except RuntimeError as error:  # the machine is short of threads
+            snapshot.unheard.discard(pair)
+            _log.error("cannot start a thread: %s", error)
+
+    def _verdict(self, snapshot: _Snapshot, user: str, password: bytes) -> Verdict:
+        hashed = snapshot.hash_for(user, self._digest(user.encode()))
+        if not self._matches(hashed, password):
+            return _REFUSED
+        return Verdict(accepted=True, stands=functools.partial(self._stands, user, hashed))
 
     def reload(self, path: Path) -> None:
         """Read the file at `path`, even if nothing shows that it has changed."""
@@ -188,12 +245,10 @@ class Users:
     def _conclude(
         self, snapshot: _Snapshot, pair: bytes, attempt: throttle.Attempt, verdict: Verdict
     ) -> None:
-        with self._lock:
-            future = snapshot.running.pop(pair)
-            if verdict.accepted:
+        if verdict.accepted:
+            with self._lock:
                 attempt.succeed()
                 snapshot.remember(pair, self._clock() + _REMEMBER, verdict)
-        future.set_result(verdict)
 
     def _digest(self, *parts: bytes) -> bytes:
         # No part has a NUL in it, so joined they are as distinct as apart.
