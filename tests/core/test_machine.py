@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
 )  # fmt: skip
 from support.core import marked, shell, supervisor_pid, wait_gone
+from support.kernel import reports_exit_status
 from support.waiting import wait_until
 from worker_core import Engine, EngineSettings, JobNotFinished, JobNotFound, JobNotRunning, State
 
@@ -32,7 +33,7 @@ class Jobs(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.mkdtemp()
         self.expected = {}  # id -> what must be: "runs", an exit code, "killed" or "lost"
-        self.abandoned = set()  # ids whose supervisor is no more
+        self.abandoned = set()  # ids whose supervisor is gone, on a kernel without exit statuses
         self.engine = None
 
     @initialize()
@@ -130,7 +131,8 @@ class Jobs(RuleBasedStateMachine):
         pid = supervisor_pid(self.engine.state_dir)
         os.kill(pid, signal.SIGKILL)
         wait_gone(pid)
-        self.abandoned.update(running)
+        if not reports_exit_status():
+            self.abandoned.update(running)
         wait_until(lambda: supervisor_pid(self.engine.state_dir) not in (None, pid))
         wait_until(lambda: self.engine.health()["supervisor"] == "ok")
 

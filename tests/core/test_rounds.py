@@ -7,6 +7,7 @@ import pytest
 from worker_core import procfs
 from worker_core.jobdir import JobDir, Pid
 from worker_core.supervisor import tree
+from worker_core.supervisor.exit_status import Ending
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process, lost
@@ -65,7 +66,7 @@ def test_a_pid_that_a_job_of_ours_has_got_stays_with_it(processes, process):
     processes.adopt(process)
     ours = replace(process)
     processes._by_pid[os.getpid()] = ours
-    processes._lost(process)
+    processes._ended_elsewhere(process, Ending(0, "", 0.0, 0.0, seen=True))
     assert processes._by_pid == {os.getpid(): ours}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import signal
@@ -45,6 +46,10 @@ _SYS_MOUNT_SETATTR = 442
 _SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134}
 _SIGACTION = struct.Struct("QQQQ")  # handler, flags, restorer, mask; of the last two some have one
 
+_PIDFD_GET_INFO = 0xC040FF0B  # linux/pidfd.h, Linux 6.13
+_PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
+_PIDFD_INFO = struct.Struct("QQ11Ii")  # mask, cgroup, ids; wait status
+
 IN_MODIFY = 0x002  # linux/inotify.h
 _INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
 
@@ -62,6 +67,18 @@ def fork_into(group: int) -> int:
     """
     arguments = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, *5 * [0], group)
     return _call(_holding.syscall(_SYS_CLONE3, arguments, len(arguments)))
+
+
+def wait_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that was reaped, by whomever; None if it was not yet.
+
+    Raises OSError where the kernel does not report it: before Linux 6.15 (ENOTTY or EINVAL, and
+    ESRCH for a process that is gone), and outside the process's pid namespace (EREMOTE).
+    """
+    info = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *13 * [0]))
+    fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    mask, *_, status = _PIDFD_INFO.unpack(info)
+    return int(status) if mask & _PIDFD_INFO_EXIT else None
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:

@@ -88,6 +88,24 @@ def _living_thread(pid: int) -> tuple[str, bool] | None:
     return None
 
 
+def wait_status(pid: int, start_time: int) -> int | None:
+    """Return the wait status of a zombie, whoever its parent is; None if it cannot be read.
+
+    Without the right to trace the process the field reads as 0, like success. A link in the same
+    directory that needs the same right tells whether we have it (ptrace(2), PTRACE_MODE_READ).
+    """
+    data = _read(pid, "stat")
+    if data is None:
+        return None
+    try:
+        os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return None
+    fields = _fields(data)
+    is_it = fields[0] in (b"Z", b"X") and int(fields[19]) == start_time
+    return int(fields[-1]) if is_it else None
+
+
 def realtime_limit(pid: int) -> int | None:
     """Return the soft RLIMIT_RTTIME of a process, None if it is unlimited."""
     data = _read(pid, "limits") or b""

@@ -26,7 +26,8 @@ class Process:
     spec: dict[str, Any]
     pid: Pid | None = None
     foreign: bool = False  # not our child: what it leaves behind is not given to us
-    pidfd: int | None = None  # of a foreign leader, whose end we see but not its exit code
+    pidfd: int | None = None  # of a foreign leader (exit_status.py)
+    gone: bool = False  # a foreign leader that has ended: its pid may name another process
     kill: Kill | None = None
     end: Exit | None = None
     began: float = 0.0  # monotonic time, as the next one
@@ -56,7 +57,8 @@ class Process:
     @property
     def leader(self) -> int | None:
         """The leader's pid while it is certain to name the leader."""
-        return self.pid.pid if self.pid is not None and self.end is None else None
+        certain = self.pid is not None and self.end is None and not self.gone
+        return cast("Pid", self.pid).pid if certain else None
 
 
 def outcome(status: int, kill: Kill | None, memory_limit: int | None) -> Exit:
@@ -87,6 +89,12 @@ def unless_shut_down(end: Exit) -> Exit:
     if by_signal and procfs.shutting_down():
         return replace(end, cause="lost", signal=None, reason="the machine was shut down")
     return end
+
+
+def noticed_late(end: Exit) -> Exit:
+    """Return `end` with a reason that says that its time is not that of the end itself."""
+    note = "it ended while no supervisor was running, before the time recorded here"
+    return replace(end, reason=note if end.reason is None else f"{end.reason}; {note}")
 
 
 def lost(why: str, at: float) -> Exit:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import resource
-import selectors
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from worker_core.supervisor import cap, launch, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
+from worker_core.supervisor.exit_status import Ending, ExitWatch
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import (
@@ -29,6 +29,7 @@ from worker_core.supervisor.process import (
     exited,
     logged,
     lost,
+    noticed_late,
     outcome,
     started,
     unless_shut_down,
@@ -72,6 +73,7 @@ class Processes:
         self._watched = watched
         self._on_empty = on_empty
         self._kills = Kills(loop, groups)
+        self._adopted = ExitWatch(loop, self._ended_elsewhere)
         self._by_pid: dict[int, Process] = {}
         self._sweeping: dict[str, Process] = {}
 
@@ -206,7 +208,7 @@ class Processes:
         A leader that has ended, or is on its way out, ended by itself: it keeps its outcome.
         """
         process = self.jobs.get(job_id)
-        if process is None or process.end is not None:
+        if process is None or process.end is not None or process.gone:
             return
         if process.pid is None:
             why = reason or "killed before it could start"
@@ -259,11 +261,12 @@ class Processes:
         """Watch a job that another supervisor started, or this one before it executed itself."""
         pid = cast("Pid", process.pid)
         self.jobs[process.id] = process
-        self._by_pid[pid.pid] = process
         process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
         if process.pidfd is not None:
-            gone = process.pidfd
-            self._loop.watch(gone, selectors.EVENT_READ, lambda _: self._lost(process))
+            self._adopted.add(process)
+        if process.gone:
+            return
+        self._by_pid[pid.pid] = process
         if process.kill is None or process.kill.cause != "timeout":
             self._arm_timeout(process)
         self._kills.resume(process)
@@ -278,13 +281,20 @@ class Processes:
         """Return the time for stamps."""
         return self._loop.clock.now()
 
-    def _lost(self, process: Process) -> None:
-        pidfd, pid = cast("int", process.pidfd), cast("Pid", process.pid)
-        self._loop.unwatch(pidfd)
-        os.close(pidfd)
+    def _ended_elsewhere(self, process: Process, ending: Ending) -> None:
+        """Record the end of an adopted leader."""
+        pid = cast("Pid", process.pid)
         if self._by_pid.get(pid.pid) is process:  # else a child of ours has got its pid already
             del self._by_pid[pid.pid]
-        self._end(process, lost("the supervisor that started it had ended", self.now()))
+        if ending.status is None:
+            self._end(process, lost(ending.why, ending.at))
+            return
+        end = unless_shut_down(outcome(ending.status, process.kill, self._over_memory(process)))
+        used: dict[str, Any] = {"wall_seconds": ending.monotonic - process.began}
+        if self._groups is not None:
+            used |= self._groups.usage(process.id, boxed=process.boxed)
+        end = end if ending.seen else noticed_late(end)
+        self._end(process, end, used | {"ended_at": ending.at})
 
     def _end(self, process: Process, end: Exit, used: Mapping[str, Any] = _NOTHING) -> None:
         pid = process.pid

@@ -6,7 +6,8 @@ Asked for one job, the findings are:
     ended         exit.json is there                                          -> its end
     unknown       nobody ever claimed it                                      -> {}
     ours          claimed, and its leader is our child: we executed ourselves -> watched as before
-    adopted       claimed, and its leader lives: its supervisor died          -> watched by pidfd
+    adopted       claimed, and its leader lives, or has ended and is not
+                  reaped yet: its supervisor died                             -> watched by pidfd
     unrecorded    claimed, no pid.json, but a leader carries its mark, and
                   is the one whose birth was noted, if any was                -> adopted
     gone          claimed, and there is no such process any more              -> lost
@@ -18,6 +19,7 @@ the tree is ended before `lost` is recorded.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
@@ -79,9 +81,16 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
 
 
 def _hold(leader: Stat) -> int:
-    """Open a descriptor of a process, leaving enough of them for everything else."""
+    """Open a descriptor of a process, leaving enough of them for everything else.
+
+    Raises ProcessLookupError if the process has gone, whether or not its pid names another one.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     pidfd = os.pidfd_open(leader.pid)
+    now = procfs.stat(leader.pid)
+    if now is None or now.start_time != leader.start_time:
+        os.close(pidfd)
+        raise ProcessLookupError(errno.ESRCH, "it was reaped a moment ago")
     if pidfd + _SPARE >= soft != hard:
         # Jobs that start from now on inherit that; better than a supervisor that can do nothing.
         more = max(soft, pidfd) + 2 * _SPARE
@@ -93,13 +102,19 @@ def _hold(leader: Stat) -> int:
 
 def _leader(recorded: Pid | None, noted: int | None, job_id: str) -> Stat | None:
     if recorded is None:
-        return tree.find_leader(job_id, noted)
+        return tree.find_leader(job_id, noted) or _unreaped(job_id, noted)
     stat = procfs.stat(recorded.pid)
     if stat is None or stat.start_time != recorded.start_time:
         return None
-    if stat.state in "ZX" and stat.ppid != os.getpid():
-        return None
     return stat
+
+
+def _unreaped(job_id: str, noted: int | None) -> Stat | None:
+    """Return a leader that has ended and that nobody has reaped yet: it still has its mark."""
+    stat = None if noted is None else procfs.stat(noted)
+    if stat is None or stat.session != stat.pid:
+        return None
+    return stat if procfs.realtime_limit(stat.pid) == tree.mark(job_id) else None
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:

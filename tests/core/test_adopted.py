@@ -1,0 +1,263 @@
+"""The end of jobs whose supervisor was killed: exact where the kernel reports it, else lost."""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+
+import pytest
+from support.core import begin, shell, supervisor_pid, wait_gone, waiting_for
+from support.kernel import needs_exit_status, reports_exit_status
+from support.waiting import wait_until
+from worker_core import Engine, State, libc, procfs
+from worker_core.jobdir import Exit, JobDir, Pid
+from worker_core.supervisor import exit_status, process
+from worker_core.supervisor.loop import Loop
+from worker_core.testing.fakes import FakeClock
+
+NOTE = "it ended while no supervisor was running, before the time recorded here"
+
+# Script -> state, exit code, signal, reason.
+ENDS = {
+    "exit 0": (State.COMPLETED, 0, None, None),
+    "exit 3": (State.FAILED, 3, None, "exit code 3"),
+    "exit 41": (State.FAILED, 41, None, "exit code 41"),
+    "kill -SEGV $$": (State.FAILED, None, 11, "ended by signal SIGSEGV (11)"),
+    "kill -KILL $$": (State.FAILED, None, 9, "ended by signal SIGKILL (9)"),
+}
+
+
+def end_of(job):
+    return job.state, job.exit_code, job.signal, job.reason
+
+
+def noted(end):
+    state, exit_code, signum, reason = end
+    return state, exit_code, signum, NOTE if reason is None else f"{reason}; {NOTE}"
+
+
+@pytest.fixture
+def inherited():
+    """Be who inherits orphans, as init does elsewhere; lend what reaps one of them."""
+
+    def reap(pid):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    libc._libc.prctl(libc._PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield reap
+    libc._libc.prctl(libc._PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def kill_supervisor(engine, reap):
+    """SIGKILL the supervisor of an engine; return its pid once it is gone."""
+    pid = supervisor_pid(engine.state_dir)
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    reap(pid)
+    return pid
+
+
+def adopted(engine, before):
+    """Wait for the next supervisor to have taken up the jobs; return its pid."""
+    wait_until(lambda: supervisor_pid(engine.state_dir) not in (None, before))
+    wait_until(lambda: engine.health()["supervisor"] == "ok")
+    return supervisor_pid(engine.state_dir)
+
+
+def leader(engine, job):
+    return JobDir(engine.state_dir, job.id).pid().pid
+
+
+@needs_exit_status
+def test_a_job_that_ends_after_its_supervisor_was_killed_has_its_true_end(tmp_path, inherited):
+    """An update or the kernel's lack of memory would cost the outcome of every running job."""
+    with Engine(tmp_path) as engine:
+        scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
+        jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
+        leaders = [leader(engine, job) for job in jobs.values()]
+        first = kill_supervisor(engine, inherited)
+        second = adopted(engine, first)
+        kill_supervisor(engine, inherited)  # and once more
+        adopted(engine, second)
+        assert [engine.get(job.id).state for job in jobs.values()] == [State.RUNNING] * len(ENDS)
+        (tmp_path / "go").touch()
+        for pid in leaders:
+            inherited(pid)
+        for end, job in jobs.items():
+            ended = engine.wait(job.id, 30)
+            assert end_of(ended) == ENDS[end]
+            assert ended.usage.wall_seconds > 0
+
+
+@needs_exit_status
+def test_a_job_that_nobody_has_reaped_yet_has_its_true_end(tmp_path, inherited):
+    """Where init is slow, what ended in between would be lost although everybody can see it."""
+    with Engine(tmp_path) as engine:
+        scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
+        jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
+        leaders = [leader(engine, job) for job in jobs.values()]
+        pid = supervisor_pid(engine.state_dir)
+        os.kill(pid, signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        for each in leaders:
+            wait_gone(each)
+        kill_supervisor(engine, inherited)
+        for end, job in jobs.items():
+            assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
+        for each in leaders:
+            inherited(each)
+
+
+@needs_exit_status
+@pytest.mark.parametrize("handles", [True, False])
+def test_a_kill_whose_supervisor_was_killed_keeps_its_outcome(tmp_path, inherited, handles):
+    """Who has killed a job would be told that nobody knows what became of it."""
+    late = f"until [ -e {tmp_path / 'go'} ]; do sleep 0.01; done; exit 9"
+    trap = f"trap '{late}' TERM" if handles else "trap '' TERM"
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(f"{trap}; echo ready; while :; do sleep 0.05; done"))
+        pid = leader(engine, job)
+        engine.kill(job.id, by="me", grace=600 if handles else 2, wait=0)
+        wait_until(lambda: JobDir(str(tmp_path), job.id).kill())
+        adopted(engine, kill_supervisor(engine, inherited))
+        (tmp_path / "go").touch()
+        inherited(pid)
+        ended = engine.wait(job.id, 30)
+        assert ended.state is State.KILLED
+        assert (ended.exit_code, ended.signal) == ((9, None) if handles else (None, 9))
+
+
+@needs_exit_status
+def test_a_timeout_comes_although_the_supervisor_was_killed(tmp_path, inherited):
+    """A job would outlive its time, or look as if nobody knew what has ended it."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell("echo ready; exec sleep 600", timeout=2))
+        pid = leader(engine, job)
+        kill_supervisor(engine, inherited)
+        inherited(pid)
+        ended = engine.wait(job.id, 30)
+        assert (ended.state, ended.signal) == (State.TIMED_OUT, signal.SIGTERM)
+
+
+@pytest.fixture
+def loop():
+    loop = Loop(FakeClock())
+    yield loop
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
+@pytest.fixture
+def orphan():
+    """Return what starts a grandchild: its pid, and what has its parent reap it."""
+    parents = []
+
+    def start(script):
+        (told, tell), (go, come) = os.pipe(), os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            child = os.fork()
+            if child == 0:
+                os.execvp("sh", ["sh", "-c", script])
+            os.write(tell, b"%d\n" % child)
+            os.read(go, 1)
+            os.waitpid(child, 0)
+            os.write(tell, b"reaped\n")
+            os.read(go, 1)
+            os._exit(0)
+        parents.append(parent)
+        pid = int(os.read(told, 16))
+
+        def reap():
+            os.write(come, b"x")
+            assert os.read(told, 16) == b"reaped\n"
+
+        stat = procfs.stat(pid)
+        return Pid(pid, stat.start_time, "boot", 0.0), reap
+
+    yield start
+    for each in parents:
+        os.kill(each, signal.SIGKILL)
+        os.waitpid(each, 0)
+
+
+@needs_exit_status
+def test_the_status_is_read_before_and_after_the_reaping(orphan):
+    """Either a slow or a quick init would make the outcome of jobs unknown."""
+    pid, reap = orphan("exit 41")
+    pidfd = os.pidfd_open(pid.pid)
+    wait_gone(pid.pid)
+    assert os.waitstatus_to_exitcode(exit_status.wait_status(pidfd, pid)) == 41
+    assert libc.wait_status(pidfd) is None
+    reap()
+    assert os.waitstatus_to_exitcode(exit_status.wait_status(pidfd, pid)) == 41
+    assert procfs.wait_status(pid.pid, pid.start_time) is None
+    os.close(pidfd)
+
+
+def test_a_status_that_we_may_not_read_is_not_taken_for_success(orphan, monkeypatch):
+    """/proc says 0 to whoever may not trace a process: every failure would be a success."""
+    pid, _ = orphan("exit 4")
+    wait_gone(pid.pid)
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    assert procfs.wait_status(pid.pid, pid.start_time) == 4 << 8
+    assert procfs.wait_status(pid.pid, pid.start_time + 1) is None  # another process
+    monkeypatch.setattr(os, "readlink", refused)
+    assert procfs.wait_status(pid.pid, pid.start_time) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.ESRCH])
+def test_on_an_older_kernel_the_reason_says_which_one_is_needed(orphan, monkeypatch, number):
+    """A user would look for a fault of the job or of worker where the kernel is too old."""
+    pid, _ = orphan("exit 4")
+    wait_gone(pid.pid)
+
+    def too_old(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(libc, "wait_status", too_old)
+    with pytest.raises(exit_status.UnknownStatusError) as told:
+        exit_status.wait_status(-1, pid)
+    assert "only Linux 6.15 and later then report an exit status" in str(told.value)
+    assert f"(this is {os.uname().release})" in str(told.value)
+
+
+def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
+    orphan, loop, monkeypatch
+):
+    """A job would run for ever below a container's first process that never waits."""
+    if not reports_exit_status():
+        monkeypatch.setattr(libc, "wait_status", lambda _: None)
+    monkeypatch.setattr(procfs, "wait_status", lambda *_: None)
+    pid, _ = orphan("exit 4")
+    wait_gone(pid.pid)
+    reports = []
+    watch = exit_status.ExitWatch(loop, lambda _, ending: reports.append(ending))
+    watched = process.Process(JobDir("/nowhere", "id"), {}, pid=pid, pidfd=os.pidfd_open(pid.pid))
+    watch.add(watched)
+    assert watched.gone
+    assert watched.leader is None
+    for _ in range(200):
+        loop.clock.advance(0.5)
+        loop._run_timers()
+    [ending] = reports
+    assert (ending.status, ending.why, ending.seen) == (None, "nobody has reaped it", False)
+    assert watched.pidfd is None
+
+
+def test_a_reason_says_that_the_time_of_an_end_is_not_known():
+    """Somebody would look in the logs of the wrong hour."""
+    end = Exit("own", 3, None, "exit code 3", time.time())
+    assert process.noticed_late(end).reason == f"exit code 3; {NOTE}"
