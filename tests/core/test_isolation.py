@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State
+from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State, procfs
 from worker_core.supervisor import account
 from worker_core.testing import faults
 
@@ -66,6 +66,17 @@ def test_a_private_tmp_is_empty_and_leaves_nothing(engine, tmp_path):
     assert not os.path.exists("/tmp/box-left-this")
     if str(tmp_path).startswith("/tmp/"):
         assert job.state is State.FAILED
+
+
+def test_the_processes_that_stand_for_a_box_do_not_look_like_the_supervisor(engine):
+    """Whoever ends the supervisor by its command line would end every job in a box."""
+    job = begin(engine, "echo ready; sleep 600")
+    wait_until(lambda: engine.get(job.id).started_at)
+    leader = engine.get(job.id).pid
+    for pid in (leader, *procfs.children(leader)):
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert shown.rstrip(b"\0") == b"worker: sandbox of a job"
+    engine.kill(job.id, now=True)
 
 
 def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):

@@ -131,6 +131,21 @@ def forbid_new_privileges() -> None:
     _call(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
+def set_command_line(text: str) -> None:
+    """Show `text` as the command line of this process, cut to the length of what it shows now.
+
+    By overwriting its arguments, which a forked process has for itself (proc(5), /proc/PID/stat,
+    fields 48 and 49). Does nothing where the kernel does not say where they are.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+        shown = text.encode()[: end - start - 1]
+        ctypes.memmove(start, shown, len(shown))
+
+
 def reset_hidden_signals() -> None:
     """Give the signals that the C library keeps to itself their default where they are ignored.
 

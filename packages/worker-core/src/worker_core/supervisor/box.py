@@ -11,6 +11,7 @@ exit code or by signal, so that nobody outside sees a difference.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -122,9 +123,7 @@ def _fork_inside(error: int) -> None:
 
 def _outcome_told(told: int, init: int) -> int:
     """Wait, deaf to every signal that can be ignored, for how the program ended."""
-    _ignore_signals()
-    for fd in range(3):
-        os.close(fd)
+    _stand_by()
     data = os.read(told, _STATUS.size)
     os.waitpid(init, 0)
     # Without a word from it, init was killed, and everything in the box with it.
@@ -133,9 +132,7 @@ def _outcome_told(told: int, init: int) -> int:
 
 def _reap_until(program: int, tell: int) -> NoReturn:
     """Be the init of the box. When this process ends, the kernel ends all others in it."""
-    _ignore_signals()
-    for fd in range(3):
-        os.close(fd)
+    _stand_by()
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == program:
@@ -153,6 +150,15 @@ def _end_as(status: int) -> NoReturn:
     os._exit(os.WEXITSTATUS(status))
 
 
-def _ignore_signals() -> None:
+def _stand_by() -> None:
+    """Hold nothing and ignore every signal that can be ignored.
+
+    The command line is that of the supervisor until here: whoever ends that by its command line
+    would end every job in a box.
+    """
+    with contextlib.suppress(OSError):
+        libc.set_command_line("worker: sandbox of a job")
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(signum, signal.SIG_IGN)
+    for fd in range(3):
+        os.close(fd)
