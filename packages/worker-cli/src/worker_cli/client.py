@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from worker_cli import addresses, errors, transport, values
+from worker_cli import addresses, errors, transport, values, words
 from worker_cli.handle import JobHandle
 from worker_cli.job import JobRecord, JobStatus
 from worker_cli.output import POLL_SECONDS, Output
@@ -312,20 +312,23 @@ class Client:
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
         id_prefix: str | None = None,
-        since: datetime | None = None,
+        since: datetime | timedelta | None = None,
+        ended_before: datetime | timedelta | None = None,
         limit: int | None = None,
     ) -> Iterator[JobRecord]:
         """Yield the user's jobs, newest first, that match everything given; at most `limit`.
 
-        Pages are fetched as they are needed. `since` is the earliest time of creation, an aware
-        datetime.
+        Pages are fetched as they are needed. `since` is the earliest time of creation and
+        `ended_before` the latest time of the end: an aware datetime, or a timedelta for how long
+        ago that is by the server's clock.
         """
         params: dict[str, Any] = {
             "status": [status] if isinstance(status, str) else [*status],
             "label": [f"{key}={value}" for key, value in (labels or {}).items()],
             "name": name,
             "id_prefix": id_prefix,
-            "since": since and since.isoformat(),
+            "since": _moment(since),
+            "ended_before": _moment(ended_before),
         }
         left = limit
         while left is None or left > 0:
@@ -338,6 +341,18 @@ class Client:
             if not jobs or not params["cursor"]:
                 return
             left = None if left is None else left - len(jobs)
+
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds by which the server's clock is ahead of this machine's, as of the latest answer.
+
+        0.0 before any. It is exact to a second and the time that an answer takes.
+        """
+        return self._transport.clock_ahead
+
+    def server_time(self) -> datetime:
+        """Return the time by the server's clock, from which the stamps in records are."""
+        return words.now() + timedelta(seconds=self.clock_ahead)
 
     def whoami(self) -> dict[str, Any]:
         """Return what the server knows of this user; the name is in "user"."""
@@ -362,6 +377,12 @@ class Client:
 
     def _record(self, answer: Mapping[str, Any]) -> JobRecord:
         return self._transport.understood(JobRecord.from_json, answer)
+
+
+def _moment(when: datetime | timedelta | None) -> str | None:
+    if isinstance(when, timedelta):
+        return f"{max(when, timedelta()) // timedelta(milliseconds=1)}ms"
+    return None if when is None else when.isoformat()
 
 
 def _path(job_id: str) -> str:

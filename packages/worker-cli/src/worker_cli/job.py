@@ -44,6 +44,9 @@ class JobStatus:
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    duration: float | None = None
+    """Seconds that it has run up to now, or ran. The server has measured them: they hold also
+    where its clock was set in between. None for what has not started, or was not measured."""
     usage: Usage | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The server's answer as it came, for fields that are not here yet."""
@@ -109,11 +112,18 @@ class JobRecord(JobStatus):
 def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
     names = ("exit_code", "signal", "reason", "killed_by")
     found = {name: answer.get(name) for name in names}
+    found["duration"] = _duration(answer)
     found |= {name: _time(answer.get(name)) for name in ("created_at", "started_at", "ended_at")}
     usage = answer.get("usage") or {}
     known = {name: usage[name] for name in Usage.__dataclass_fields__ if name in usage}
     found["usage"] = Usage(**known) if known else None
     return found | {"id": str(answer["id"]), "status": str(answer["status"])}
+
+
+def _duration(answer: Mapping[str, Any]) -> float | None:
+    # A server of 0.1.0 measures only the duration of what has ended.
+    found = answer.get("duration", (answer.get("usage") or {}).get("wall_seconds"))
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _time(value: Any) -> datetime | None:

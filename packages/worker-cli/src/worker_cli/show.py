@@ -103,11 +103,9 @@ def as_lines(values: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(json.dumps(value, separators=(",", ":")) for value in values)
 
 
-def elapsed(record: job.JobStatus, now: datetime) -> str:
-    """Return how long a job has run, or ran."""
-    if record.started_at is None:
-        return "-"
-    return words.duration(((record.ended_at or now) - record.started_at).total_seconds())
+def elapsed(record: job.JobStatus) -> str:
+    """Return how long a job has run, or ran, as the server has measured it."""
+    return "-" if record.duration is None else words.duration(record.duration)
 
 
 def _row(record: job.JobRecord, now: datetime, width: int | None) -> list[str]:
@@ -116,7 +114,7 @@ def _row(record: job.JobRecord, now: datetime, width: int | None) -> list[str]:
         words.clean(record.status),
         _exit(record),
         words.age(record.created_at, now),
-        elapsed(record, now),
+        elapsed(record),
         words.cut(_text(record.spec.get("name")) or "-", 20),
         words.command_line(record.argv, width and max(width, _LEAST)),
     ]
@@ -144,10 +142,11 @@ def _when(moment: datetime | None, now: datetime) -> str:
 def _run_time(record: job.JobStatus, now: datetime) -> str:
     if record.started_at is None:
         return ""
-    told = f"{elapsed(record, now)}, since {words.moment(record.started_at)}"
     if record.ended_at is None:
-        return told
-    return f"{elapsed(record, now)}, until {_when(record.ended_at, now)}"
+        told = f"since {words.moment(record.started_at)}"
+    else:
+        told = f"until {_when(record.ended_at, now)}"
+    return told if record.duration is None else f"{elapsed(record)}, {told}"
 
 
 def _used(usage: job.Usage | None) -> str:

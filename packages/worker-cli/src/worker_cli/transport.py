@@ -8,6 +8,7 @@ proxy is, and never for loopback.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 import socket
@@ -23,7 +24,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-from worker_cli import __version__, addresses, errors, failures, identity, problems, trust
+from worker_cli import __version__, addresses, errors, failures, identity, problems, trust, words
 
 Value = TypeVar("Value")
 
@@ -72,6 +73,8 @@ class Transport:
         }
         self.on_outage: Callable[[errors.Unreachable], object] = lambda _: None
         """Called, by the thread that waits, before each further try of what was not answered."""
+        self.clock_ahead = 0.0
+        """Seconds by which the server's clock was ahead of this machine's in the latest answer."""
         self._contact = _Contact()
         self._context = trust.context(cacert)
         self._context.sslsocket_class = _sockets(self._contact)
@@ -204,10 +207,18 @@ class Transport:
             problem = problems.of(response, self.peer)
         except requests.RequestException as error:
             raise failures.explain(error, self.peer) from error
+        self._compare_clocks(response.headers.get("Date"))
         self._contact.made = True  # a handshake within the TLS of a proxy is not seen
         if problem:
             raise problem
         return response
+
+    def _compare_clocks(self, date: str | None) -> None:
+        from email.utils import parsedate_to_datetime
+
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            if date:
+                self.clock_ahead = (parsedate_to_datetime(date) - words.now()).total_seconds()
 
     def _object(self, response: requests.Response) -> dict[str, Any]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -79,11 +79,6 @@ def moment(at: datetime) -> str:
 def now() -> datetime:
     """Return the present time, aware."""
     return datetime.now(UTC)
-
-
-def ago(seconds: float) -> datetime:
-    """Return the time that was so many seconds ago."""
-    return now() - timedelta(seconds=seconds)
 
 
 def size(count: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 
 from worker_cli import terminal, values
 from worker_cli.commands import common
@@ -36,7 +37,7 @@ QUIET = Flag("-q", "--quiet", about="the ids alone, one a line")
 
 def run(args: Args) -> int:
     """Print the jobs, newest first."""
-    from worker_cli import show, words
+    from worker_cli import show
 
     common.check_form(args, QUIET)
     limit, labels = _limit(args), common.labels(args, LABEL)
@@ -46,7 +47,7 @@ def run(args: Args) -> int:
             status=args.all(STATUS),
             labels=labels,
             name=args.get(NAME),
-            since=None if since is None else words.ago(since),
+            since=None if since is None else timedelta(seconds=since),
             limit=limit or None,
         )
         form = args.get(common.FORMAT)
@@ -59,7 +60,7 @@ def run(args: Args) -> int:
         elif form == "json":
             terminal.say(show.as_json([job.raw for job in jobs]))
         elif records := list(jobs):
-            terminal.say(show.table(records, words.now(), terminal.width(sys.stdout)))
+            terminal.say(show.table(records, client.server_time(), terminal.width(sys.stdout)))
             if not args.has(LIMIT) and len(records) == limit:
                 terminal.note(f"the newest {limit} jobs; there may be more: worker list -n 0")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from worker_cli import errors, exits, terminal, values
@@ -38,28 +39,25 @@ def run(args: Args) -> int:
         if not jobs:
             terminal.note("no finished jobs to remove")
             return exits.DONE
-        if not args.has(YES) and not _agreed(jobs):
+        if not args.has(YES) and not _agreed(client, jobs):
             terminal.note("nothing was removed")
             return exits.REFUSED
         return common.for_each([each.id for each in jobs], lambda job_id: _remove(client, job_id))
 
 
 def _finished(client: Client, args: Args, labels: dict[str, str]) -> list[JobRecord]:
-    from worker_cli import words
-
     older = args.get(OLDER)
-    before = None if older is None else words.ago(older)
-    found = client.list(status=args.all(STATUS) or FINAL, labels=labels)
-    return [each for each in found if before is None or (each.ended_at and each.ended_at <= before)]
+    before = None if older is None else timedelta(seconds=older)
+    return [*client.list(status=args.all(STATUS) or FINAL, labels=labels, ended_before=before)]
 
 
-def _agreed(jobs: list[JobRecord]) -> bool:
+def _agreed(client: Client, jobs: list[JobRecord]) -> bool:
     """Show a person what is to go, and ask."""
     if not terminal.person(sys.stdin):
         raise errors.UsageError("prune asks before it removes; without a terminal it needs --yes")
-    from worker_cli import show, words
+    from worker_cli import show
 
-    sys.stderr.write(show.table(jobs, words.now(), terminal.width(sys.stderr)) + "\n")
+    sys.stderr.write(show.table(jobs, client.server_time(), terminal.width(sys.stderr)) + "\n")
     what = "1 finished job and its" if len(jobs) == 1 else f"{len(jobs)} finished jobs and their"
     sys.stderr.write(f"Remove {what} output? [y/N] ")
     sys.stderr.flush()

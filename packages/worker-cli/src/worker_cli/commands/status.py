@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from worker_cli import options, terminal
+from worker_cli import options, terminal, words
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
 
 QUIET = Flag("-q", "--quiet", about="the word alone")
 
+_CLOCKS_DIFFER = 60.0  # seconds
+
 
 def run(args: Args) -> int:
     """Print the state of one job."""
-    from worker_cli import ids, show, words
+    from worker_cli import ids, show
 
     common.check_form(args, QUIET)
     with common.connect(args) as client:
@@ -23,10 +25,22 @@ def run(args: Args) -> int:
         elif args.get(common.FORMAT) not in (None, "table"):
             common.print_json(args, client.get(job_id).raw)
         elif terminal.person(sys.stdout):
-            terminal.say(show.paragraph(client.get(job_id), words.now()))
+            record = client.get(job_id)
+            terminal.say(show.paragraph(record, client.server_time()))
         else:
             terminal.say(show.outcome(client.status(job_id)))
+        _compare_clocks(client.clock_ahead)
     return 0
+
+
+def _compare_clocks(ahead: float) -> None:
+    """Warn if the clocks differ, for then no stamp can be compared with what happened here."""
+    if abs(ahead) > _CLOCKS_DIFFER:
+        where = "ahead of" if ahead > 0 else "behind"
+        terminal.note(
+            f"the server's clock is {words.duration(abs(ahead))} {where} this machine's; "
+            "times of jobs are the server's"
+        )
 
 
 ACTION = Action(
