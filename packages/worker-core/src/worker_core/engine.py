@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
@@ -32,6 +32,7 @@ from worker_core.errors import (
 )
 from worker_core.executor import Executor
 from worker_core.executors.local import LocalExecutor
+from worker_core.feed import Feeds
 from worker_core.job import Change, Job
 from worker_core.jobdir import JobDir
 from worker_core.lifecycle import Lifecycle, Statistics
@@ -111,6 +112,7 @@ class Engine:
                 clock=self._clock,
                 touch=self._outputs.touch,
             )
+            self._feeds = Feeds(self._changes_after, self._jobs.hub.changes)
             self._executor.connect(self._jobs)
             undo.callback(self._executor.close, end_jobs=self._ephemeral)
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
@@ -341,22 +343,34 @@ class Engine:
         """Yield the owner's jobs as they change, each in its latest state; None when it is quiet.
 
         Begins with what changed after version `after`, or with the first change after this call.
-        Does not end; close the iterator.
+        Does not end; close the iterator. Of a job with a long spec, its `spec` is an outline.
         """
-        self._check_open()
-        return self._events(owner, self._store.version if after is None else after, heartbeat)
+        changes = self.changes(owner, after, heartbeat=heartbeat)
+        return (job for jobs in changes for job in jobs or (None,))
 
-    def _events(self, owner: str, version: int, heartbeat: float) -> Iterator[Job | None]:
-        with self._jobs.hub.listening(None) as news:
+    def changes(
+        self, owner: str, after: int | None = None, *, heartbeat: float = 15.0
+    ) -> Iterator[Sequence[Job]]:
+        """Yield what `events` does, all changes of a moment together; nothing when it is quiet."""
+        self._check_open()
+        return self._changed(owner, self._store.version if after is None else after, heartbeat)
+
+    def _changed(self, owner: str, version: int, heartbeat: float) -> Iterator[Sequence[Job]]:
+        hub, start = self._jobs.hub, self._store.version
+        with hub.listening_to_owner(owner) as news, self._feeds.of(owner, start) as feed:
             while True:
-                with self._store.reading() as db:
-                    jobs = records.changed(db, owner, version, 100)
-                for job in jobs:
-                    version = job.version
-                    yield self._jobs.timed(job)
-                if not jobs and not news.wait(heartbeat):
-                    yield None
+                jobs = feed.after(version)
+                if jobs:
+                    version = jobs[-1].version
+                    yield jobs
+                elif not news.wait(heartbeat):
+                    yield ()
                 self._check_open()
+
+    def _changes_after(self, owner: str, version: int, limit: int) -> Sequence[Job]:
+        with self._store.reading() as db:
+            jobs = records.changed(db, owner, version, limit)
+        return [self._jobs.timed(job) for job in jobs]
 
     # -- output ------------------------------------------------------------------------------------
 

@@ -188,6 +188,8 @@ class Lifecycle:
         """A job was recorded, now or by an earlier request with the same key."""
         if job.state is State.RUNNING and job.started_at is None:
             self._begin(job)
+        elif job.state is State.QUEUED:
+            self.hub.publish(job)
 
     def changed(self, job: Job) -> None:
         """A job has started or ended."""

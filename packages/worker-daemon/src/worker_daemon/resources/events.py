@@ -13,6 +13,7 @@ from worker_daemon import access, fields, followers, problems, strict_json
 from worker_daemon.resources import base
 
 _SAY_SOMETHING = 15.0  # seconds of silence after which proxies might hang up
+_REMEMBERED = 1000  # events, of about 400 bytes each
 _RETRY = b"retry: 2000\n\n"  # milliseconds until a browser connects again
 
 
@@ -30,6 +31,10 @@ class EventsHeaders:
 
 class Events(base.Resource):
     """What happens to jobs: an event `status` for each change, `end` for the last one."""
+
+    def __init__(self, room: base.Room) -> None:
+        super().__init__(room)
+        self._encoded = _Encoded()
 
     @base.operation(
         "Tell of the caller's jobs as they change (server-sent events)",
@@ -61,18 +66,34 @@ class Events(base.Resource):
         self, req: falcon.Request, owner: str, after: int | None
     ) -> Generator[bytes, None, None]:
         silent = 0.0
-        events = self.engine.events(owner, after, heartbeat=followers.HEARTBEAT)
+        changes = self.engine.changes(owner, after, heartbeat=followers.HEARTBEAT)
         yield _RETRY
-        for job in events:
+        for jobs in changes:
             if self.room.followers.over(req):
                 return
             followers.check_login(req)
-            silent = silent + followers.HEARTBEAT if job is None else 0.0
-            if job is not None:
-                yield _event(job)
+            silent = 0.0 if jobs else silent + followers.HEARTBEAT
+            if jobs:
+                yield b"".join(map(self._encoded.event, jobs))
             elif silent >= _SAY_SOMETHING:
                 silent = 0.0
                 yield b":\n\n"
+
+
+class _Encoded:
+    """Events as bytes. Each is made once, however many streams it goes to."""
+
+    def __init__(self) -> None:
+        self._by_version: dict[int, bytes] = {}
+
+    def event(self, job: worker_core.Job) -> bytes:
+        """Return the event of a change."""
+        known = self._by_version.get(job.version)
+        if known is None:
+            if len(self._by_version) >= _REMEMBERED:
+                self._by_version.clear()
+            known = self._by_version[job.version] = _event(job)
+        return known
 
 
 def _event(job: worker_core.Job) -> bytes:
