@@ -12,6 +12,7 @@ from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process, lost
 from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.rundir import RunDir
 from worker_core.testing.fakes import FakeClock
 
 JOB = "00000000-0000-4000-8000-000000000000"
@@ -56,7 +57,7 @@ def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process)
 @pytest.fixture
 def processes(loop, tmp_path):
     return Processes(
-        str(tmp_path), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
+        RunDir(str(tmp_path)), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
     )
 
 

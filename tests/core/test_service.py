@@ -51,7 +51,9 @@ class Service:
 
     def __init__(self, state_dir, *options):
         self.argv = [sys.executable, "-m", "worker_core.supervisor", str(state_dir)]
-        self.argv += ["--foreground", "--engine", "nobody", *options]
+        self.run_dir = state_dir.with_name("run")
+        self.argv += ["--foreground", "--engine", "nobody", "--run-dir", str(self.run_dir)]
+        self.argv += options or ["--accounts", "daemon"]
         self.state_dir = state_dir
 
     def __enter__(self):

@@ -17,6 +17,7 @@ from worker_core.supervisor import recover, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.rundir import RunDir
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     os.utime(jobdir.file("spec.json"), times=(booted + seconds_after_boot,) * 2)
     ends = []
     processes = SimpleNamespace(
-        state_dir=str(tmp_path),
+        run_dir=RunDir(str(tmp_path)),
         jobs={},
         births=Births(str(tmp_path)),
         boot=boot_id(),
@@ -50,7 +51,7 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
 def test_it_is_told_whether_a_kill_is_under_way(tmp_path, kill, stopping):
     """A job would be asked to end twice."""
     process = SimpleNamespace(pid=None, kill=kill)
-    processes = SimpleNamespace(state_dir=str(tmp_path), jobs={"id": process})
+    processes = SimpleNamespace(run_dir=RunDir(str(tmp_path)), jobs={"id": process})
     assert recover.known(processes, "id") == {"running": None, "stopping": stopping}
 
 
@@ -61,7 +62,7 @@ def supervising(directory):
     loop = Loop(SystemClock())
     yield (
         Processes(
-            str(directory),
+            RunDir(str(directory)),
             loop,
             None,
             root_jobs=True,

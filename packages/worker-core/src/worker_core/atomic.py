@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 
 _CHUNK = 1 << 16
 PRIVATE_FILE = 0o600
@@ -18,6 +20,38 @@ def read(path: str) -> bytes:
         while part := os.read(fd, _CHUNK):
             data += part
         return data
+    finally:
+        os.close(fd)
+
+
+def open_regular(path: str, flags: int) -> int:
+    """Open a regular file, new ones with mode 0600; raise OSError if it is something else.
+
+    For directories that others can write in: a link is not followed (ELOOP), and nothing is waited
+    for, neither the other end of a pipe nor whoever holds a lease on the file (fcntl(2)).
+    """
+    guarded = flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    fd = os.open(path, guarded, PRIVATE_FILE)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ENXIO, "is not a regular file", path)
+        os.set_blocking(fd, True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """Return what a regular file holds; raise ValueError if that is more than `most` bytes."""
+    fd = open_regular(path, os.O_RDONLY)
+    try:
+        data = bytearray()
+        while part := os.read(fd, _CHUNK):
+            data += part
+            if len(data) > most:
+                raise ValueError(f"{path} holds more than {most} bytes")
+        return bytes(data)
     finally:
         os.close(fd)
 

@@ -12,15 +12,24 @@
         exit.json       by the supervisor, before anybody is told: what came of it
 
 kill.json, start.json and exit.json appear in one step (`atomic.replace`).
+
+A supervisor of root that serves an engine of another account believes none of this: it keeps
+pid.json and kill.json once more where only root can write (supervisor/rundir.py). What it reads and
+opens here is a regular file or nothing; no link is followed, and no pipe is waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import math
 import os
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 from worker_core import atomic, compact
 
@@ -32,6 +41,23 @@ STREAMS = {"stdout": "output", "stderr": "stderr"}
 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
 """Why a job ended: by itself, or through whom; decided where it was reaped."""
+
+_MOST_RECORD = 1 << 20  # bytes of a record; the longest text in it is a reason
+_MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+
+# What open(2) says of a file that is not one of ours: there is none, a directory, a link, a pipe,
+# one that somebody holds a lease on, or one that is closed to us.
+_NOT_OURS = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.EWOULDBLOCK,
+    errno.EACCES,
+    errno.EXDEV,
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +128,21 @@ class JobDir:
         """Return the path of the spool file of "stdout" or "stderr"."""
         return self.file(STREAMS[stream])
 
+    def opened(self) -> AbstractContextManager[str]:
+        """Hold the directory in a block; yields a path that leads to it, and nowhere else."""
+        return nullcontext(self.path)
+
+    def open_stream(self, stream: str, flags: int = os.O_CREAT | os.O_APPEND) -> int:
+        """Open a spool file for writing, created with mode 0600; raises OSError, also if what is
+        there is not a regular file."""
+        with self.opened() as path:
+            return atomic.open_regular(f"{path}/{STREAMS[stream]}", os.O_WRONLY | flags)
+
+    def stream_size(self, stream: str) -> int:
+        """Return the size of a spool file; raises FileNotFoundError."""
+        with self.opened() as path:
+            return os.lstat(f"{path}/{STREAMS[stream]}").st_size
+
     def remove(self) -> None:
         """Remove everything, as far as that can be; the claim first, without which it is a rest
         that the next engine clears away."""
@@ -111,12 +152,20 @@ class JobDir:
             os.unlink(self.file("spec.json"))
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Remove what only a supervisor keeps of a job that has ended."""
+
+    def make(self) -> None:
+        """Make the directory (mode 0700) unless it is there."""
+        make_private_dir(self.path)
+
     def claim(self, spec: dict[str, Any]) -> bool:
         """Claim the job for starting; False if it was claimed before."""
         try:
-            atomic.create(self.file("spec.json"), _encode(spec))
+            with self.opened() as path:
+                atomic.create(f"{path}/spec.json", _encode(spec))
         except FileNotFoundError:
-            make_private_dir(self.path)
+            self.make()
             return self.claim(spec)
         except FileExistsError:
             return False
@@ -124,63 +173,77 @@ class JobDir:
 
     def claimed(self) -> dict[str, Any] | None:
         """Return what the claim holds; {} if it was cut short; None if there is none."""
-        found = self._read("spec.json")
-        if found is None and os.path.exists(self.file("spec.json")):
+        found = self._read("spec.json", _MOST_SPEC)
+        if found is None and self.claimed_at() is not None:
             return {}
         return found
 
-    def claimed_at(self) -> float:
+    def claimed_at(self) -> float | None:
         """Return when the job was claimed (Unix seconds), also if the claim was cut short."""
-        return os.stat(self.file("spec.json")).st_mtime
+        try:
+            with self.opened() as path:
+                return os.lstat(f"{path}/spec.json").st_mtime
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            return None
 
     def write_pid(self, pid: Pid) -> None:
         """Record which process the leader is; a reader takes half of it for none."""
-        path, data = self.file("pid.json"), _encode(vars(pid))
-        try:
-            atomic.create(path, data)
-        except FileExistsError:
-            atomic.replace(path, data, sync=False)
+        with self.opened() as path:
+            name, data = f"{path}/pid.json", _encode(vars(pid))
+            try:
+                atomic.create(name, data)
+            except FileExistsError:
+                atomic.replace(name, data, sync=False)
 
     def pid(self) -> Pid | None:
         """Return which process the leader is, if that was recorded."""
-        found = self._read("pid.json")
-        return None if found is None else Pid(**found)
+        return _load(Pid, self._read("pid.json"))
 
     def write_kill(self, kill: Kill) -> None:
         """Record that the end is wanted."""
-        atomic.replace(self.file("kill.json"), _encode(vars(kill)), sync=False)
+        with self.opened() as path:
+            atomic.replace(f"{path}/kill.json", _encode(vars(kill)), sync=False)
 
     def kill(self) -> Kill | None:
         """Return how the end is wanted, if it is."""
-        found = self._read("kill.json")
-        return None if found is None else Kill(**found)
+        return _load(Kill, self._read("kill.json"))
 
     def write_start(self, starts: dict[str, int]) -> None:
         """Record the first byte still kept of each stream that lost its oldest ones."""
-        atomic.replace(self.file("start.json"), _encode(starts), sync=False)
+        with self.opened() as path:
+            atomic.replace(f"{path}/start.json", _encode(starts), sync=False)
 
     def starts(self) -> dict[str, int]:
         """Return the first byte still kept per stream; a stream not named is whole."""
-        return self._read("start.json") or {}
+        found = self._read("start.json") or {}
+        return {name: found[name] for name in STREAMS if _is_int(found.get(name))}
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
         """Record what came of the job, even if somebody has removed its directory."""
-        path, data = self.file("exit.json"), _encode(vars(end))
+        data = _encode(vars(end))
         try:
-            atomic.replace(path, data, sync=sync)
+            with self.opened() as path:
+                atomic.replace(f"{path}/exit.json", data, sync=sync)
         except FileNotFoundError:
-            make_private_dir(self.path)
-            atomic.replace(path, data, sync=sync)
+            self.make()
+            with self.opened() as path:
+                atomic.replace(f"{path}/exit.json", data, sync=sync)
 
     def exit(self) -> Exit | None:
         """Return what came of the job, if that was recorded."""
-        found = self._read("exit.json")
-        return None if found is None else Exit(**found)
+        return _load(Exit, self._read("exit.json"))
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, most: int = _MOST_RECORD) -> dict[str, Any] | None:
         try:
-            found = json.loads(atomic.read(self.file(name)))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            with self.opened() as path:
+                found = json.loads(atomic.read_regular(f"{path}/{name}", most))
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            return None
+        except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 
@@ -202,3 +265,66 @@ def boot_id() -> str:
 
 def _encode(value: object) -> bytes:
     return compact.encode(value).encode("ascii")
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value is the id of a job, in the one form that is used in paths."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+_Record = TypeVar("_Record", Pid, Kill, Exit)
+
+
+def _load(kind: type[_Record], found: dict[str, Any] | None) -> _Record | None:
+    """Return a record from what a file holds, None if it is not one.
+
+    Fields of a later release are left out.
+    """
+    if found is None:
+        return None
+    known = {each.name: each.type for each in fields(kind)}
+    given = {name: value for name, value in found.items() if name in known}
+    if not all(_FITS[str(known[name])](value) for name, value in given.items()):
+        return None
+    try:
+        return kind(**given)
+    except TypeError:  # a field is missing
+        return None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_number(value: object) -> bool:
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    return fits and math.isfinite(value) and abs(value) < 1 << 63  # type: ignore[arg-type]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_ints(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_int, value))
+
+
+def _is_enforced(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        each is None or isinstance(each, str) for each in value.values()
+    )
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": _is_int,
+    "int | None": lambda value: value is None or _is_int(value),
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "str": _is_text,
+    "str | None": lambda value: value is None or _is_text(value),
+    "bool": lambda value: isinstance(value, bool),
+    "list[int]": _are_ints,
+    "dict[str, str | None]": _is_enforced,
+    "Cause": lambda value: value in get_args(Cause),
+}
+"""What fits a field of a record, by how its type is written."""

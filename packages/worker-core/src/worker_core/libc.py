@@ -40,6 +40,11 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
+_OPEN_HOW = struct.Struct("3Q")  # linux/openat2.h: flags, mode, resolve
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 _SYS_MOUNT_SETATTR = 442
 
 # By what uname(2) calls the machine; 134 is the number on all that came after 2008.
@@ -85,6 +90,26 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     """Give a range of a file back to the file system; its bytes read as zero from then on."""
     mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
     _call(_libc.fallocate(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Open a path below an open directory, through no link of any kind (openat2(2), Linux 5.6)."""
+    return _openat2(directory, path, flags, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS)
+
+
+def open_without_magic(path: str, flags: int) -> int:
+    """Open a path, but not through a link of /proc, which leads past the rights on files."""
+    return _openat2(_AT_FDCWD, path, flags, _RESOLVE_NO_MAGICLINKS)
+
+
+def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    how = _OPEN_HOW.pack(flags, 0, resolve)
+    arguments = (directory, os.fsencode(path), how, len(how))
+    try:
+        return _call(_libc.syscall(_SYS_OPENAT2, *arguments))
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 def unshare(flags: int) -> None:

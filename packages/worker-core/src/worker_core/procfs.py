@@ -14,6 +14,7 @@ from worker_core import atomic
 
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
 _RTTIME = b"Max realtime timeout"
+_UID = re.compile(rb"^Uid:\t(\d+)\t", re.MULTILINE)
 _VMHWM = re.compile(rb"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 _PENDING = re.compile(rb"^SigPnd:\s*([0-9a-f]+)$", re.MULTILINE)
 _SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
@@ -114,6 +115,12 @@ def realtime_limit(pid: int) -> int | None:
         return None
     value = data[at + len(_RTTIME) :].split(None, 1)[0]
     return int(value) if value.isdigit() else None
+
+
+def user(pid: int) -> int | None:
+    """Return the real uid of a process. The owner of its directory in /proc may be another one."""
+    found = _UID.search(_read(pid, "status") or b"")
+    return None if found is None else int(found[1])
 
 
 def survives(pid: int, signum: int) -> bool:

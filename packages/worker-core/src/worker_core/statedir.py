@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable
 
 from worker_core import jobdir
@@ -47,7 +46,7 @@ def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> 
 
 def job_ids(path: str) -> list[str]:
     """Return the ids of the jobs that have a directory, recorded or not."""
-    return [name for name in os.listdir(os.path.join(path, jobdir.JOBS)) if _is_id(name)]
+    return [name for name in os.listdir(os.path.join(path, jobdir.JOBS)) if jobdir.is_id(name)]
 
 
 def clear(path: str, unrecorded: Iterable[str]) -> None:
@@ -58,13 +57,6 @@ def clear(path: str, unrecorded: Iterable[str]) -> None:
     for directory in (jobdir.JobDir(path, job_id) for job_id in unrecorded):
         if directory.claimed() is None or directory.exit() is not None:
             directory.remove()
-
-
-def _is_id(name: str) -> bool:
-    try:
-        return str(uuid.UUID(name)) == name
-    except ValueError:
-        return False
 
 
 def _lock(path: str, undo: contextlib.ExitStack) -> None:

@@ -35,6 +35,8 @@ in place, see executors/local.py."""
 MAX_FRAME = 128 << 20
 """Bytes; an argv and an environment of the largest request fit, whatever the escaping."""
 
+_MAX_PARTS = 8 << 20
+
 Message = dict[str, Any]
 
 _LENGTH = struct.Struct(">I")
@@ -58,8 +60,14 @@ def hello(**more: object) -> Message:
 class Decoder:
     """Cuts a stream of bytes into messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_FRAME) -> None:
+        """`most` bounds a frame, in bytes."""
+        self.most = most
         self._data = bytearray()
+
+    def __len__(self) -> int:
+        """Return how many bytes wait for the rest of their message."""
+        return len(self._data)
 
     @property
     def missing(self) -> int:
@@ -76,7 +84,7 @@ class Decoder:
         at = 0
         while len(self._data) - at >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._data, at)
-            if length > MAX_FRAME:
+            if length > self.most:
                 raise ProtocolError(f"a frame of {length} bytes")
             if len(self._data) - at < _LENGTH.size + length:
                 break
@@ -88,9 +96,13 @@ class Decoder:
 
 
 def _decode(body: bytearray) -> Message:
+    # A list of empty lists takes thirty times its length in memory. More commas and brackets than
+    # this, in texts or between them, no program can be given.
+    if len(body) > _MAX_PARTS and sum(map(body.count, b"[{,:")) > _MAX_PARTS:
+        raise ProtocolError("too many parts")
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise ProtocolError("not an object")

@@ -7,12 +7,14 @@ directory when its engine goes, however that ended.
 
 With --foreground it is a service: it neither detaches nor leaves by itself, SIGHUP lets it execute
 itself anew after an upgrade, and with --engine ACCOUNT a supervisor of root serves an engine that
-runs as that account and owns the state directory (see rights.py).
+runs as that account and owns the state directory (see rights.py). Such a supervisor believes
+nothing that the engine or a job can write; THREATS.md says what that means, sentence by sentence.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import logging
 import os
@@ -22,30 +24,34 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from worker_core import atomic, encoding, jobdir, libc, limits, wire
 from worker_core.clock import SystemClock
-from worker_core.supervisor import cgroup, recover, rights
+from worker_core.supervisor import account, cgroup, recover, requests, rights, rundir
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.rundir import RunDir
 from worker_core.supervisor.server import Connection, Server
 from worker_core.supervisor.spools import Spools
 
 log = logging.getLogger("worker_core.supervisor")
 
-_UPGRADE = "supervisor.jobs"  # the ids of running jobs, from before exec to after it
 _BUSY = 75
 _PATIENCE = 10.0  # seconds for whoever started us to connect
+_SLICE = 64  # jobs that one turn of the loop looks up
+_SETTLE = 10.0  # seconds for which a service refuses to be upgraded again by an engine
 
 
 class Supervisor:
     """Joins the parts: requests in, events out, and the reasons to end."""
 
-    def __init__(self, options: argparse.Namespace, lock: int) -> None:
+    def __init__(self, options: argparse.Namespace, run_dir: RunDir, lock: int) -> None:
         state_dir = self.state_dir = options.state_dir
+        self.run_dir = run_dir
         self._lock = lock
+        self._accounts = options.accounts
         self._ephemeral = options.ephemeral
         self._service = options.foreground
         self._ending = False
@@ -59,8 +65,9 @@ class Supervisor:
             able=_able(self._groups),
             engine_uid=os.geteuid() if options.engine is None else options.engine.pw_uid,
         )
+        self._began = self.loop.clock.monotonic()
         self._processes = Processes(
-            state_dir,
+            run_dir,
             self.loop,
             self._groups,
             root_jobs=options.root_jobs,
@@ -91,31 +98,43 @@ class Supervisor:
         self.loop.run()
         if self._groups is not None:
             self._groups.close()
+        self.run_dir.close()
         if self._ephemeral:
             import shutil  # slow to import, and not needed before
 
             shutil.rmtree(self.state_dir, ignore_errors=True)
 
     def _handle(self, message: wire.Message, connection: Connection) -> None:
+        if wrong := requests.fault(message):
+            log.warning("refused a request: %s", wrong)
+            return
         match message:
-            case {"op": "start", "id": str(job_id), "spec": dict(spec)}:
+            case {"op": "start", "id": job_id, "spec": spec}:
                 self._processes.start(job_id, spec)
                 self._spools.wake()
-            case {"op": "kill", "id": str(job_id), **options}:
+            case {"op": "kill", "id": job_id, **options}:
                 self.loop.attempt(lambda: self._kill(job_id, options))
-            case {"op": "signal", "id": str(job_id), "signal": int(signum)}:
+            case {"op": "signal", "id": job_id, "signal": signum}:
                 self.loop.attempt(lambda: self._processes.signal(job_id, signum))
-            case {"op": "query", "ids": list(ids), "token": token}:
-                self.loop.attempt(lambda: self._tell(ids, token, connection))
+            case {"op": "query", "ids": ids, "token": token}:
+                self.loop.attempt(lambda: self._tell(ids, token, {}, connection))
             case {"op": "upgrade"}:
-                self._execute_anew()
+                self._upgrade()
             case {"op": "shutdown"}:
                 self.loop.attempt(self._end_all)
-            case _:
-                log.warning("unknown request: %s", message.get("op"))
 
-    def _tell(self, ids: list[str], token: int, connection: Connection) -> None:
-        jobs = {each: recover.known(self._processes, each) for each in ids}
+    def _tell(
+        self, ids: list[str], token: int, jobs: dict[str, Any], connection: Connection
+    ) -> None:
+        """Look up some jobs at a time: others end meanwhile, and wait to be reaped."""
+        for job_id in ids[:_SLICE]:
+            jobs[job_id] = recover.known(self._processes, job_id)
+        if len(ids) > _SLICE:
+            self.loop.call_later(0, lambda: self._tell(ids[_SLICE:], token, jobs, connection))
+            return
+        for job_id, found in jobs.items():
+            if "running" in found and job_id not in self._processes.jobs:  # it has ended since
+                jobs[job_id] = recover.known(self._processes, job_id)
         connection.send({"event": "known", "token": token, "jobs": jobs})
         self._spools.wake()
 
@@ -136,7 +155,7 @@ class Supervisor:
             self.loop.stop()
 
     def _end_all(self) -> None:
-        self._ending = True
+        self._ending = not self._service  # which the administrator ends, not an engine
         for job_id in list(self._processes.jobs):
             self._processes.kill(job_id, reason="the engine was closed", signum=signal.SIGKILL)
         self._alone()
@@ -147,15 +166,27 @@ class Supervisor:
         self._ending = True
         self._alone()
 
+    def _upgrade(self) -> None:
+        """An engine of a later release asks for it; it could ask without end."""
+        if self._service and self.loop.clock.monotonic() - self._began < _SETTLE:
+            log.warning("refused a request: this program has only just been executed")
+        else:
+            self._execute_anew()
+
     def _execute_anew(self) -> None:
         """Become the supervisor of the installed version; pid, children and lock stay."""
+        try:
+            with rights.own():
+                account.names_in(self._accounts)
+        except ValueError as error:
+            log.error("cannot reload: %s; going on as before", error)
+            return
         running = [each for each in self._processes.jobs.values() if each.end is None]
         if len(running) < len(self._processes.jobs):  # an end is being recorded
             self.loop.call_later(0.02, self._execute_anew)
             return
         self._processes.record_all()
-        ids = "\n".join(each.id for each in running).encode()
-        atomic.replace(os.path.join(self.state_dir, _UPGRADE), ids, sync=False)
+        self.run_dir.note_running([each.id for each in running])
         os.set_inheritable(self._lock, True)
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]
         argv += [] if "--lock" in argv else ["--lock", str(self._lock)]
@@ -173,13 +204,16 @@ def main() -> int:
     """Start, detach, serve."""
     encoding.use_utf8()
     options = _options()
-    if options.engine is not None:
-        rights.give_up(options.engine)
+    try:
+        run_dir = _prepare(options)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"cannot serve {options.state_dir}: {error}\n")
+        return 1
     lock = options.lock
     if lock is not None:
         os.set_inheritable(lock, False)
-        return _serve(options, lock, lambda: None)
-    lock = _take_lock(options.state_dir)
+        return _serve(options, run_dir, lock, lambda: None)
+    lock = _take_lock(run_dir)
     if lock is None:
         return _BUSY
     if options.open_files is not None:
@@ -188,7 +222,7 @@ def main() -> int:
     if not options.allow_new_privileges:
         libc.forbid_new_privileges()  # for this process and everything below it, for good
     if options.foreground:
-        return _serve(options, lock, lambda: None)
+        return _serve(options, run_dir, lock, lambda: None)
     ready, done = os.pipe()
     if os.fork():
         os.close(done)
@@ -201,7 +235,22 @@ def main() -> int:
         os.close(done)
         _keep_log(options.state_dir)
 
-    return _serve(options, lock, say_ready)
+    return _serve(options, run_dir, lock, say_ready)
+
+
+def _prepare(options: argparse.Namespace) -> RunDir:
+    """Take the rights of the engine on files, and learn what only root can say."""
+    engine = options.engine
+    if engine is None:
+        return RunDir(options.state_dir)
+    names = account.names_in(options.accounts)
+    account.allow_only([engine.pw_name, *names])
+    # With these two a job can become somebody else, and all of it is to be ended.
+    anybody = options.allow_new_privileges or options.root_jobs
+    rights.end_only(None if anybody else {engine.pw_uid} | account.uids(names))
+    run_dir = options.run_dir or rundir.default(options.state_dir)
+    rights.give_up(engine)
+    return RunDir(options.state_dir, run_dir)
 
 
 def _options() -> argparse.Namespace:
@@ -210,6 +259,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ephemeral", action="store_true", help="end with the engine")
     parser.add_argument("--foreground", action="store_true", help="be a service")
     parser.add_argument("--engine", type=_account, help="the account that the engine runs as")
+    parser.add_argument(
+        "--accounts",
+        default="",
+        metavar="NAME[,NAME...]|/FILE",
+        help="the other accounts that jobs may run as, or a file of root's with one on each line",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="where root keeps what it must know of running jobs (with --engine)",
+    )
     parser.add_argument("--root-jobs", action="store_true", help="let that engine run jobs as root")
     parser.add_argument("--open-files", type=int, help="soft limit that jobs inherit")
     parser.add_argument("--allow-new-privileges", action="store_true", help="let jobs use sudo")
@@ -224,14 +284,14 @@ def _account(name: str) -> pwd.struct_passwd:
         raise argparse.ArgumentTypeError(f"there is no account {name}") from None
 
 
-def _serve(options: argparse.Namespace, lock: int, say_ready: Callable[[], None]) -> int:
+def _serve(
+    options: argparse.Namespace, run_dir: RunDir, lock: int, say_ready: Callable[[], None]
+) -> int:
     _detach(options.state_dir)
-    supervisor = Supervisor(options, lock)
+    supervisor = Supervisor(options, run_dir, lock)
     if options.lock is not None:
-        path = os.path.join(options.state_dir, _UPGRADE)
-        with open(path) as file:
-            supervisor.take_up(file.read().split())
-        os.unlink(path)
+        supervisor.take_up(run_dir.take_running())
+    supervisor.take_up(run_dir.job_ids())
     say_ready()
     if wanted := os.environ.get("WORKER_FAULTS"):
         from worker_core.testing import faults  # never loaded but for tests
@@ -241,9 +301,19 @@ def _serve(options: argparse.Namespace, lock: int, say_ready: Callable[[], None]
     return 0
 
 
-def _take_lock(state_dir: str) -> int | None:
-    path = os.path.join(state_dir, jobdir.LOCK)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, atomic.PRIVATE_FILE)
+def _take_lock(run_dir: RunDir) -> int | None:
+    with rights.own():
+        lock = _locked(os.path.join(run_dir.path, jobdir.LOCK))
+    if lock is not None and run_dir.path != run_dir.state_dir:
+        # For a supervisor that an engine starts by itself. A job could hold this one.
+        with contextlib.suppress(OSError):
+            if _locked(os.path.join(run_dir.state_dir, jobdir.LOCK)) is None:
+                log.warning("somebody else holds %s in %s", jobdir.LOCK, run_dir.state_dir)
+    return lock
+
+
+def _locked(path: str) -> int | None:
+    lock = atomic.open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -263,17 +333,29 @@ def _detach(state_dir: str) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     libc.become_subreaper()
     logging.basicConfig(
-        filename=os.path.join(state_dir, jobdir.LOG),
+        stream=_log_file(state_dir),
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
 
 
+def _log_file(state_dir: str) -> TextIO:
+    try:
+        log_fd = _open_log(state_dir)
+    except OSError as error:
+        sys.stderr.write(f"cannot write {jobdir.LOG} in {state_dir}: {error}\n")
+        return sys.stderr
+    return open(log_fd, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _open_log(state_dir: str) -> int:
+    path = os.path.join(state_dir, jobdir.LOG)
+    return atomic.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
 def _keep_log(state_dir: str) -> None:
     """From here on, a message of the interpreter itself goes to the log, not to who started us."""
-    log_fd = os.open(
-        os.path.join(state_dir, jobdir.LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-    )
+    log_fd = _open_log(state_dir)
     null = os.open(os.devnull, os.O_RDWR)
     for source, target in ((null, 0), (log_fd, 1), (log_fd, 2)):
         os.dup2(source, target)
@@ -287,13 +369,22 @@ def _listen(state_dir: str) -> socket.socket:
     directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         path = f"/proc/self/fd/{directory}/{jobdir.SOCKET}"
-        if os.path.lexists(path):
-            os.unlink(path)
+        _clear(path)
         listener.bind(path)
         listener.listen(16)
     finally:
         os.close(directory)
     return listener
+
+
+def _clear(path: str) -> None:
+    """Make room for the socket; a directory in its place, which an engine can make, is renamed."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        os.rename(path, f"{path}.{os.getpid()}.old")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from worker_core import libc
+from worker_core.supervisor import rundir
+
+log = logging.getLogger(__name__)
 
 
 class AccountError(Exception):
@@ -39,6 +44,44 @@ class Account:
         os.setresuid(self.uid, self.uid, self.uid)
 
 
+_listed: frozenset[str] | None = None  # whom jobs may run as; None: anybody
+
+
+def allow_only(names: Iterable[str]) -> None:
+    """Let `find` know no other accounts than these and root, of whom launch.py decides."""
+    global _listed  # noqa: PLW0603  # it belongs to the process, as its rights do
+    _listed = frozenset(names) | {"root"}
+
+
+def names_in(text: str) -> list[str]:
+    """Return the accounts of `--accounts`: names with commas, or a file with one on each line.
+
+    Raises ValueError if that file cannot be read, or if others than root can write it.
+    """
+    names = _lines(text) if text.startswith("/") else text.split(",")
+    return [name for each in names if (name := each.partition("#")[0].strip())]
+
+
+def uids(names: Iterable[str]) -> set[int]:
+    """Return the uids of the accounts that there are."""
+    found = set()
+    for name in names:
+        try:
+            found.add(pwd.getpwnam(name).pw_uid)
+        except (KeyError, ValueError):
+            log.warning("--accounts: there is no account %r on this machine", name)
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        rundir.refuse_writable(path)
+        with open(path, encoding="utf-8") as file:
+            return file.read(1 << 20).splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
 @functools.cache
 def own() -> Account:
     """Return the account of this process; raise OSError if it cannot be found out now."""
@@ -55,6 +98,11 @@ def find(name: str) -> Account:
 
     Raises OSError if the user database cannot be read now.
     """
+    if _listed is not None and name not in _listed:
+        raise AccountError(
+            f"cannot run as {name}: root's supervisor has not been told to run jobs as that "
+            "account; add it to its --accounts and reload it"
+        )
     try:
         found = _account(pwd.getpwnam(name))
     except KeyError:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_core import crash, encoding, limits, usage
+from worker_core import crash, encoding, libc, limits, usage
 from worker_core.jobdir import JobDir
 from worker_core.supervisor import account, cgroup, rights, spawn, tree
 from worker_core.supervisor.account import Account
@@ -160,11 +160,21 @@ def _null() -> int:
 
 def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:
     # To open a FIFO, or a device that is not ready, may take for ever, and all jobs with it.
-    fd = _open(stack, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = _open_input(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise NotStartedError(f"stdin: {path}: is a FIFO; only a file can be read")
+    if rights.engine is not None and os.fstat(fd).st_dev == os.stat("/proc").st_dev:
+        # What is there depends on who reads it, and that would be a process of root.
+        raise NotStartedError(f"stdin: {path}: is in /proc; only a file can be read")
     os.set_blocking(fd, True)
     return fd
+
+
+def _open_input(path: str, flags: int) -> int:
+    if rights.engine is None:
+        return os.open(path, flags)
+    return libc.open_without_magic(path, flags)
 
 
 def _spawn_fast(program: _Program, stdio: tuple[int, int, int]) -> int:
@@ -238,7 +248,9 @@ def _step_failed(error: spawn.StepError, program: _Program) -> NotStartedError:
 
 def open_spool(stack: contextlib.ExitStack, jobdir: JobDir, stream: str) -> int:
     """Open a spool file for appending, created with mode 0600."""
-    return _open(stack, jobdir.stream(stream), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    fd = jobdir.open_stream(stream)
+    stack.callback(os.close, fd)
+    return fd
 
 
 def environment(job_id: str, who: Account, given: dict[str, str]) -> dict[str, str]:
@@ -255,12 +267,6 @@ def environment(job_id: str, who: Account, given: dict[str, str]) -> dict[str, s
     if "TZ" in os.environ:
         clean["TZ"] = os.environ["TZ"]
     return clean | given
-
-
-def _open(stack: contextlib.ExitStack, path: str, flags: int) -> int:
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, fd)
-    return fd
 
 
 def _encoded(texts: list[str]) -> list[bytes]:

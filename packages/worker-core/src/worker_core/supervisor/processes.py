@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import crash, procfs, reserve, signals
-from worker_core.jobdir import Cause, Exit, JobDir, Pid, boot_id
-from worker_core.supervisor import cap, launch, tree
+from worker_core.jobdir import Cause, Exit, Pid, boot_id
+from worker_core.supervisor import cap, launch, rights, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
@@ -34,6 +34,7 @@ from worker_core.supervisor.process import (
     started,
     unless_shut_down,
 )
+from worker_core.supervisor.rundir import RunDir
 from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Processes:
 
     def __init__(
         self,
-        state_dir: str,
+        run_dir: RunDir,
         loop: Loop,
         groups: Cgroups | None,
         *,
@@ -62,9 +63,10 @@ class Processes:
         on_empty: Callable[[], None],
     ) -> None:
         """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last."""
-        self.state_dir = state_dir
+        self.run_dir = run_dir
         self.jobs: dict[str, Process] = {}
-        self.births = Births(state_dir)
+        with rights.own():
+            self.births = Births(run_dir.path)
         self.boot = boot_id()
         self._loop = loop
         self._groups = groups
@@ -85,7 +87,7 @@ class Processes:
         if job_id in self.jobs:
             self._tell_again(job_id)
         else:
-            self._claim(Process(JobDir(self.state_dir, job_id), spec))
+            self._claim(Process(self.run_dir.job(job_id), spec))
 
     def _claim(self, process: Process) -> None:
         if process.end is not None:  # killed while it waited for another try
@@ -180,7 +182,7 @@ class Processes:
         )
 
     def _tell_again(self, job_id: str) -> None:
-        process, end = self.jobs.get(job_id), JobDir(self.state_dir, job_id).exit()
+        process, end = self.jobs.get(job_id), self.run_dir.job(job_id).exit()
         if process is not None and process.pid is not None:
             self._emit(started(process))
         elif end is not None:
@@ -364,10 +366,12 @@ class Processes:
         except OSError as error:
             log.error("job %s: cannot record its end: %s", process.id, error)
             if reserve.is_full(error):
-                reserve.give_up(self.state_dir)
+                reserve.give_up(self.run_dir.state_dir)
             self._loop.call_later(_RETRY, lambda: self._record(process))
             return
         crash.point("supervisor.exit_written")
+        with logged(process, "cannot forget it"):
+            process.dir.forget()
         if self._groups is not None:
             self._groups.remove(process.id)
         self.jobs.pop(process.id, None)

@@ -38,10 +38,11 @@ _SPARE = 64  # descriptors that a supervisor needs beside those of the leaders t
 def known(processes: Processes, job_id: str) -> dict[str, Any]:
     """Return what is known of a job as the wire's "known" tells it, taking it up if it lives."""
     process = processes.jobs.get(job_id)
-    jobdir = JobDir(processes.state_dir, job_id)
+    jobdir = processes.run_dir.job(job_id)
     if process is None:
         end = jobdir.exit()
         if end is not None:
+            jobdir.forget()  # the supervisor before ended between the two
             return {"exit": vars(end)}
         spec = jobdir.claimed()
         if spec is None:
@@ -64,7 +65,8 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         why = "it ended while no supervisor was there to see it"
         why += ", or was never started" if recorded is None and noted is None else ""
         # A power cut takes pid.json, which is not synced to the disk.
-        if recorded is None and jobdir.claimed_at() < booted:
+        claimed_at = jobdir.claimed_at()
+        if recorded is None and claimed_at is not None and claimed_at < booted:
             why = "the machine was restarted"
         processes.take_lost(process, lost(why, now))
         return process

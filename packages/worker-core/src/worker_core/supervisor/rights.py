@@ -9,14 +9,15 @@ its own rights it works only where the files are its own: control groups.
 from __future__ import annotations
 
 import pwd
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from worker_core import libc
+from worker_core import libc, procfs
 
 _AS_EVER = nullcontext()
 engine: pwd.struct_passwd | None = None
 """Whose rights are used; None if they are our own."""
+_ours: frozenset[int] | None = None
 
 
 def give_up(account: pwd.struct_passwd) -> None:
@@ -24,6 +25,21 @@ def give_up(account: pwd.struct_passwd) -> None:
     global engine  # noqa: PLW0603  # it belongs to the process, as the rights do
     engine = account
     _use(account.pw_uid, account.pw_gid)
+
+
+def end_only(uids: Collection[int] | None) -> None:
+    """Let a mark make no process a job's that runs as somebody else than these; None: as anybody.
+
+    Every user can see the marks of all jobs, and an engine chooses the ids of its own, from which
+    they are made: it could choose one with the mark of a job of another supervisor.
+    """
+    global _ours  # noqa: PLW0603  # it belongs to the process, as the rights do
+    _ours = None if uids is None else frozenset(uids)
+
+
+def may_end(pid: int) -> bool:
+    """Return whether a process that carries the mark of a job may be one of that job's."""
+    return _ours is None or procfs.user(pid) in _ours
 
 
 def own() -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 
 from worker_core import wire
+from worker_core.supervisor import requests
 from worker_core.supervisor.loop import Loop
 from worker_core.wire import Message
 
@@ -26,6 +27,9 @@ _TURN = 4096
 _MOST = 1 << 16  # bytes read at once of a request that is longer
 _RETRY = 0.1  # seconds
 _SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # passes: what could not be sent is sent later
+_MAX_HELLO = 1 << 16  # bytes
+_MAX_CONNECTIONS = 32  # an engine has one, and others are for people who look
+_MAX_HELD = 256 << 20  # bytes that wait for all connections together, read in part or not sent
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
@@ -36,7 +40,7 @@ class Connection:
         self._peer = peer
         self._loop = loop
         self._server = server
-        self._decoder = wire.Decoder()
+        self._decoder = wire.Decoder(_MAX_HELLO)
         self._out = bytearray()
         self.greeted = False
         peer.setblocking(False)
@@ -45,11 +49,16 @@ class Connection:
     def send(self, message: Message) -> None:
         """Send a message, now or when the peer reads."""
         self._out += wire.encode(message)
-        if len(self._out) > _BUFFER_LIMIT:
+        if len(self._out) > _BUFFER_LIMIT or self._too_much():
             log.error("an engine does not read; closing its connection")
             self.close()
         else:
             self._flush()
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait: of a message that has come in part, and of what the peer reads."""
+        return len(self._decoder) + len(self._out)
 
     def close(self) -> None:
         """Forget the peer."""
@@ -70,23 +79,28 @@ class Connection:
             messages = self._decoder.feed(data)
         except BlockingIOError:
             return
-        except (OSError, wire.ProtocolError) as error:
+        except (OSError, MemoryError, wire.ProtocolError) as error:
             log.warning("closing a connection: %s", error)
             self.close()
             return
         for message in messages:
             self._take(message)
-        if not data:
+        if not data or self._too_much():
             self.close()
+
+    def _too_much(self) -> bool:
+        """Return whether this connection has a large part in more than all may hold together."""
+        return self.held > _MAX_HELD // _MAX_CONNECTIONS and self._server.held > _MAX_HELD
 
     def _take(self, message: Message) -> None:
         try:
             if not self.greeted:
                 self.greeted = message.get("hello") == "worker"
+                self._decoder.most = requests.MAX_REQUEST if self.greeted else _MAX_HELLO
             else:
                 self._server.handle(message, self)
         except Exception:
-            log.exception("cannot handle a request: %s", message.get("op"))
+            log.exception("cannot handle a request: %s", requests.shown(message.get("op")))
 
     def _flush(self) -> None:
         try:
@@ -133,6 +147,11 @@ class Server:
         """Whether an engine is connected."""
         return bool(self._connections)
 
+    @property
+    def held(self) -> int:
+        """How many bytes wait for all connections together."""
+        return sum(each.held for each in self._connections)
+
     def broadcast(self, message: Message) -> None:
         """Tell every engine."""
         for each in list(self._connections):
@@ -162,6 +181,10 @@ class Server:
         )
         if uid not in self._welcome:
             log.warning("refused a connection from uid %d", uid)
+            peer.close()
+            return
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            log.warning("refused a connection: %d are open", _MAX_CONNECTIONS)
             peer.close()
             return
         connection = Connection(peer, self._loop, self)

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 
 from worker_core import procfs
 from worker_core.procfs import Stat
+from worker_core.supervisor import rights
 
 _MARK_BIT = 1 << 60
 _MARK_BITS = 56
@@ -70,7 +71,7 @@ def members(job_id: str, leader: int | None = None) -> list[Stat]:
         each.pid
         for each in found
         if (leader is not None and leader in (each.pid, each.session))
-        or procfs.realtime_limit(each.pid) == wanted
+        or (procfs.realtime_limit(each.pid) == wanted and rights.may_end(each.pid))
     }
     inside.discard(me)
     return [each for each in _with_descendants(found, inside) if each.state not in "ZX"]

@@ -1,0 +1,149 @@
+"""What an engine may ask of its supervisor: the fields of each request, and their bounds.
+
+Nothing of a message is believed: the engine is the part that faces the network, and a job that runs
+under its account can connect as well. Fields that this release does not know are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from worker_core import jobdir, signals
+from worker_core.errors import InvalidRequest
+
+MAX_REQUEST = 48 << 20
+"""Bytes; execve(2) takes 6 MiB of arguments and environment, and JSON makes six bytes of one."""
+MAX_IDS = 100_000
+"""Ids in one query."""
+
+_MAX_SECONDS = 100 * 365 * 86400.0 + 1
+_MAX_BYTES = 1 << 62
+_MAX_TEXT = 4096  # characters of a reason or a name; a path has 4,095 bytes
+
+Check = Callable[[Any], bool]
+
+
+def fault(message: dict[str, Any]) -> str | None:
+    """Return what is wrong with a request, None if it can be handled."""
+    op = message.get("op")
+    checks = _REQUESTS.get(op) if isinstance(op, str) else None
+    if checks is None:
+        return f"unknown request {shown(op)}"
+    return _wrong(checks, message, f"{op}: ")
+
+
+def sound_spec(spec: object) -> bool:
+    """Return whether a job can be started, watched and ended by this spec."""
+    return isinstance(spec, dict) and _wrong(_SPEC, spec, "") is None
+
+
+def shown(value: object) -> str:
+    """Return a value that somebody else chose, short enough for a log."""
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:80]}… ({len(text)} characters)"
+
+
+def _wrong(checks: dict[str, Check], found: dict[str, Any], where: str) -> str | None:
+    for name, check in checks.items():
+        value = found.get(name)
+        if not check(value):
+            return f"{where}invalid {name}: {shown(value)}"
+    return None
+
+
+def _text(most: int = MAX_REQUEST) -> Check:
+    return lambda value: isinstance(value, str) and len(value) <= most
+
+
+def _optional(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= _MAX_SECONDS and math.isfinite(value)
+
+
+def _size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_BYTES
+
+
+def _flag(value: object) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _signum(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and _signal(value)
+
+
+def _signal(value: Any) -> bool:
+    try:
+        signals.number(value)
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def _small(value: object) -> bool:
+    """A few amounts or paths by name, one level deep at most."""
+    if value is None:
+        return True
+    return isinstance(value, dict) and len(value) <= 32 and all(map(_amount, value.values()))
+
+
+def _amount(value: object) -> bool:
+    if isinstance(value, dict):
+        return len(value) <= 8 and all(isinstance(each, int) for each in value.values())
+    if isinstance(value, list):
+        return len(value) <= 1000 and _texts(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, int)
+
+
+def _ids(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_IDS and all(map(jobdir.is_id, value))
+
+
+# A claim of an earlier release, or one that was cut short, may lack a field; a start may not, and
+# what it lacks is found out when the job is started.
+_SPEC: dict[str, Check] = {
+    "command": _optional(_text()),
+    "args": _optional(_texts),
+    "env": _optional(_mapping),
+    "cwd": _optional(_text(_MAX_TEXT)),
+    "stdin": _optional(_text(_MAX_TEXT)),
+    "run_as": _optional(_text(256)),
+    "timeout": _optional(_number),
+    "stop_signal": _optional(_signal),
+    "stop_grace": _optional(_number),
+    "separate_stderr": _flag,
+    "output_limit": _optional(_size),
+    "limits": _small,
+    "isolation": _small,
+}
+
+_REQUESTS: dict[str, dict[str, Check]] = {
+    "start": {"id": jobdir.is_id, "spec": sound_spec},
+    "kill": {
+        "id": jobdir.is_id,
+        "reason": _optional(_text(_MAX_TEXT)),
+        "signal": _optional(_signum),
+        "grace": _optional(_number),
+    },
+    "signal": {"id": jobdir.is_id, "signal": _signum},
+    "query": {"ids": _ids, "token": lambda value: _size(value) or _text(64)(value)},
+    "upgrade": {},
+    "shutdown": {},
+}

@@ -1,0 +1,193 @@
+"""Where a supervisor keeps what it relies on.
+
+That is the state directory, unless the supervisor is root's and serves an engine of another
+account. The engine, and every job that runs under its account, can write in the state directory. So
+root then keeps these in a directory of its own, which lasts as long as the machine runs:
+
+    supervisor.lock     held by the supervisor that runs
+    supervisor.jobs     the ids of running jobs, while it executes itself anew
+    supervisor.births   which process each job began with (births.py)
+    jobs/<id>/          pid.json and kill.json of each running job (jobdir.py)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from worker_core import atomic, jobdir, libc, procfs
+from worker_core.jobdir import Exit, JobDir, Kill, Pid
+from worker_core.supervisor import requests, rights
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = "/run/worker-supervisor"
+_UPGRADE = "supervisor.jobs"
+_MOST_IDS = 64 << 20  # bytes of that file
+
+
+class RunDir:
+    """The directory of a supervisor, and from it the directories of jobs."""
+
+    def __init__(self, state_dir: str, path: str | None = None) -> None:
+        """With `path`, keep apart what the supervisor relies on; make that directory if needed.
+
+        Raises OSError, or ValueError if others than root could write there.
+        """
+        self.state_dir = state_dir
+        self.path = state_dir if path is None else path
+        self._apart = path is not None
+        self._state_fd = -1
+        if path is not None:
+            with rights.own():
+                _make_own(path)
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            self._state_fd = os.open(state_dir, flags)
+
+    def job(self, job_id: str) -> JobDir:
+        """Return the directory of a job."""
+        if not self._apart:
+            return JobDir(self.state_dir, job_id)
+        return _GuardedJobDir(self.state_dir, job_id, self.path, self._state_fd)
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of the jobs that ran when a supervisor was last here, if that is kept
+        where only it can write."""
+        if not self._apart:
+            return []
+        with rights.own():
+            return list(filter(jobdir.is_id, os.listdir(f"{self.path}/{jobdir.JOBS}")))
+
+    def note_running(self, job_ids: list[str]) -> None:
+        """Note which jobs run, for the next program of this process."""
+        with rights.own():
+            atomic.replace(f"{self.path}/{_UPGRADE}", "\n".join(job_ids).encode(), sync=False)
+
+    def take_running(self) -> list[str]:
+        """Return what `note_running` has noted, and remove it."""
+        with rights.own():
+            found = _take(f"{self.path}/{_UPGRADE}")
+        if found is None:  # of a release before, which had no directory of its own
+            found = _take(f"{self.state_dir}/{_UPGRADE}")
+        return list(filter(jobdir.is_id, (found or "").split()))
+
+    def close(self) -> None:
+        """Remove the directory if it holds nothing that the next supervisor needs."""
+        if not self._apart:
+            return
+        with rights.own(), contextlib.suppress(OSError):
+            os.rmdir(f"{self.path}/{jobdir.JOBS}")  # fails while a job is left
+            for name in os.listdir(self.path):
+                os.unlink(f"{self.path}/{name}")
+            os.rmdir(self.path)
+
+
+class _GuardedJobDir(JobDir):
+    """The directory of a job that an engine of another account can write in."""
+
+    def __init__(self, state_dir: str, job_id: str, own: str, state_fd: int) -> None:
+        super().__init__(state_dir, job_id)
+        self._own = JobDir(own, job_id)
+        self._state_fd = state_fd
+
+    def opened(self) -> AbstractContextManager[str]:
+        return self._opened(f"{jobdir.JOBS}/{self.job_id}")
+
+    def make(self) -> None:
+        with self._opened(jobdir.JOBS) as path:
+            jobdir.make_private_dir(f"{path}/{self.job_id}")
+
+    def claimed(self) -> dict[str, object] | None:
+        found = super().claimed()
+        return found if not found or requests.sound_spec(found) else {}
+
+    def write_pid(self, pid: Pid) -> None:
+        with rights.own():
+            jobdir.make_private_dir(self._own.path)
+            self._own.write_pid(pid)
+        with contextlib.suppress(OSError):  # the engine's copy, to look up what the job uses
+            super().write_pid(pid)
+
+    def pid(self) -> Pid | None:
+        with rights.own():
+            return self._own.pid()
+
+    def write_kill(self, kill: Kill) -> None:
+        with rights.own():
+            jobdir.make_private_dir(self._own.path)
+            self._own.write_kill(kill)
+
+    def kill(self) -> Kill | None:
+        with rights.own():
+            return self._own.kill()
+
+    def exit(self) -> Exit | None:
+        return None if self._lives() else super().exit()
+
+    def forget(self) -> None:
+        with rights.own(), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._own.path):
+                os.unlink(self._own.file(name))
+            os.rmdir(self._own.path)
+
+    def _lives(self) -> bool:
+        """Whether the leader that root has noted still runs: then no file says that it ended."""
+        pid = self.pid()
+        if pid is None or pid.boot_id != jobdir.boot_id():
+            return False
+        now = procfs.stat(pid.pid)
+        return now is not None and now.start_time == pid.start_time and not now.ended
+
+    @contextmanager
+    def _opened(self, below: str) -> Iterator[str]:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = libc.open_beneath(self._state_fd, below, flags)
+        try:
+            yield f"/proc/self/fd/{fd}"
+        finally:
+            os.close(fd)
+
+
+def default(state_dir: str) -> str:
+    """Return where root keeps records for a state directory: where the unit says, or in /run."""
+    base = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or _DEFAULT
+    of = os.stat(state_dir)
+    return f"{base}/{of.st_dev:x}-{of.st_ino:x}"
+
+
+def _make_own(path: str) -> None:
+    os.makedirs(path, atomic.PRIVATE_DIR, exist_ok=True)
+    refuse_writable(path)
+    jobdir.make_private_dir(f"{path}/{jobdir.JOBS}")
+
+
+def refuse_writable(path: str) -> None:
+    """Raise ValueError if others than root and this process can change what is at `path`."""
+    for each in _and_parents(os.path.abspath(path)):
+        found = os.lstat(each)
+        sticky = each != path and found.st_mode & stat.S_ISVTX
+        if stat.S_ISLNK(found.st_mode):
+            raise ValueError(f"{each} is a link; name the place that it leads to")
+        if found.st_uid not in (0, os.geteuid()) or (found.st_mode & 0o022 and not sticky):
+            raise ValueError(f"others than root can write in {each}; choose another place")
+
+
+def _and_parents(path: str) -> Iterator[str]:
+    while True:
+        yield path
+        if path == "/":
+            return
+        path = os.path.dirname(path)
+
+
+def _take(path: str) -> str | None:
+    try:
+        found = atomic.read_regular(path, _MOST_IDS).decode("ascii", "replace")
+    except (OSError, ValueError):
+        return None
+    os.unlink(path)
+    return found
