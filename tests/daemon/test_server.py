@@ -8,7 +8,7 @@ import threading
 import pytest
 from support.edge import Edge, reply, reset, serving, settings
 from support.waiting import wait_until
-from worker_daemon import answers, channel, errors, listen, problems, server, units
+from worker_daemon import channel, errors, http1_reader, listen, problems, server, units
 
 
 class App:
@@ -396,7 +396,7 @@ def test_what_cannot_be_read_behind_a_long_body_is_refused(app, broken):
 def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch, caplog):
     """One client could end the daemon."""
     with serving(app) as edge:
-        monkeypatch.setattr(answers.Parser, "resume", lambda *_: 1 / 0)
+        monkeypatch.setattr(http1_reader.RequestReader, "resume", lambda *_: 1 / 0)
         head, _, _ = request(body=LONG).partition(b"\r\n\r\n")  # the body would be cut off
         assert ask(edge, head + b"\r\n\r\n") == b""
         assert ask(edge, request()).endswith(b"0 bytes")

@@ -1,23 +1,17 @@
-"""What the daemon answers by itself, before a request reaches the application."""
+"""Answers below the application: how they are written, and the refusals made without it."""
 
 from __future__ import annotations
 
 import http
 import logging
-import re
 import uuid
 from typing import Any
 
-from waitress import parser, receiver, task, utilities
+from waitress import task
 
-from worker_daemon import problems, strict_json
+from worker_daemon import http1_reader, problems, strict_json
 
 _log = logging.getLogger("worker_daemon.access")
-
-_SMALL = 64 << 10  # bytes of a body that are taken from anybody
-_BETWEEN = 4096  # bytes between two chunks of a body, or behind the last one
-# Octets of a head (RFC 9110, 5.5, and RFC 9112, 2.2).
-_LEGAL = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
 _PLAIN = b"This port speaks HTTPS: the address must begin with https://\n"
 PLAIN_HTTP = (
@@ -29,86 +23,14 @@ PLAIN_HTTP = (
     b"%s" % (len(_PLAIN), _PLAIN)
 )
 
-_CODINGS = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
-
-# status of waitress: (code of ours, detail)
-_REFUSALS = {
-    400: ("malformed_request", "the request is not valid HTTP: {}"),
-    413: ("body_too_large", "the body is longer than {} bytes"),
-    431: ("header_too_large", "the head of the request is longer than {} bytes"),
-    500: ("internal_error", "the server failed to answer; its log says why"),
-    501: ("not_implemented", "of the transfer codings only chunked is known"),
+_CODES = {  # of the problem documents, by the status that the reader of requests decides
+    400: "malformed_request",
+    413: "body_too_large",
+    414: "target_too_long",
+    431: "header_too_large",
+    501: "not_implemented",
+    503: "store_unavailable",
 }
-
-
-class Parser(parser.HTTPRequestParser):
-    """waitress's parser, stricter where a proxy in front might understand something else.
-
-    A request with a body that may be long is `withheld`: it counts as complete without its body
-    until somebody has looked at its head, and calls `resume`.
-    """
-
-    command: Any = ""  # until the head is read
-    path: Any = ""
-    withheld = False
-    _invites = False  # whether the client waits for an invitation to send the body
-    _ahead = b""  # what has come of the body meanwhile
-
-    def received(self, data: bytes) -> int:
-        """Take bytes; return how many were of this request."""
-        had_head = self.headers_finished
-        consumed = int(super().received(data))
-        if self.error is not None:
-            self.expect_continue = False  # no invitation to send a body that is refused already
-        elif self.headers_finished and not had_head and self._may_be_long():
-            self.withheld = self.completed = True
-            self._invites, self.expect_continue = self.expect_continue, False
-            self._ahead = data[consumed:]
-            return len(data)
-        elif isinstance(self.body_rcv, receiver.ChunkedReceiver):
-            self._bound(self.body_rcv)
-        return consumed
-
-    def resume(self) -> bytes:
-        """Go on to the body; return what is there of it, which is still to be received."""
-        self.withheld = self.completed = False
-        self.expect_continue = self._invites
-        ahead, self._ahead = self._ahead, b""
-        return ahead
-
-    def _may_be_long(self) -> bool:
-        return bool(self.chunked or self.content_length > _SMALL)
-
-    def _bound(self, chunks: Any) -> None:
-        """Refuse long lines between chunks: waitress joins all that has come of one each time."""
-        if len(chunks.control_line) > _BETWEEN or len(chunks.trailer) > _BETWEEN:
-            self.error = utilities.BadRequest(f"More than {_BETWEEN} bytes between two chunks")
-            self.completed = True
-
-    def parse_header(self, head: bytes) -> None:
-        """Read the head; what RFC 9112 lets a server refuse is refused (3.2 and 6.1).
-
-        A body in chunks is one only if nobody on the way can take it for something else.
-        """
-        if head.translate(None, _LEGAL):
-            # waitress's expression for a header takes time by the square of the blanks before it.
-            raise parser.ParsingError("The head has control characters")
-        try:
-            super().parse_header(head)
-        except ValueError as error:  # of urllib, or a length of thousands of digits
-            raise parser.ParsingError(f"The head cannot be read: {error}") from None
-        if self.version not in ("1.0", "1.1"):
-            raise parser.ParsingError("Only HTTP/1.1 and HTTP/1.0 are spoken here")
-        codings = [value.strip().lower() for value in _CODINGS.findall(head)]
-        if codings and "CONTENT_LENGTH" in self.headers:
-            raise parser.ParsingError("Both Transfer-Encoding and Content-Length are given")
-        if codings and (codings != [b"chunked"] or not self.chunked):
-            raise parser.ParsingError("Transfer-Encoding is chunked, once, and of HTTP/1.1")
-        host = self.headers.get("HOST")
-        if host is None and self.version == "1.1":
-            raise parser.ParsingError("The Host header is missing")
-        if host is not None and "," in host:
-            raise parser.ParsingError("There is more than one Host header")
 
 
 class Answer(task.WSGITask):
@@ -185,9 +107,9 @@ class Refusal(task.ErrorTask):
     def _problem(self, error: Any) -> problems.Problem:
         if isinstance(error, problems.Problem):
             return error
-        limits = self.channel.server.settings
-        code, detail = _REFUSALS[error.code]
-        argument = {413: limits.max_body, 431: limits.max_header}.get(
-            error.code, error.body.rstrip(".").lower()
-        )
-        return problems.Problem(code, detail.format(argument))
+        if not isinstance(error, http1_reader.Refused):  # waitress's own, after an exception
+            return problems.Problem(
+                "internal_error", "the server failed to answer; its log says why"
+            )
+        prefix = "the request is not valid HTTP: " if error.code == 400 else ""
+        return problems.Problem(_CODES[error.code], prefix + error.body)

@@ -24,7 +24,7 @@ from typing import Any
 
 from waitress import channel
 
-from worker_daemon import answers, config, problems
+from worker_daemon import answers, config, http1_reader, problems
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class TlsChannel(channel.HTTPChannel):
 
     task_class = answers.Answer
     error_task_class = answers.Refusal
-    parser_class = answers.Parser
+    parser_class = http1_reader.RequestReader  # type: ignore[assignment]
 
     requests: Any
     requests_lock: Any
@@ -347,6 +347,8 @@ class TlsChannel(channel.HTTPChannel):
     def abandon(self) -> None:
         """Close now, whatever is unfinished."""
         self._drop_output()
+        if self.request is not None:
+            self.request.close()
         with self._tls:  # no task thread may be writing to a descriptor that is given away
             phase, self._phase = self._phase, Phase.GONE
             if phase is Phase.OPEN:

@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "job_not_finished": Kind(409, "Job not finished"),
     "stream_not_separate": Kind(409, "Stream not separate"),
     "body_too_large": Kind(413, "Body too large"),
+    "target_too_long": Kind(414, "Target too long"),
     "unsupported_media_type": Kind(415, "Unsupported media type"),
     "range_not_satisfiable": Kind(416, "Range not satisfiable"),
     "invalid_job": Kind(422, "Invalid job"),
