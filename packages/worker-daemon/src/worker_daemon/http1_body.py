@@ -75,7 +75,7 @@ class Chunked:
         return stop
 
     def _size(self, line: bytes) -> None:
-        digits = line.partition(b";")[0].rstrip(b" \t")
+        digits = line.partition(b";")[0]
         if not http1_head.consists_of(digits, _HEX) or len(digits) > _MAX_SIZE_DIGITS:
             raise http1_head.Malformed("the size of a chunk is not a hexadecimal number")
         self._left = int(digits, 16)

@@ -112,8 +112,11 @@ def _split(target: bytes) -> tuple[str, str]:
 def _path_of_url(url: bytes) -> bytes:
     scheme, separator, rest = url.partition(b"://")
     authority, _, path = rest.partition(b"/")
-    brackets = authority.startswith(b"[") + authority.count(b"[") + authority.count(b"]")
-    if not separator or scheme.lower() not in (b"http", b"https") or brackets not in (0, 3):
+    if authority.startswith(b"["):  # an IPv6 address
+        address, closed, authority = authority[1:].partition(b"]")
+        separator = separator and closed and address
+    known = scheme.lower() in (b"http", b"https")
+    if not (separator and known) or b"[" in authority or b"]" in authority:
         raise Malformed("the target is neither a path nor an https:// address")
     return b"/" + path
 
