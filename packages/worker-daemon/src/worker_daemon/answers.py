@@ -9,7 +9,7 @@ from typing import Any
 
 from waitress import task
 
-from worker_daemon import http1_reader, problems, strict_json
+from worker_daemon import followers, http1_reader, problems, strict_json
 
 _log = logging.getLogger("worker_daemon.access")
 
@@ -39,6 +39,12 @@ class Answer(task.WSGITask):
     channel: Any
     request: Any
     _stays = False
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return the WSGI environment, with a way to say whose answer this is."""
+        environ: dict[str, Any] = super().get_environment()
+        environ[followers.LOGGED_IN] = self.channel.logged_in
+        return environ
 
     def write(self, data: Any) -> None:
         """Write; of an answer that is whole the head goes along, in one TLS record."""

@@ -20,6 +20,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from waitress import channel
@@ -70,6 +71,7 @@ class TlsChannel(channel.HTTPChannel):
         self._left = _TURN
         self._discarded = 0  # bytes that came after all was said
         self._served = False
+        self._logins: set[Callable[[], bool]] = set()  # whose answers are not all written yet
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
         self.sendbuf_len = _CHUNK
@@ -277,6 +279,25 @@ class TlsChannel(channel.HTTPChannel):
         allowed: float = limits.body_timeout + request.body_bytes_received / _LEAST_RATE
         return quiet > limits.body_timeout or taken > allowed
 
+    def logged_in(self, stands: Callable[[], bool]) -> None:
+        """Note the login of the request that is served. Runs in a task thread.
+
+        `stands` says later on whether the login still counts.
+        """
+        if not self.total_outbufs_len:
+            self._logins.clear()
+        self._logins.add(stands)
+
+    def barred(self) -> bool:
+        """Say whether an answer is on its way to somebody whose login counts no more."""
+        # Others than the one served now are in the set when requests were sent ahead.
+        return bool(self.total_outbufs_len) and not all(each() for each in tuple(self._logins))
+
+    def break_off(self) -> None:
+        """Close now, without a farewell: what was sent must not look like a whole answer."""
+        self._phase = Phase.GONE
+        self.abandon()
+
     def quiet(self) -> float:
         """Return for how many seconds nothing has moved."""
         return time.monotonic() - self._moved
@@ -300,8 +321,7 @@ class TlsChannel(channel.HTTPChannel):
     def handle_error(self) -> None:
         """Close after an error that nobody foresaw: the loop goes on for all others."""
         _log.exception("internal error on a connection of %s", self.addr[0])
-        self._phase = Phase.GONE
-        self.abandon()
+        self.break_off()
 
     def handle_expt(self) -> None:
         """Close: urgent data is no part of HTTP, and would keep the loop busy."""

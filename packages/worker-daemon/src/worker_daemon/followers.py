@@ -21,6 +21,7 @@ from worker_daemon import problems
 # Seconds between two looks at whether the client is still there, and still has a login.
 HEARTBEAT = 0.8
 WRITE = "worker_daemon.write"  # where `app.App` puts the WSGI server's write
+LOGGED_IN = "worker_daemon.logged_in"  # where the server puts `channel.TlsChannel.logged_in`
 _NO_LOGIN = "the user was removed, or has a new password"
 
 
@@ -108,6 +109,16 @@ def check_login(req: falcon.Request) -> None:
     """
     if not req.context.stands():
         raise ConnectionAbortedError(_NO_LOGIN)
+
+
+def while_logged_in(
+    req: falcon.Request, chunks: Generator[bytes, None, None]
+) -> Generator[bytes, None, None]:
+    """Yield the chunks of an answer, each after a look at the login of its request."""
+    with contextlib.closing(chunks):
+        for chunk in chunks:
+            check_login(req)
+            yield chunk
 
 
 def send_head(req: falcon.Request) -> None:

@@ -255,6 +255,9 @@ class Server:
                 connection.abandon()
             elif connection.expired(now):
                 connection.handle_close()
+            elif connection.barred():
+                _log.info("broke off an answer to %s: its login counts no more", connection.addr[0])
+                connection.break_off()
 
     def _channels(self) -> list[channel.TlsChannel]:
         return [c for listener in self._listeners for c in listener.active_channels.values()]

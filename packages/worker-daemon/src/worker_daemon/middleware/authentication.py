@@ -8,7 +8,7 @@ from typing import Protocol
 
 import falcon
 
-from worker_daemon import problems, users
+from worker_daemon import followers, problems, users
 
 PUBLIC = frozenset({"/healthz"})
 
@@ -36,6 +36,9 @@ class Authentication:
         header = req.get_header("Authorization")
         req.context.user, verdict = self.login(header, req.remote_addr)
         req.context.stands = verdict.stands
+        # The server goes on asking while the answer is on its way to a slow client.
+        if logged_in := req.env.get(followers.LOGGED_IN):
+            logged_in(verdict.stands)
 
     def login(self, header: str | None, address: str) -> tuple[str, users.Verdict]:
         """Return who is there, by an Authorization header; raises Problem for whom is refused."""

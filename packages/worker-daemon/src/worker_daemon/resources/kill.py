@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from typing import Annotated
 
@@ -66,9 +65,12 @@ class Kill(base.Resource):
         """Answer 200 once it has ended, 202 while it has not, 409 when it ended by itself."""
         audit.kill(req, job, body.reason)
         job = self.engine.kill(job.id, by=req.context.user, wait=0, **dataclasses.asdict(body))
-        # A kill is never refused for want of a place to wait in.
-        with contextlib.suppress(problems.Problem):
+        try:
             job = self.room.followers.wait(self.engine, job, req, query.wait)
+        except problems.Problem as problem:
+            # A kill is never refused for want of a place to wait in.
+            if problem.code not in ("too_many_followers", "draining"):
+                raise
         if job.state in (worker_core.State.COMPLETED, worker_core.State.FAILED):
             raise worker_core.JobNotRunning(job)
         base.answer(resp, base.brief(job), 200 if job.state.final else 202)

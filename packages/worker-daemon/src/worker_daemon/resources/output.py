@@ -184,7 +184,8 @@ class Output(base.Resource):
         if span.size <= _AT_ONCE:
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
-            resp.stream = followers.Stream(chunks, self.room.followers.enter(req.context.user))
+            place = self.room.followers.enter(req.context.user)
+            resp.stream = followers.Stream(followers.while_logged_in(req, chunks), place)
 
 
 def _gap(due: int, start: int) -> None:
