@@ -3,13 +3,11 @@
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 from types import SimpleNamespace
 
 import pytest
@@ -423,37 +421,17 @@ def test_an_ephemeral_engine_leaves_nothing_however_it_ends():
     wait_until(lambda: supervisor_pid(state_dir) is None)
 
 
-def test_what_a_crash_left_of_unrecorded_jobs_is_removed(tmp_path):
-    """Each crash between a job's directory and its record would cost disk for ever."""
-    with Engine(tmp_path) as engine:
-        ended, kept = run(engine, JobSpec("true")), run(engine, shell("echo kept"))
-        runs = begin(engine, shell(waiting_for(tmp_path / "go")))
-    jobs = tmp_path / "jobs"
-    never = jobs / str(uuid.uuid4())
-    never.mkdir()
-    (never / "stdin").write_bytes(b"x")
-    (jobs / "lost+found").mkdir()
-    with sqlite3.connect(tmp_path / "worker.db") as db:
-        db.execute("DELETE FROM jobs WHERE id IN (?, ?)", (ended.id, runs.id))
-    db.close()
-    with Engine(tmp_path) as engine:
-        wait_until(lambda: not never.exists() and not (jobs / ended.id).exists())
-        assert engine.read_output(kept.id) == b"kept\n"
-        assert {each.name for each in jobs.iterdir()} == {kept.id, runs.id, "lost+found"}
-    (tmp_path / "go").touch()
-
-
 def test_what_a_crash_left_of_a_removal_is_removed(tmp_path, monkeypatch):
     """Each crash between a record's removal and that of its output would cost disk for ever."""
     with Engine(tmp_path) as engine:
         job = run(engine, shell("echo x"))
         with monkeypatch.context() as crashing:
-            crashing.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+            crashing.setattr(JobDir, "remove", lambda _: None)
             engine.remove(job.id)
-    (tmp_path / "jobs" / job.id / "exit.json").unlink()  # as far as it came
     assert (tmp_path / "jobs" / job.id / "output").exists()
     with Engine(tmp_path):
         wait_until(lambda: not (tmp_path / "jobs" / job.id).exists())
+    assert not (tmp_path / "set-aside").exists()
 
 
 def test_a_lock_that_a_dying_engine_still_holds_is_waited_for(tmp_path, monkeypatch):

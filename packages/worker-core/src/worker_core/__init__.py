@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from worker_core.job import Job, Usage
     from worker_core.lifecycle import Statistics
     from worker_core.limits import without_controller
+    from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
     from worker_core.spec import JobSpec
     from worker_core.spool import OutputInfo
@@ -60,17 +61,21 @@ _ROOMS = {
     "OutputInfo": "spool",
     "Page": "engine",
     "QueueFull": "errors",
+    "Rebuilt": "rebuild",
     "State": "state",
     "StateDirInUse": "errors",
     "Statistics": "lifecycle",
     "StoreUnavailable": "errors",
     "StreamNotSeparate": "errors",
+    "UNKNOWN_OWNER": "rebuild",
     "Usage": "job",
     "WorkerError": "errors",
+    "rebuild_records": "rebuild",
     "without_controller": "limits",
 }
 
 __all__ = [
+    "UNKNOWN_OWNER",
     "Engine",
     "EngineClosed",
     "EngineSettings",
@@ -89,6 +94,7 @@ __all__ = [
     "OutputInfo",
     "Page",
     "QueueFull",
+    "Rebuilt",
     "State",
     "StateDirInUse",
     "Statistics",
@@ -96,6 +102,7 @@ __all__ = [
     "StreamNotSeparate",
     "Usage",
     "WorkerError",
+    "rebuild_records",
     "without_controller",
 ]
 

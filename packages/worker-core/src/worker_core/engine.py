@@ -16,7 +16,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from worker_core import atomic, crash, jobdir, records, reserve, retention, signals, statedir
+from worker_core import (
+    atomic,
+    backups,
+    continuity,
+    crash,
+    jobdir,
+    rebuild,
+    records,
+    reserve,
+    retention,
+    signals,
+    statedir,
+)
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
 from worker_core.errors import (
     EngineClosed,
@@ -89,11 +101,20 @@ class Engine:
         self._ephemeral = state_dir is None
         self._closed = threading.Event()
         self._process = os.getpid()
+        self._boot = jobdir.boot_id()
         with contextlib.ExitStack() as undo:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
             self._reserve = reserve.Reserve(self.state_dir)
-            self._store = Store(path, durable=not self._ephemeral, on_full=self._reserve.give_up)
+            # Directories without a record: what a crash left. None of them is of a new job.
+            self._unknown: set[str] = set()
+            if self._ephemeral:
+                self._store = Store(path, durable=False, on_full=self._reserve.give_up)
+            else:
+                self._store, self._unknown = continuity.open_store(
+                    self.state_dir, path, self._reserve.give_up
+                )
+                continuity.advance(self.state_dir, self._store)
             undo.callback(self._store.close)
             self._timeline = self._remembered_timeline()
             self._outputs = Outputs(self.state_dir, self._record)
@@ -117,7 +138,6 @@ class Engine:
             undo.callback(self._executor.close, end_jobs=self._ephemeral)
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
                 log.error("the supervisor does not answer yet; going on without")
-            self._unchecked = statedir.job_ids(self.state_dir)  # none of them is new
             undo.callback(retention.Retention(self._tidy).close)
             undo.callback(self._jobs.hub.tell_all)
             self._undo = undo.pop_all()
@@ -171,16 +191,16 @@ class Engine:
             raise InvalidSpec(missing)
         job_id = str(uuid.uuid4())
         bounded = spec.bounded(self.settings.output_limit)
-        created_at, spec_hash = self._clock.now(), _hash(spec)
+        spec_hash = _hash(spec)
+        job = Job(job_id, owner, bounded, State.QUEUED, self._clock.now(), run_as=run_as)
 
         def insertion(state: State) -> Operation[Job]:
-            job = Job(job_id, owner, bounded, state, created_at, run_as=run_as)
-            return self._insertion(job, spec_hash, idempotency_key)
+            return self._insertion(job.having(state=state), spec_hash, idempotency_key)
 
         try:
             self._check_disk()
             self._jobs.check_room(owner)
-            accepted = self._admit(job_id, spec, owner, insertion)
+            accepted = self._admit(job, spec_hash, idempotency_key, insertion)
         except (QueueFull, StoreUnavailable):
             earlier = self._earlier(owner, idempotency_key, spec_hash)
             if earlier is None:
@@ -269,6 +289,7 @@ class Engine:
         )
 
         def request(job: Job) -> None:
+            self._note_wish(job)
             if job.state.final:
                 self._jobs.changed(job)
                 return
@@ -329,6 +350,7 @@ class Engine:
         if not job.state.final:
             raise JobNotFinished(job)
         directory = JobDir(self.state_dir, job_id)
+        directory.mark_removed()
         try:
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
@@ -458,14 +480,24 @@ class Engine:
         self._clear()
         self._expire()
         self._reserve.kept()
+        self._back_up()
 
     def _clear(self) -> None:
-        if not self._unchecked:
+        unknown, self._unknown = self._unknown, set()
+        continuity.clear(self.state_dir, unknown)
+
+    def _back_up(self) -> None:
+        """Copy the database once a day; whatever is wrong with that, the engine goes on."""
+        if self._ephemeral or not backups.is_due(self.state_dir):
             return
-        with self._store.reading() as db:
-            unknown = set(self._unchecked) - records.ids(db)
-        statedir.clear(self.state_dir, unknown)
-        self._unchecked = []
+        database = os.path.join(self.state_dir, statedir.DATABASE)
+        try:
+            if backups.make(self.state_dir, database, self._closed.is_set):
+                continuity.advance(self.state_dir, self._store)
+        except (OSError, sqlite3.Error) as error:
+            log.error("cannot copy the database: %s", error)
+        except backups.InterruptedCopyError:
+            log.info("the copy of the database is put off: the engine is closing")
 
     def _expire(self) -> None:
         self._timeline.look()  # also for the ages that somebody asks about later
@@ -493,33 +525,48 @@ class Engine:
         return Timeline(self._clock, tuple((at, offset) for at, offset in known), remember)
 
     def _admit(
-        self, job_id: str, spec: JobSpec, owner: str, insertion: Callable[[State], Operation[Job]]
+        self,
+        job: Job,
+        spec_hash: str,
+        key: str | None,
+        insertion: Callable[[State], Operation[Job]],
     ) -> Job:
         """Make the job's directory and have it recorded; leave nothing of one that is not."""
         try:
-            self._make_dir(job_id, spec)
-            accepted = self._jobs.admit(job_id, owner, insertion)
+            self._make_dir(job, spec_hash, key)
+            accepted = self._jobs.admit(job.id, job.owner, insertion)
         except OSError as error:
-            self._discard(job_id)
+            self._discard(job.id)
             raise StoreUnavailable(f"cannot store the job: {error}") from error
         except WorkerError:
-            self._discard(job_id)
+            self._discard(job.id)
             raise
         except KeyboardInterrupt:
-            self._jobs.release_unless_recorded(job_id)
+            self._jobs.release_unless_recorded(job.id)
             raise
-        if accepted.id != job_id:
-            self._discard(job_id)
+        if accepted.id != job.id:
+            self._discard(job.id)
         return accepted
 
-    def _make_dir(self, job_id: str, spec: JobSpec) -> None:
-        directory = JobDir(self.state_dir, job_id)
+    def _make_dir(self, job: Job, spec_hash: str, key: str | None) -> None:
+        directory = JobDir(self.state_dir, job.id)
         os.mkdir(directory.path, atomic.PRIVATE_DIR)
-        if isinstance(spec.stdin, bytes):
-            atomic.create(directory.file("stdin"), spec.stdin, sync=not self._ephemeral)
+        if not self._ephemeral:
+            directory.write_record(rebuild.described(job, spec_hash, key, self._boot))
+        if isinstance(job.spec.stdin, bytes):
+            atomic.create(directory.file("stdin"), job.spec.stdin, sync=not self._ephemeral)
             if not self._ephemeral:  # the names too: the supervisor cannot make this file again
                 atomic.sync_dir(directory.path)
                 atomic.sync_dir(os.path.dirname(directory.path))
+
+    def _note_wish(self, job: Job) -> None:
+        """Write beside the job who asked for its end, for the day on which the database is lost."""
+        if self._ephemeral:
+            return
+        try:
+            JobDir(self.state_dir, job.id).write_wish(rebuild.wish(job))
+        except OSError as error:
+            log.warning("job %s: cannot write who asked for its end: %s", job.id, error)
 
     def _earlier(self, owner: str, key: str | None, spec_hash: str) -> Job | None:
         """Return the job that this key has got from this owner already."""

@@ -1,6 +1,11 @@
 """A job's directory: the on-disk contract between engine and supervisor.
 
     jobs/<id>/          mode 0700; made by the engine
+        record.json     by the engine before the job is committed: owner, spec and time, from which
+                        `rebuild` makes the record again should the database be lost
+        wish.json       by the engine at a kill: who asked for the end, and why
+        removed         by the engine before it deletes the record, so that half a removal is told
+                        from a job that the database has lost; deleted last
         stdin           by the engine before the job is committed, when there is input
         spec.json       by the supervisor before it forks: the claim. A job is started only by who
                         creates this file, so it is started at most once
@@ -37,6 +42,7 @@ JOBS = "jobs"
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
+_REMOVED = "removed"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
@@ -145,11 +151,16 @@ class JobDir:
 
     def remove(self) -> None:
         """Remove everything, as far as that can be; the claim first, without which it is a rest
-        that the next engine clears away."""
+        that the next engine clears away, and the mark of a removal last."""
         import shutil  # slow to import, and not needed by the supervisor
 
         with contextlib.suppress(OSError):
             os.unlink(self.file("spec.json"))
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path):
+                if name != _REMOVED:
+                    with contextlib.suppress(OSError):
+                        os.unlink(self.file(name))
         shutil.rmtree(self.path, ignore_errors=True)
 
     def forget(self) -> None:
@@ -158,6 +169,31 @@ class JobDir:
     def make(self) -> None:
         """Make the directory (mode 0700) unless it is there."""
         make_private_dir(self.path)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write down what a record can be made from again."""
+        atomic.create(self.file("record.json"), _encode(record))
+
+    def record(self) -> dict[str, Any] | None:
+        """Return what `write_record` wrote; None if there is none, or it was cut short."""
+        return self._read("record.json", _MOST_SPEC)
+
+    def write_wish(self, wish: dict[str, Any]) -> None:
+        """Write down who asked for the end."""
+        atomic.replace(self.file("wish.json"), _encode(wish), sync=False)
+
+    def wish(self) -> dict[str, Any] | None:
+        """Return who asked for the end, if anybody did."""
+        return self._read("wish.json")
+
+    def mark_removed(self) -> None:
+        """Mark that the job's record is about to be deleted because somebody asked for that."""
+        with contextlib.suppress(OSError):  # on a disk that takes nothing; then see statedir
+            os.close(os.open(self.file(_REMOVED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def removed(self) -> bool:
+        """Return whether the directory is half of a removal."""
+        return os.path.lexists(self.file(_REMOVED))
 
     def claim(self, spec: dict[str, Any]) -> bool:
         """Claim the job for starting; False if it was claimed before."""

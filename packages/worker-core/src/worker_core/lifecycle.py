@@ -225,7 +225,7 @@ class Lifecycle:
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""
         crash.point("engine.exit_received")
-        self._observe(job_id, _ending(end))
+        self._observe(job_id, ending(end))
 
     def caught_up(self) -> None:
         """Nothing else is to be told now."""
@@ -279,7 +279,7 @@ class Lifecycle:
         log.debug("job %s: %s", job.id, finding.name)
         match finding:
             case Finding.ENDED:
-                self._observe(job.id, _ending(Exit(**found["exit"])))
+                self._observe(job.id, ending(Exit(**found["exit"])))
             case Finding.FOLLOW:
                 self._follow(job, found["running"])
             case Finding.KILL_AGAIN:
@@ -322,7 +322,8 @@ class Lifecycle:
                     self._scheduler.occupy(job.id, job.owner)
 
 
-def _ending(end: Exit) -> Change:
+def ending(end: Exit) -> Change:
+    """Return the change that the end of a job is to its record."""
     used = None
     if end.wall_seconds is not None:
         used = Usage(

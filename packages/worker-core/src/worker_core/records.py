@@ -106,13 +106,18 @@ def change(
 ) -> Job:
     """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
     job = (recent.inside(job_id) or get(db, job_id)).after(changed)
+    return save(db, recent, job.having(version=version))
+
+
+def save(db: sqlite3.Connection, recent: Recent, job: Job) -> Job:
+    """Write what a job has come to; its owner and its spec never change."""
     reason = None if job.reason is None else printable(job.reason)
     kill_reason = None if job.kill_reason is None else printable(job.kill_reason)
-    job = job.having(version=version, reason=reason, kill_reason=kill_reason)
+    job = job.having(reason=reason, kill_reason=kill_reason)
     usage = job.usage
     values = {
-        "id": job_id,
-        "version": version,
+        "id": job.id,
+        "version": job.version,
         "state": job.state.value,
         "started_at": job.started_at,
         "ended_at": job.ended_at,

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
 
 from worker_core import jobdir
 from worker_core.errors import StateDirInUse, StoreUnavailable
@@ -42,21 +41,6 @@ def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> 
         where = "a temporary directory" if path is None else os.fspath(path)
         raise StoreUnavailable(f"cannot keep jobs in {where}: {error.strerror or error}") from error
     return made
-
-
-def job_ids(path: str) -> list[str]:
-    """Return the ids of the jobs that have a directory, recorded or not."""
-    return [name for name in os.listdir(os.path.join(path, jobdir.JOBS)) if jobdir.is_id(name)]
-
-
-def clear(path: str, unrecorded: Iterable[str]) -> None:
-    """Remove directories of jobs without a record: never committed, or the record is removed.
-
-    One that runs, or whose end nobody saw, is left alone: perhaps the database is an older copy.
-    """
-    for directory in (jobdir.JobDir(path, job_id) for job_id in unrecorded):
-        if directory.claimed() is None or directory.exit() is not None:
-            directory.remove()
 
 
 def _lock(path: str, undo: contextlib.ExitStack) -> None:

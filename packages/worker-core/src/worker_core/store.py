@@ -35,6 +35,13 @@ _READERS = 16  # connections kept for reading; more are opened and closed as nee
 _ROOM = 300  # calls below the interpreter's limit that are left to who leads
 
 
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+
+
+class StoreDamaged(StoreUnavailable):
+    """The file is no database, or not one of this program."""
+
+
 class Write(Generic[T]):
     """One operation that was asked for, and what came of it.
 
@@ -87,13 +94,19 @@ class Store:
     """One database file. All methods may be called from any thread."""
 
     def __init__(
-        self, path: str, *, durable: bool = True, on_full: Callable[[], None] = lambda: None
+        self,
+        path: str,
+        *,
+        durable: bool = True,
+        may_create: bool = True,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         """Open or create it, bringing its schema to this version.
 
         `on_full` is called when there is no room on the disk for an urgent write.
 
-        Raises StoreUnavailable if it cannot be opened, or was written by a later release.
+        Raises StoreUnavailable if it cannot be opened, or was written by a later release, and
+        StoreDamaged if it is no database, or an empty one although it must not be created.
         """
         self._path = path
         self._durable = durable
@@ -115,11 +128,12 @@ class Store:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, atomic.PRIVATE_FILE))
             self._db = self._connect()
             try:
-                _migrate(self._db, path)
+                _migrate(self._db, path, may_create=may_create)
+                last = self._db.execute(records.QUERIES["last_version"]).fetchone()
             except BaseException:
                 self._db.close()
                 raise
-        self._version: int = self._db.execute(records.QUERIES["last_version"]).fetchone()[0]
+        self._version: int = last[0]
         self._thread = threading.Thread(target=self._stand_in, name="worker-store", daemon=True)
         self._thread.start()
 
@@ -365,14 +379,23 @@ def _fit_to_lead() -> bool:
     return False
 
 
-def _migrate(db: sqlite3.Connection, path: str) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+def schema_version(db: sqlite3.Connection, path: str) -> int:
+    """Return the version of the schema; raise StoreUnavailable if a later release wrote it."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     newest = len(records.MIGRATIONS)
     if version > newest:
         raise StoreUnavailable(
             f"cannot open {path}: it has version {version} and this release knows versions up to "
             f"{newest}; install the release that wrote it, or a later one"
         )
+    return version
+
+
+def _migrate(db: sqlite3.Connection, path: str, *, may_create: bool) -> None:
+    version = schema_version(db, path)
+    newest = len(records.MIGRATIONS)
+    if version == 0 and not may_create:
+        raise StoreDamaged(f"{path} has no tables")
     for number in range(version, newest):
         script = records.MIGRATIONS[number]
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number + 1}; COMMIT;")
@@ -382,5 +405,9 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
 def _unavailable(what: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"{what}: {error}") from error
+    except sqlite3.Error as error:
+        damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+        kind = StoreDamaged if damaged else StoreUnavailable
+        raise kind(f"{what}: {error}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{what}: {error.strerror or error}") from error

@@ -58,6 +58,10 @@ def _run(options: argparse.Namespace) -> int:
         from worker_daemon import serve
 
         return serve.serve(settings, lambda: _load(options))
+    if action == "recover":
+        from worker_daemon import recover
+
+        return recover.recover(settings.state_dir)
     return _user(options, settings.users)
 
 
@@ -137,6 +141,15 @@ def _parser() -> _Parser:
     actions = parser.add_subparsers(metavar="ACTION", dest="action")
     actions.add_parser("serve", parents=[common], help="serve in the foreground (the default)")
     actions.add_parser("check", parents=[common], help="say everything wrong with the settings")
+    actions.add_parser(
+        "recover",
+        parents=[common],
+        help="make the records of jobs again from their directories",
+        description="Make the records of jobs again from their directories, for a server whose "
+        "database is missing, damaged or an older copy. Stop workerd first. Jobs that run go on, "
+        "and nothing is deleted: what cannot be used is moved to set-aside in the state directory.",
+        allow_abbrev=False,
+    )
     _add_init(actions)
     _add_user(actions, common)
     action = actions.add_parser("help", help="print this help, or that of an action")

@@ -1,0 +1,321 @@
+"""Make the records of a state directory again from the directories of its jobs.
+
+For a directory whose database is missing, empty, damaged or an older copy. What the database says,
+or the newest copy that can be read, is the beginning; then each job's directory is believed:
+
+    exit.json                  the job has ended so
+    spec.json, no exit.json    it was started: running, and the next engine asks the supervisor
+    neither                    it waits; if somebody asked for its end it is killed; if the machine
+                               was restarted since it was accepted it is lost, since the file that
+                               says that it was started may be lost, too
+    no record.json             release 0.1.0: owner, name, labels and idempotency key are not known
+    not even spec.json         not a job; it is moved aside
+
+Nothing is deleted: the database that was there is moved aside as well. Jobs go on running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker_core import atomic, backups, continuity, jobdir, lifecycle, records, statedir
+from worker_core.errors import StoreUnavailable
+from worker_core.job import Change, Job
+from worker_core.jobdir import JobDir
+from worker_core.spec import DEFAULT, JobSpec
+from worker_core.state import Event, State
+from worker_core.store import Store, schema_version
+
+UNKNOWN_OWNER = ":unknown"
+"""The owner of a job whose owner is not known. No user can have this name: a name has no colon."""
+
+_UNKNOWN_COMMAND = "unknown"
+_SUFFIXES = ("", "-wal", "-shm")
+_RESTARTED = (
+    "the database was lost and the machine was restarted: it is not known whether the job was "
+    "started"
+)
+_NO_DIRECTORY = "the directory of the job is missing: it is not known what became of it"
+
+
+@dataclass
+class Rebuilt:
+    """What was done; `states` counts all jobs that have a record now."""
+
+    base: str | None = None
+    """The database that it began with: the one that was there, a copy of it, or None."""
+    replaced: str | None = None
+    """Where the database that was there is now."""
+    states: Counter[str] = field(default_factory=Counter)
+    made: int = 0
+    """Records made from directories alone."""
+    unowned: list[str] = field(default_factory=list)
+    """Jobs whose owner is not known; they belong to UNKNOWN_OWNER."""
+    dropped: list[str] = field(default_factory=list)
+    """Finished jobs of `base` without a directory: they were removed since."""
+    aside: list[str] = field(default_factory=list)
+    """Where directories are now that are not those of jobs."""
+
+
+def described(job: Job, spec_hash: str, key: str | None, boot: str) -> dict[str, Any]:
+    """Return what is written to the directory of a new job: enough for its record."""
+    return {
+        "format": 1,
+        "owner": job.owner,
+        "created_at": job.created_at,
+        "run_as": job.run_as,
+        "idempotency_key": key,
+        "spec_hash": spec_hash,
+        "boot_id": boot,
+        "spec": job.spec.to_dict(),
+    }
+
+
+def wish(job: Job) -> dict[str, Any]:
+    """Return what is written to the directory of a job whose end somebody asked for."""
+    return {"by": job.kill_by, "reason": job.kill_reason}
+
+
+def rebuild_records(state_dir: str | os.PathLike[str]) -> Rebuilt:
+    """Make the records again, and put them in the place of the database; return what was done.
+
+    Safe to repeat. Raises StateDirInUse while an engine has the directory open, and
+    StoreUnavailable if it is no state directory, was used by a later release, or cannot be written.
+    """
+    path = os.path.abspath(state_dir)
+    if not os.path.isdir(os.path.join(path, jobdir.JOBS)):
+        raise StoreUnavailable(f"cannot recover {path}: it is not a state directory of workerd")
+    with contextlib.ExitStack() as stack:
+        statedir.prepare(path, stack)
+        try:
+            return _rebuild(path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"cannot recover {path}: {error}") from error
+
+
+def _rebuild(state_dir: str) -> Rebuilt:
+    database = os.path.join(state_dir, statedir.DATABASE)
+    new = f"{database}.new"
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new + suffix)
+    report = Rebuilt()
+    for candidate in [database, *backups.existing(state_dir)]:
+        if _copied(candidate, new):
+            report.base = candidate
+            break
+    store = Store(new)
+    try:
+        work = _Work(state_dir, store, report)
+        store.write(work.run).result()
+    finally:
+        store.close()
+    _replace(state_dir, database, new, report)
+    continuity.note(state_dir, work.generation)
+    return report
+
+
+def _copied(source: str, target: str) -> bool:
+    """Copy a database that can be read; return False if it cannot, or is empty."""
+    if not os.path.exists(source) or not os.path.getsize(source):
+        return False
+    try:
+        if backups.copy(source, target) is None:
+            with contextlib.closing(sqlite3.connect(target)) as db:
+                if schema_version(db, source):
+                    return True
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # nothing is wrong with the file itself
+            raise
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(target)
+    return False
+
+
+def _replace(state_dir: str, database: str, new: str, report: Rebuilt) -> None:
+    """Put the new database in place; a log of the old one must never stand beside it."""
+    found = [suffix for suffix in reversed(_SUFFIXES) if os.path.exists(database + suffix)]
+    if found:
+        aside = continuity.free_name(state_dir, "database")
+        os.mkdir(aside, atomic.PRIVATE_DIR)
+        for suffix in found:
+            name = statedir.DATABASE + suffix
+            os.rename(database + suffix, os.path.join(aside, name))
+        report.replaced = os.path.join(aside, statedir.DATABASE)
+    os.rename(new, database)
+    atomic.sync_dir(state_dir)
+
+
+class _Work:
+    """The one transaction that brings the new database up to date."""
+
+    def __init__(self, state_dir: str, store: Store, report: Rebuilt) -> None:
+        self._state_dir = state_dir
+        self._store = store
+        self._report = report
+        self._now = time.time()
+        self._boot = jobdir.boot_id()
+        # Above whatever the lost database had, so that who resumes events misses none.
+        self._version = max(store.version, int(self._now * 1000))
+        self.generation = 0
+
+    def run(self, db: sqlite3.Connection) -> None:
+        """Compare every record and every directory."""
+        ids = continuity.job_ids(self._state_dir)
+        known = records.ids(db)
+        same_boot = records.get_meta(db, "boot_id") == self._boot
+        for job_id in known:
+            self._compare(db, records.get(db, job_id), same_boot, has_directory=job_id in ids)
+        for job in sorted(self._unrecorded(ids - known), key=lambda each: each[0].created_at):
+            self._add(db, *job)
+        states, _ = records.totals(db)
+        self._report.states.update(states)
+        self.generation = continuity.next_generation(self._state_dir, db)
+
+    def _compare(
+        self, db: sqlite3.Connection, job: Job, same_boot: bool, *, has_directory: bool
+    ) -> None:
+        if job.state.final:
+            if not has_directory:
+                records.delete(db, self._store.recent, job.id)
+                self._report.dropped.append(job.id)
+            return
+        directory = JobDir(self._state_dir, job.id)
+        if not has_directory:
+            self._save(db, _lost(job, self._now, _NO_DIRECTORY))
+            return
+        written = directory.record()
+        if written is not None:
+            same_boot = written.get("boot_id") == self._boot
+        self._save(db, self._observed(directory, job, same_boot))
+
+    def _unrecorded(self, ids: Iterable[str]) -> list[tuple[Job, dict[str, Any]]]:
+        found = []
+        for job_id in ids:
+            directory = JobDir(self._state_dir, job_id)
+            if directory.removed():  # half of a removal: the next engine finishes it
+                continue
+            described = _described(directory)
+            if described is None:
+                aside = continuity.set_aside(self._state_dir, directory.path)
+                self._report.aside += [aside] if aside is not None else []
+            else:
+                found.append(described)
+        return found
+
+    def _add(self, db: sqlite3.Connection, job: Job, written: dict[str, Any]) -> None:
+        if job.owner == UNKNOWN_OWNER:
+            self._report.unowned.append(job.id)
+        key, spec_hash = written.get("idempotency_key"), written.get("spec_hash")
+        if not isinstance(key, str) or records.by_key(db, job.owner, key) is not None:
+            key = None
+        records.insert(
+            db,
+            self._store.recent,
+            job,
+            spec_hash=spec_hash if isinstance(spec_hash, str) else "",
+            idempotency_key=key,
+        )
+        same_boot = written.get("boot_id") == self._boot
+        directory = JobDir(self._state_dir, job.id)
+        self._save(db, self._observed(directory, job, same_boot))
+        self._report.made += 1
+
+    def _observed(self, directory: JobDir, job: Job, same_boot: bool) -> Job:
+        """Return the record as the directory shows it."""
+        asked = directory.wish()
+        if asked is not None and job.kill_by is None:
+            by, reason = _text(asked.get("by")), _text(asked.get("reason"))
+            job = job.having(kill_by=by or "unknown", kill_reason=reason)
+        begun = job.having(state=State.RUNNING if job.kill_by is None else State.STOPPING)
+        end = directory.exit()
+        if end is not None:
+            return begun.after(lifecycle.ending(end))
+        if directory.claimed() is not None:
+            pid = directory.pid()
+            if pid is None:
+                return begun
+            return begun.having(pid=pid.pid, started_at=pid.started_at, enforced=pid.enforced)
+        if job.kill_by is not None:
+            killed = Change(Event.KILL, self._now, by=job.kill_by, reason=job.kill_reason)
+            return job.having(state=State.QUEUED).after(killed)
+        if not same_boot:
+            return _lost(job, self._now, _RESTARTED)
+        return job.having(state=State.QUEUED)
+
+    def _save(self, db: sqlite3.Connection, job: Job) -> None:
+        self._version += 1
+        records.save(db, self._store.recent, job.having(version=self._version))
+        if job.state.final:
+            size = JobDir(self._state_dir, job.id).disk_bytes()
+            records.set_output_bytes(db, job.id, size)
+
+
+def _lost(job: Job, at: float, why: str) -> Job:
+    return job.having(state=State.RUNNING).after(Change(Event.LOSE, at, reason=why))
+
+
+def _described(directory: JobDir) -> tuple[Job, dict[str, Any]] | None:
+    """Return the job of a directory, and what the engine wrote of it; None if there is no job."""
+    claim = directory.claimed()
+    written = directory.record()
+    if written is None and claim is None:
+        return None
+    if written is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            return _job(directory.job_id, written), written
+    claim = claim or {}
+    created_at = directory.claimed_at() or time.time()
+    run_as = _text(claim.get("run_as"))
+    spec = _claimed_spec(directory, claim)
+    job = Job(directory.job_id, UNKNOWN_OWNER, spec, State.QUEUED, created_at, run_as=run_as)
+    return job, {}
+
+
+def _job(job_id: str, written: dict[str, Any]) -> Job:
+    owner, created_at = _text(written["owner"]), float(written["created_at"])
+    return Job(
+        job_id,
+        owner or UNKNOWN_OWNER,
+        _spec(written["spec"]),
+        State.QUEUED,
+        created_at,
+        run_as=_text(written.get("run_as")),
+    )
+
+
+def _claimed_spec(directory: JobDir, claim: dict[str, Any]) -> JobSpec:
+    """Return the spec of a claim, which is what the supervisor was told: no name, no labels."""
+    told = dict(claim)
+    stdin = told.get("stdin")
+    if stdin == directory.file("stdin"):
+        size = 0
+        with contextlib.suppress(OSError):
+            size = os.stat(stdin).st_size
+        told["stdin"] = {"size": size}
+    elif stdin is not None:
+        told["stdin"] = {"file": str(stdin)}
+    try:
+        return _spec(told)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return JobSpec(_UNKNOWN_COMMAND)
+
+
+def _spec(value: dict[str, Any]) -> JobSpec:
+    known = {name: value[name] for name in vars(DEFAULT) if name in value}
+    if not isinstance(known["command"], str):
+        raise TypeError("the command is not a text")
+    spec = JobSpec.from_stored(known)
+    spec.to_dict()
+    return spec
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
