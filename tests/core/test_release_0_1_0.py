@@ -6,11 +6,12 @@ that no machine has.
 """
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec
+from worker_core import UNKNOWN_OWNER, Engine, JobSpec, StoreUnavailable, rebuild_records
 from worker_core.settings import EngineSettings
 from worker_core.state import State
 
@@ -120,3 +121,37 @@ def test_new_jobs_run_beside_the_old_ones(engine, jobs, state_dir):
     assert job.state is State.COMPLETED
     engine.remove(jobs["bytes"].id)
     wait_until(lambda: not (state_dir / "jobs" / jobs["bytes"].id).exists())
+
+
+def test_without_its_database_what_ran_is_recovered_and_belongs_to_nobody(state_dir):
+    """Whoever loses the database right after an upgrade would lose every output."""
+    (state_dir / "worker.db").unlink()
+    with pytest.raises(StoreUnavailable, match="is missing, but 10 jobs have a directory"):
+        Engine(state_dir, settings=SETTINGS)
+    made = rebuild_records(state_dir)
+    assert (made.made, len(made.unowned), len(made.aside)) == (8, 8, 2)  # two never began
+    with Engine(state_dir, settings=SETTINGS) as engine:
+        jobs = [engine.wait(job.id, 30) for job in engine.list(limit=100).jobs]
+        assert {job.owner for job in jobs} == {UNKNOWN_OWNER}
+        assert Counter(job.state for job in jobs) == {
+            State.COMPLETED: 2,
+            State.FAILED: 2,
+            State.KILLED: 1,
+            State.TIMED_OUT: 1,
+            State.LOST: 2,
+        }
+        assert {output(engine, job) for job in jobs} >= {b"from a client", b"out\n", b"begun\n"}
+
+
+def test_an_older_copy_of_its_database_is_brought_up_to_date(state_dir):
+    """What the copy knows, whose jobs they are above all, would be lost."""
+    (state_dir / "generation").write_text("7")  # of an engine that has worked here since
+    with pytest.raises(StoreUnavailable, match="an older copy"):
+        Engine(state_dir, settings=SETTINGS)
+    made = rebuild_records(state_dir)
+    assert (made.made, made.unowned, made.aside) == (0, [], [])
+    with Engine(state_dir, settings=SETTINGS) as engine:
+        jobs = {job.spec.name: engine.wait(job.id, 30) for job in engine.list(limit=100).jobs}
+        assert {job.owner for job in jobs.values()} == {"alice", "bob"}
+        assert jobs["failed"].state is State.FAILED
+        assert jobs["running"].state is State.LOST

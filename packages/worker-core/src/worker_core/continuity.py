@@ -16,7 +16,6 @@ are moved aside, and never deleted.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sqlite3
@@ -140,13 +139,7 @@ def clear(state_dir: str, unknown: Iterable[str]) -> None:
 
 
 def set_aside(state_dir: str, path: str) -> str | None:
-    """Move a file or directory to set-aside/; return where to, None if it could not be moved.
-
-    An empty directory is removed: nothing is in it.
-    """
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
-        return None
+    """Move a file or directory to set-aside/; return where to, None if it could not be moved."""
     target = free_name(state_dir, os.path.basename(path))
     try:
         os.rename(path, target)
