@@ -13,6 +13,7 @@ from worker_core.jobdir import JobDir, make_private_dir
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.rundir import RunDir
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def supervising(tmp_path):
     if groups is None:
         pytest.skip("no control groups can be made here")
     processes = Processes(
-        str(tmp_path),
+        RunDir(str(tmp_path)),
         loop,
         groups,
         root_jobs=True,

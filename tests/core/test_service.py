@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
@@ -36,13 +38,18 @@ with Engine(state_dir, settings=EngineSettings(start_supervisor=False)) as engin
 
 
 @pytest.fixture
-def state_dir(tmp_path):
-    path = tmp_path / "state"
+def place():
+    """A directory that every account can go through. Not pytest's: each run closes that again."""
+    with tempfile.TemporaryDirectory(prefix="worker-service-") as path:
+        os.chmod(path, 0o711)
+        yield Path(path)
+
+
+@pytest.fixture
+def state_dir(place):
+    path = place / "state"
     path.mkdir(0o700)
     os.chown(path, NOBODY, NOBODY)
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
     return path
 
 
@@ -84,9 +91,9 @@ def test_jobs_run_as_the_account_that_is_named(state_dir):
     assert [output for _, _, output in told] == ["daemon\n", "nobody\n", "daemon\n"]
 
 
-def test_a_box_works_in_a_private_home(state_dir, tmp_path):
+def test_a_box_works_in_a_private_home(state_dir, place):
     """Isolation would fail for every user whose home others cannot read."""
-    home = tmp_path / "home"
+    home = place / "home"
     home.mkdir(0o700)
     os.chown(home, 1, 1)
     with Service(state_dir):
@@ -124,9 +131,9 @@ def test_what_the_supervisor_writes_belongs_to_the_daemon(state_dir):
             assert (found.st_uid, found.st_mode & 0o077) == (NOBODY, 0), name
 
 
-def test_a_planted_link_leads_nowhere(state_dir, tmp_path):
+def test_a_planted_link_leads_nowhere(state_dir, place):
     """A daemon that was taken over could have root write where it likes."""
-    target = tmp_path / "of root"
+    target = place / "of root"
     target.mkdir(0o700)
     with Service(state_dir):
         run(state_dir, (["true"], None))
