@@ -66,6 +66,14 @@ def kill_supervisor(engine, reap):
     return pid
 
 
+@contextlib.contextmanager
+def held_up(engine):
+    """Let no other supervisor start in this block."""
+    spawn, engine._executor._spawn = engine._executor._spawn, lambda: "not yet"
+    yield
+    engine._executor._spawn = spawn
+
+
 def adopted(engine, before):
     """Wait for the next supervisor to have taken up the jobs; return its pid."""
     wait_until(lambda: supervisor_pid(engine.state_dir) not in (None, before))
@@ -115,6 +123,26 @@ def test_a_job_that_nobody_has_reaped_yet_has_its_true_end(tmp_path, inherited):
             assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
         for each in leaders:
             inherited(each)
+
+
+@needs_exit_status
+def test_a_job_that_ends_while_no_supervisor_is_running_has_its_true_end(tmp_path, inherited):
+    """A restart of the supervisor would cost the outcome of whatever ends in that moment."""
+    with Engine(tmp_path) as engine:
+        scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
+        jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
+        leaders = [leader(engine, job) for job in jobs.values()]
+        pid = supervisor_pid(engine.state_dir)
+        os.kill(pid, signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        for each in leaders:
+            wait_gone(each)
+        with held_up(engine):
+            kill_supervisor(engine, inherited)
+            for each in leaders:
+                inherited(each)
+        for end, job in jobs.items():
+            assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
 
 
 @needs_exit_status

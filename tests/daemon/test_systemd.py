@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import worker_daemon
+from worker_core import DescriptorStore
 from worker_daemon import systemd
 
 UNITS = Path(worker_daemon.__file__).with_name("systemd")
@@ -55,7 +56,7 @@ def test_sockets_meant_for_another_process_are_left_alone(monkeypatch):
     """A daemon started by a service with sockets would take the service's."""
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
-    assert systemd.sockets() == []
+    assert systemd.sockets(DescriptorStore.passed()) == []
     assert "LISTEN_FDS" not in os.environ
 
 
@@ -63,7 +64,9 @@ def test_sockets_are_taken_and_kept_from_children():
     """Jobs would inherit the listening socket, or the announcement of one."""
     script = (
         "import os, sys; from worker_daemon import systemd; os.environ['LISTEN_PID'] = "
-        "str(os.getpid()); sock, = systemd.sockets(); print(sock.fileno(), sock.get_inheritable(),"
+        "str(os.getpid()); from worker_core import DescriptorStore; "
+        "sock, = systemd.sockets(DescriptorStore.passed());"
+        "print(sock.fileno(), sock.get_inheritable(),"
         "sorted(set(os.environ) & {'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES'}))"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker_core.bounds import Isolation, Limits
+    from worker_core.descriptor_store import DescriptorStore
     from worker_core.engine import Engine, Page
     from worker_core.errors import (
         EngineClosed,
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 # Name -> the module that has it. Imported when first used: the supervisor is a process of this
 # package too, and stays small without the engine and SQLite.
 _ROOMS = {
+    "DescriptorStore": "descriptor_store",
     "Engine": "engine",
     "EngineClosed": "errors",
     "EngineSettings": "settings",
@@ -76,6 +78,7 @@ _ROOMS = {
 
 __all__ = [
     "UNKNOWN_OWNER",
+    "DescriptorStore",
     "Engine",
     "EngineClosed",
     "EngineSettings",

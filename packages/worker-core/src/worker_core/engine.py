@@ -30,6 +30,7 @@ from worker_core import (
     statedir,
 )
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
+from worker_core.descriptor_store import DescriptorStore
 from worker_core.errors import (
     EngineClosed,
     IdempotencyKeyReused,
@@ -91,8 +92,12 @@ class Engine:
         settings: EngineSettings | None = None,
         clock: Clock | None = None,
         executor: Executor | None = None,
+        descriptor_store: DescriptorStore | None = None,
     ) -> None:
         """Open the store, reach the supervisor, and find out what became of earlier jobs.
+
+        A service of systemd gives its `descriptor_store`, so that the ends of jobs stay known
+        when this process and the supervisor are killed together.
 
         Raises StateDirInUse, StoreUnavailable or ExecutorUnavailable.
         """
@@ -124,6 +129,7 @@ class Engine:
                 ephemeral=self._ephemeral,
                 no_new_privileges=self.settings.no_new_privileges,
                 may_start=self.settings.start_supervisor,
+                store=descriptor_store,
             )
             self._jobs = Lifecycle(
                 self.state_dir,

@@ -9,6 +9,9 @@ can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then t
     {"op": "kill", "id", "reason", "signal", "grace"}                      exited follows
     {"op": "signal", "id", "signal"}
     {"op": "query", "ids", "token"}            answered by one "known" with the same token
+    {"op": "kept"}                             what the supervisor before had the engine keep
+                                               goes along, if anything (SCM_RIGHTS); answered by
+                                               "kept"
     {"op": "upgrade"}                          the supervisor executes itself anew
     {"op": "shutdown"}                         it ends every job and then itself
 
@@ -18,6 +21,9 @@ and the supervisor sends
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
     {"event": "known", "token", "jobs"}        id -> {"exit": …}, {} or {"running": as pid.json,
                                                "stopping": whether it was asked to end}
+    {"event": "kept"}                          a descriptor goes along, for the engine to keep
+                                               instead of the one before; only to an engine that
+                                               has sent "kept", which older ones do not
 """
 
 from __future__ import annotations
@@ -31,6 +37,10 @@ from worker_core import compact
 PROTOCOL = 2
 """Raised when either side would not understand the other; a supervisor of an older one is upgraded
 in place, see executors/local.py."""
+
+REVISION = 1
+"""Raised when a supervisor of an older one does less, but would understand everything. It is also
+upgraded in place; an engine of an older one goes on with a newer supervisor."""
 
 MAX_FRAME = 128 << 20
 """Bytes; an argv and an environment of the largest request fit, whatever the escaping."""
@@ -54,7 +64,7 @@ def encode(message: Message) -> bytes:
 
 def hello(**more: object) -> Message:
     """Return the first message of either side."""
-    return {"hello": "worker", "protocol": PROTOCOL, **more}
+    return {"hello": "worker", "protocol": PROTOCOL, "revision": REVISION, **more}
 
 
 class Decoder:

@@ -49,24 +49,30 @@ def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
     logs.set_up(settings.log_level, settings.log_format)
     for warning in check.warnings(settings):
         _log.warning("%s", warning)
+    import worker_core
+
     with contextlib.ExitStack() as stack:
-        sockets = _sockets(settings)
-        engine = stack.enter_context(_engine_while_importing(settings))
+        passed = worker_core.DescriptorStore.passed()
+        sockets = _sockets(settings, passed)
+        opening = _engine_while_importing(settings, worker_core.DescriptorStore(passed))
+        engine = stack.enter_context(opening)
         daemon = _Daemon(settings, load, engine, sockets)
         daemon.run()
     faulthandler.cancel_dump_traceback_later()
     return 0
 
 
-def _sockets(settings: config.Config) -> list[socket.socket]:
-    sockets = systemd.sockets() or listen.open_sockets(settings.listen)
+def _sockets(settings: config.Config, passed: list[tuple[str, int]]) -> list[socket.socket]:
+    sockets = systemd.sockets(passed) or listen.open_sockets(settings.listen)
     # Sockets from systemd may be anywhere, whatever the settings say.
     if faults := check.exposure(settings, listen.addresses(sockets)):
         raise errors.ConfigError(faults)
     return sockets
 
 
-def _engine_while_importing(settings: config.Config) -> worker_core.Engine:
+def _engine_while_importing(
+    settings: config.Config, store: worker_core.DescriptorStore
+) -> worker_core.Engine:
     """Open the engine, which mostly waits for its supervisor, and import the rest meanwhile."""
     import worker_core
 
@@ -74,13 +80,13 @@ def _engine_while_importing(settings: config.Config) -> worker_core.Engine:
     # the more of the rest is done meanwhile.
     _ = worker_core.Engine
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        opened = pool.submit(_engine, settings)
+        opened = pool.submit(_engine, settings, store)
         importlib.import_module("worker_daemon.app")
         importlib.import_module("worker_daemon.server")
         return opened.result()
 
 
-def _engine(settings: config.Config) -> worker_core.Engine:
+def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> worker_core.Engine:
     import worker_core
 
     limits = worker_core.EngineSettings(
@@ -97,7 +103,7 @@ def _engine(settings: config.Config) -> worker_core.Engine:
         start_supervisor=settings.supervisor == "own",
     )
     try:
-        return worker_core.Engine(settings.state_dir, settings=limits)
+        return worker_core.Engine(settings.state_dir, settings=limits, descriptor_store=store)
     except worker_core.WorkerError as error:
         raise errors.DaemonError(str(error)) from None
     except OSError as error:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 
-_FIRST = 3  # SD_LISTEN_FDS_START
+import worker_core
 
 
 def notify(*lines: str) -> None:
@@ -35,28 +35,20 @@ def notify_reloading() -> None:
 def watchdog_interval() -> float | None:
     """Return how often in seconds to send ``WATCHDOG=1``; None when nobody waits for it."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or not _for_this_process("WATCHDOG_PID", unset=True):
+    if not microseconds.isdigit() or not _for_this_process("WATCHDOG_PID"):
         return None
     return int(microseconds) / 1e6 / 2
 
 
-def sockets() -> list[socket.socket]:
+def sockets(passed: list[tuple[str, int]]) -> list[socket.socket]:
     """Return the listening sockets that systemd opened for this process; none is the usual case.
 
-    The variables that announce them are removed, so that no child takes them for its own.
+    `passed` is name and number of each descriptor that it has passed: see DescriptorStore.
     """
-    count = os.environ.pop("LISTEN_FDS", "")
-    mine = _for_this_process("LISTEN_PID", unset=False)
-    os.environ.pop("LISTEN_PID", None)
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if not mine or not count.isdigit():
-        return []
-    found = [socket.socket(fileno=_FIRST + n) for n in range(int(count))]
-    for sock in found:
-        sock.set_inheritable(False)
-    return found
+    stored = worker_core.DescriptorStore.owns
+    return [socket.socket(fileno=number) for name, number in passed if not stored(name)]
 
 
-def _for_this_process(variable: str, *, unset: bool) -> bool:
+def _for_this_process(variable: str) -> bool:
     pid = os.environ.get(variable)
-    return unset if pid is None else pid == str(os.getpid())
+    return pid is None or pid == str(os.getpid())

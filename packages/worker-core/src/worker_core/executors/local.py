@@ -22,8 +22,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from worker_core import jobdir, limits, wire
+from worker_core.descriptor_store import DescriptorStore
 from worker_core.errors import ExecutorUnavailable, FieldError, WorkerError
 from worker_core.executor import Listener
+from worker_core.executors.kept import KeptDescriptor
 from worker_core.jobdir import Exit
 from worker_core.spec import JobSpec
 
@@ -48,11 +50,13 @@ class LocalExecutor:
         ephemeral: bool = False,
         no_new_privileges: bool = True,
         may_start: bool = True,
+        store: DescriptorStore | None = None,
     ) -> None:
         """Say how a supervisor is started, if there is none.
 
         With `ephemeral` it ends its jobs when this connection ends; without `no_new_privileges`
         its jobs may use sudo and the like. Without `may_start` none is started.
+        With `store`, systemd keeps what the next supervisor will need, should this process end too.
         """
         self._state_dir = state_dir
         self._ephemeral = ephemeral
@@ -67,6 +71,8 @@ class LocalExecutor:
         self._closing = threading.Event()
         self._tokens = itertools.count()
         self._reader: threading.Thread | None = None
+        self._kept = KeptDescriptor(store)
+        self._upgraded = False  # asked once to be of a later revision
         # A server raises its own bound on open files; the jobs of a supervisor that it starts
         # later must not inherit that (select(2) fails above 1,024).
         self._open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -134,6 +140,7 @@ class LocalExecutor:
             self._reader.join(_CLOSE_SECONDS)
         if self._peer is not None:
             self._peer.close()
+        self._kept.close()
 
     def _send(self, message: wire.Message) -> None:
         """Send, or drop it: what a supervisor did not get is found out when it is back."""
@@ -173,9 +180,11 @@ class LocalExecutor:
         """Pass on what comes; False at the end of the connection."""
         peer = self._peer
         try:
-            data = peer.recv(1 << 16) if peer is not None else b""
+            data = self._kept.receive(peer, 1 << 16) if peer is not None else b""
             for message in decoder.feed(data):
-                if message.get("token") == _ALIVE:
+                if message.get("event") == "kept":
+                    self._kept.replace()
+                elif message.get("token") == _ALIVE:
                     self._answered.set()
                 else:
                     _pass_on(listener, message)
@@ -183,10 +192,18 @@ class LocalExecutor:
             log.warning("the connection to the supervisor failed: %s", error)
             data = b""
         listener.caught_up()
+        if self._kept.is_due:
+            self._request_kept()
         if not data:
+            self._kept.disconnected()
             self._fault = "the supervisor has gone"
             self._answered.set()  # there will be none
         return bool(data)
+
+    def _request_kept(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if self._peer is not None:
+                self._kept.request(self._peer)
 
     def _open(self) -> wire.Decoder:
         """Connect to a supervisor of this protocol; return the decoder of what it sends."""
@@ -231,6 +248,7 @@ class LocalExecutor:
                 first = decoder.feed(data)
             self._agree(first[0], peer)
             self._able = first[0]["able"]
+            self._kept.request(peer)
             peer.settimeout(None)
             # For sending alone; who waits for a message may wait for long.
             most = struct.pack("ll", *divmod(int(_SEND_SECONDS * 1e6), 1_000_000))
@@ -250,7 +268,10 @@ class LocalExecutor:
                 f"this release {wire.PROTOCOL}; install the later release again"
             )
             raise ExecutorUnavailable(self._fault)
-        if theirs < wire.PROTOCOL:
+        revision = hello.get("revision", 0)
+        older = not self._upgraded and isinstance(revision, int) and revision < wire.REVISION
+        if theirs < wire.PROTOCOL or older:
+            self._upgraded = True
             log.info("upgrading a supervisor of protocol %d", theirs)
             peer.sendall(wire.encode({"op": "upgrade"}))
             raise wire.ProtocolError("it is being upgraded")

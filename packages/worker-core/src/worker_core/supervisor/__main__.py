@@ -23,13 +23,15 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from worker_core import atomic, encoding, jobdir, libc, limits, wire
 from worker_core.clock import SystemClock
-from worker_core.supervisor import account, cgroup, recover, requests, rights, rundir
+from worker_core.descriptor_store import DescriptorStore
+from worker_core.supervisor import account, cgroup, keeper, recover, requests, rights, rundir
 from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
@@ -47,7 +49,9 @@ _SETTLE = 10.0  # seconds for which a service refuses to be upgraded again by an
 class Supervisor:
     """Joins the parts: requests in, events out, and the reasons to end."""
 
-    def __init__(self, options: argparse.Namespace, run_dir: RunDir, lock: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, run_dir: RunDir, lock: int, store: DescriptorStore | None
+    ) -> None:
         state_dir = self.state_dir = options.state_dir
         self.run_dir = run_dir
         self._lock = lock
@@ -66,6 +70,7 @@ class Supervisor:
             engine_uid=os.geteuid() if options.engine is None else options.engine.pw_uid,
         )
         self._began = self.loop.clock.monotonic()
+        self._keeper = Keeper(lambda: self._processes.jobs, self._server.share, store)
         self._processes = Processes(
             run_dir,
             self.loop,
@@ -74,6 +79,7 @@ class Supervisor:
             emit=self._server.broadcast,
             watched=lambda: self._server.watched,
             on_empty=self._alone,
+            keep=self._keeper.add,
         )
         self._spools = Spools(self._processes, self.loop)
         self.loop.on_signals(
@@ -84,6 +90,16 @@ class Supervisor:
                 signal.SIGHUP: self._execute_anew if self._service else lambda: None,
             }
         )
+
+    def take_back(self, bags: Iterable[int]) -> None:
+        """Go on with the jobs whose leaders others have kept; close the bags that they are in."""
+        for bag in bags:
+            try:
+                recover.take_back(self._processes, bag)
+            except OSError as error:
+                log.error("the ends of some jobs may become unknown: %s", error)
+            os.close(bag)
+        self._spools.wake()
 
     def take_up(self, job_ids: list[str]) -> None:
         """Go on with the jobs that ran before this process executed itself."""
@@ -118,6 +134,8 @@ class Supervisor:
                 self.loop.attempt(lambda: self._processes.signal(job_id, signum))
             case {"op": "query", "ids": ids, "token": token}:
                 self.loop.attempt(lambda: self._tell(ids, token, {}, connection))
+            case {"op": "kept"}:
+                self._exchange(connection)
             case {"op": "upgrade"}:
                 self._upgrade()
             case {"op": "shutdown"}:
@@ -137,6 +155,12 @@ class Supervisor:
                 jobs[job_id] = recover.known(self._processes, job_id)
         connection.send({"event": "known", "token": token, "jobs": jobs})
         self._spools.wake()
+
+    def _exchange(self, connection: Connection) -> None:
+        """Take back what an engine has kept, and give it what it is to keep from now on."""
+        self.take_back(connection.take())
+        if connection.gives_descriptors:  # else it is of another account, and systemd keeps them
+            self.loop.attempt(lambda: self._keeper.give(connection))
 
     def _kill(self, job_id: str, options: dict[str, Any]) -> None:
         self._processes.kill(
@@ -188,6 +212,7 @@ class Supervisor:
         self._processes.record_all()
         self.run_dir.note_running([each.id for each in running])
         os.set_inheritable(self._lock, True)
+        self._keeper.pass_on()
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]
         argv += [] if "--lock" in argv else ["--lock", str(self._lock)]
         with rights.own():  # the interpreter need not be readable for the engine
@@ -288,7 +313,9 @@ def _serve(
     options: argparse.Namespace, run_dir: RunDir, lock: int, say_ready: Callable[[], None]
 ) -> int:
     _detach(options.state_dir)
-    supervisor = Supervisor(options, run_dir, lock)
+    store = DescriptorStore(DescriptorStore.passed()) if options.foreground else None
+    supervisor = Supervisor(options, run_dir, lock, store)
+    supervisor.take_back([*keeper.passed_on(), *(store.stored if store is not None else ())])
     if options.lock is not None:
         supervisor.take_up(run_dir.take_running())
     supervisor.take_up(run_dir.job_ids())

@@ -61,8 +61,12 @@ class Processes:
         emit: Callable[[Message], None],
         watched: Callable[[], bool],
         on_empty: Callable[[], None],
+        keep: Callable[[Process], None] = lambda _: None,
     ) -> None:
-        """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last."""
+        """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last.
+
+        `keep` has the leader's pidfd kept for the supervisor after this one.
+        """
         self.run_dir = run_dir
         self.jobs: dict[str, Process] = {}
         with rights.own():
@@ -74,6 +78,7 @@ class Processes:
         self._emit = emit
         self._watched = watched
         self._on_empty = on_empty
+        self._keep = keep
         self._kills = Kills(loop, groups)
         self._adopted = ExitWatch(loop, self._ended_elsewhere)
         self._by_pid: dict[int, Process] = {}
@@ -135,6 +140,7 @@ class Processes:
         pid = launched.pid
         self._by_pid[pid] = process
         process.pid = Pid(pid, 0, self.boot, at, launched.enforced)
+        self._keep(process)
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
         if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that
@@ -263,6 +269,7 @@ class Processes:
         """Watch a job that another supervisor started, or this one before it executed itself."""
         pid = cast("Pid", process.pid)
         self.jobs[process.id] = process
+        self._keep(process)
         process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
         if process.pidfd is not None:
             self._adopted.add(process)

@@ -10,25 +10,28 @@ Asked for one job, the findings are:
                   reaped yet: its supervisor died                             -> watched by pidfd
     unrecorded    claimed, no pid.json, but a leader carries its mark, and
                   is the one whose birth was noted, if any was                -> adopted
+    kept          claimed, and there is no such process any more, but
+                  somebody has kept its pidfd                                 -> its end
     gone          claimed, and there is no such process any more              -> lost
     rebooted      claimed in another boot of the machine                      -> lost
 
-A process is the leader only if pid, start time and boot id agree. For the last two, what is left of
-the tree is ended before `lost` is recorded.
+A process is the leader only if pid, start time and boot id agree. What a kept pidfd names is
+believed only once it has ended: all that it is good for then is to say how. For the last two, what
+is left of the tree is ended before `lost` is recorded.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
 import time
 from typing import Any
 
-from worker_core import procfs
+from worker_core import descriptors, procfs
 from worker_core.jobdir import JobDir, Pid
 from worker_core.procfs import Stat
 from worker_core.supervisor import tree
+from worker_core.supervisor.bag import Held, contents
+from worker_core.supervisor.exit_status import has_ended
 from worker_core.supervisor.process import Process, logged, lost
 from worker_core.supervisor.processes import Processes
 
@@ -52,7 +55,31 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
     return {"running": pid, "stopping": process.kill is not None}
 
 
-def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Process:
+def take_back(processes: Processes, bag: int) -> None:
+    """Take up the jobs whose leaders the supervisor before had others keep."""
+    for some in contents(bag):
+        for held, pidfd in some:
+            try:
+                _take_back(processes, held, pidfd)
+            finally:
+                os.close(pidfd)
+
+
+def _take_back(processes: Processes, held: Held, pidfd: int) -> None:
+    jobdir = processes.run_dir.job(held.job_id)
+    if held.job_id in processes.jobs or jobdir.exit() is not None:
+        return
+    spec = jobdir.claimed()
+    if spec is not None:
+        _take_up(processes, jobdir, spec, (held, pidfd))
+
+
+def _take_up(
+    processes: Processes,
+    jobdir: JobDir,
+    spec: dict[str, Any],
+    kept: tuple[Held, int] | None = None,
+) -> Process:
     process = Process(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
     recorded, now = process.pid, processes.now()
     booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -61,6 +88,16 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         return process
     noted = processes.births.of(jobdir.job_id)
     leader = _leader(recorded, noted, jobdir.job_id)
+    if leader is not None and leader.ppid != os.getpid():
+        process.foreign = True
+        process.pidfd = _hold(leader)
+        leader = None if process.pidfd is None else leader
+    if leader is None and kept is not None and has_ended(kept[1]):
+        held, pidfd = kept
+        process.pid = recorded or Pid(held.pid, 0, processes.boot, held.started_at)
+        process.foreign, process.pidfd = True, os.dup(pidfd)
+        processes.adopt(process)
+        return process
     if leader is None:
         why = "it ended while no supervisor was there to see it"
         why += ", or was never started" if recorded is None and noted is None else ""
@@ -75,30 +112,24 @@ def _take_up(processes: Processes, jobdir: JobDir, spec: dict[str, Any]) -> Proc
         process.pid = Pid(leader.pid, leader.start_time, processes.boot, started_at)
         with logged(process, "cannot record its pid"):
             jobdir.write_pid(process.pid)
-    if leader.ppid != os.getpid():
-        process.foreign = True
-        process.pidfd = _hold(leader)
     processes.adopt(process)
     return process
 
 
-def _hold(leader: Stat) -> int:
+def _hold(leader: Stat) -> int | None:
     """Open a descriptor of a process, leaving enough of them for everything else.
 
-    Raises ProcessLookupError if the process has gone, whether or not its pid names another one.
+    Returns None if the process has gone, whether or not its pid names another one.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    pidfd = os.pidfd_open(leader.pid)
+    try:
+        pidfd = os.pidfd_open(leader.pid)
+    except ProcessLookupError:
+        return None
     now = procfs.stat(leader.pid)
     if now is None or now.start_time != leader.start_time:
         os.close(pidfd)
-        raise ProcessLookupError(errno.ESRCH, "it was reaped a moment ago")
-    if pidfd + _SPARE >= soft != hard:
-        # Jobs that start from now on inherit that; better than a supervisor that can do nothing.
-        more = max(soft, pidfd) + 2 * _SPARE
-        if hard != resource.RLIM_INFINITY:
-            more = min(more, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+        return None
+    descriptors.make_room(pidfd, _SPARE)
     return pidfd
 
 

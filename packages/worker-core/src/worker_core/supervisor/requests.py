@@ -144,6 +144,7 @@ _REQUESTS: dict[str, dict[str, Check]] = {
     },
     "signal": {"id": jobdir.is_id, "signal": _signum},
     "query": {"ids": _ids, "token": lambda value: _size(value) or _text(64)(value)},
+    "kept": {},
     "upgrade": {},
     "shutdown": {},
 }

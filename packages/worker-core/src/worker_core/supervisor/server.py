@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from worker_core import wire
+from worker_core import descriptors, wire
 from worker_core.supervisor import requests
 from worker_core.supervisor.loop import Loop
 from worker_core.wire import Message
@@ -30,24 +30,34 @@ _SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # passes: what could not be sent is s
 _MAX_HELLO = 1 << 16  # bytes
 _MAX_CONNECTIONS = 32  # an engine has one, and others are for people who look
 _MAX_HELD = 256 << 20  # bytes that wait for all connections together, read in part or not sent
+_MOST_ALONG = 16  # descriptors with one message
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 class Connection:
     """One engine that is connected."""
 
-    def __init__(self, peer: socket.socket, loop: Loop, server: Server) -> None:
+    def __init__(
+        self, peer: socket.socket, loop: Loop, server: Server, *, gives_descriptors: bool
+    ) -> None:
+        """Descriptors are taken only with `gives_descriptors`; to close one can take for ever."""
         self._peer = peer
+        self.gives_descriptors = gives_descriptors
         self._loop = loop
         self._server = server
         self._decoder = wire.Decoder(_MAX_HELLO)
         self._out = bytearray()
+        self._along: list[int] = []  # to be sent, at the latest with the message that is about them
+        self._came: list[int] = []
         self.greeted = False
+        self.keeps = False  # whether the engine keeps the bag
         peer.setblocking(False)
         loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
 
-    def send(self, message: Message) -> None:
-        """Send a message, now or when the peer reads."""
+    def send(self, message: Message, descriptor: int | None = None) -> None:
+        """Send a message, now or when the peer reads; of a descriptor a copy goes along."""
+        if descriptor is not None and self._peer.fileno() >= 0:
+            self._along.append(os.dup(descriptor))
         self._out += wire.encode(message)
         if len(self._out) > _BUFFER_LIMIT or self._too_much():
             log.error("an engine does not read; closing its connection")
@@ -60,9 +70,16 @@ class Connection:
         """How many bytes wait: of a message that has come in part, and of what the peer reads."""
         return len(self._decoder) + len(self._out)
 
+    def take(self) -> list[int]:
+        """Return the descriptors that have come; the caller closes them."""
+        came, self._came = self._came, []
+        return came
+
     def close(self) -> None:
         """Forget the peer."""
         if self._peer.fileno() >= 0:
+            descriptors.close(self._along + self.take())
+            self._along = []
             self._loop.unwatch(self._peer.fileno())
             self._peer.close()
             self._server.closed(self)
@@ -75,7 +92,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            data = self._peer.recv(min(max(_TURN, self._decoder.missing), _MOST))
+            data = self._receive(min(max(_TURN, self._decoder.missing), _MOST))
             messages = self._decoder.feed(data)
         except BlockingIOError:
             return
@@ -87,6 +104,15 @@ class Connection:
             self._take(message)
         if not data or self._too_much():
             self.close()
+
+    def _receive(self, most: int) -> bytes:
+        if not self.gives_descriptors:
+            return self._peer.recv(most)  # the kernel drops descriptors that nobody asks for
+        data, came, cut = descriptors.receive(self._peer, most, _MOST_ALONG)
+        self._came += came
+        if cut:
+            log.error("no more files may be open: the ends of some jobs may become unknown")
+        return data
 
     def _too_much(self) -> bool:
         """Return whether this connection has a large part in more than all may hold together."""
@@ -105,7 +131,7 @@ class Connection:
     def _flush(self) -> None:
         try:
             while self._out and self._peer.fileno() >= 0:
-                del self._out[: self._peer.send(self._out)]
+                del self._out[: self._send_some()]
         except BlockingIOError:
             pass
         except OSError as error:
@@ -115,6 +141,20 @@ class Connection:
         if self._peer.fileno() >= 0:
             more = selectors.EVENT_WRITE if self._out else 0
             self._loop.watch(self._peer.fileno(), selectors.EVENT_READ | more, self._ready)
+
+    def _send_some(self) -> int:
+        if not self._along:
+            return self._peer.send(self._out)
+        try:
+            sent = descriptors.send(self._peer, self._out, self._along)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            log.error("an engine cannot be given what it should keep: %s", error)
+            sent = 0
+        descriptors.close(self._along)
+        self._along = []
+        return sent
 
 
 class Server:
@@ -157,6 +197,12 @@ class Server:
         for each in list(self._connections):
             each.send(message)
 
+    def share(self, descriptor: int) -> None:
+        """Have every engine that does so keep this descriptor instead of the one before."""
+        for each in list(self._connections):
+            if each.keeps:
+                each.send({"event": "kept"}, descriptor)
+
     def closed(self, connection: Connection) -> None:
         """Take note that a connection is gone."""
         self._connections.discard(connection)
@@ -187,6 +233,7 @@ class Server:
             log.warning("refused a connection: %d are open", _MAX_CONNECTIONS)
             peer.close()
             return
-        connection = Connection(peer, self._loop, self)
+        gives = uid == os.geteuid()
+        connection = Connection(peer, self._loop, self, gives_descriptors=gives)
         self._connections.add(connection)
         connection.send(wire.hello(pid=os.getpid(), able=self._able))
