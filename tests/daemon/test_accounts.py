@@ -113,6 +113,7 @@ def test_accounts_that_can_read_the_secrets_are_named(tmp_path):
         (tmp_path / name).touch(mode=0o640)
         os.chown(tmp_path / name, -1, group)
     files = {"key": tmp_path / "key", "users": tmp_path / "users"}
+    (tmp_path / "accounts").write_text("nobody\ndaemon # for a\n")
     chosen = settings(
         supervisor="service", run_as_default="nobody", run_as={"a": "daemon"}, **files
     )
@@ -124,6 +125,39 @@ def test_accounts_that_can_read_the_secrets_are_named(tmp_path):
     for path in files.values():
         path.chmod(0o600)
     assert accounts.warnings(chosen) == []
+
+
+def test_accounts_that_root_has_not_listed_are_named(tmp_path):
+    """Every job of a user would fail, and nobody would know before."""
+    chosen = settings(
+        supervisor="service", run_as_default="nobody", run_as={"a": "daemon", "b": "root"},
+        users=tmp_path / "users",
+    )  # fmt: skip
+    listed = tmp_path / "accounts"
+    assert accounts.warnings(chosen) == [
+        (
+            f"{listed} is missing, in which root lists the accounts of jobs for worker-supervisor; "
+            "write one account on each line, or have its unit name them (--accounts)"
+        )
+    ]
+    listed.write_text("# whom\nnobody\n")
+    assert accounts.warnings(chosen) == [
+        (
+            f"run_as.a: daemon is not in {listed}, and worker-supervisor refuses its jobs; add it, "
+            "and `systemctl reload worker-supervisor`"
+        )
+    ]
+    listed.write_text("nobody, daemon\ndaemon\nnobody")
+    assert accounts.warnings(chosen) == []
+    listed.write_bytes(b"\xff")
+    assert accounts.warnings(chosen)[0].startswith(f"cannot read {listed}: ")
+
+
+def test_the_unit_names_the_list_that_check_reads():
+    """`check` would be satisfied with a list that nobody uses."""
+    unit = (UNITS / "worker-supervisor.service").read_text()
+    assert " --accounts /etc/xdg/workerd/accounts\n" in unit
+    assert "RuntimeDirectoryPreserve=yes" in unit
 
 
 def test_users_who_share_the_account_of_workerd_are_counted(unprivileged):
@@ -149,7 +183,7 @@ def test_as_root_everybody_needs_an_account():
 def test_who_decides_on_new_privileges_is_said():
     """A setting would silently have no effect."""
     chosen = settings(supervisor="service", no_new_privileges=False, run_as_default="nobody")
-    (warning,) = accounts.warnings(chosen)
+    warning, _list_is_missing = accounts.warnings(chosen)
     assert "add --allow-new-privileges to its ExecStart" in warning
 
 
@@ -194,7 +228,8 @@ def service(state_dir, *options, account=None, prefix=()):
     state_dir.mkdir(mode=0o700)
     os.chown(state_dir, known.pw_uid, -1)
     argv = [*prefix, sys.executable, "-m", "worker_core.supervisor", str(state_dir)]
-    argv += ["--foreground", "--engine", known.pw_name, *options]
+    argv += ["--foreground", "--engine", known.pw_name, "--accounts", "daemon,games,nobody"]
+    argv += ["--run-dir", f"{state_dir}.run", *options]
     process = subprocess.Popen(argv)
     try:
         wait_until((state_dir / jobdir.SOCKET).exists)

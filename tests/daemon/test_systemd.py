@@ -195,12 +195,12 @@ def test_the_supervisor_of_root_starts_as_the_unit_says(tmp_path):
     assert argv[:3] == ["/opt/worker/bin/python", "-P", "-m"]
     argv[0] = sys.executable
     done = subprocess.run(
-        [*argv[:4], str(tmp_path), *argv[5:-1], "no-such"],
+        [*argv[:4], str(tmp_path), *argv[5:-3], "no-such", *argv[-2:]],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, argv[-2:]) == (2, ["--engine", "workerd"])
+    assert (done.returncode, argv[-4:-2]) == (2, ["--engine", "workerd"])
     assert "there is no account no-such" in done.stderr
 
 

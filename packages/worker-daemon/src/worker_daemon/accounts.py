@@ -45,6 +45,7 @@ def warnings(settings: config.Config, users: Collection[str] = ()) -> list[str]:
     if settings.supervisor == "service":
         for where, name in _named(settings):
             found += _secrets(settings, where, name)
+        found += _unlisted(settings)
     elif _own_root(settings):
         if not settings.run_as and settings.run_as_default is None:
             found.append("workerd runs as root, and so do all jobs; set run_as_default")
@@ -63,6 +64,30 @@ def _named(settings: config.Config) -> list[tuple[str, str]]:
     if settings.run_as_default is not None:
         named.insert(0, ("run_as_default", settings.run_as_default))
     return named
+
+
+def _unlisted(settings: config.Config) -> list[str]:
+    """Return which accounts root's supervisor will refuse, by the list that its unit names."""
+    path = settings.users.with_name("accounts")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return [
+            (
+                f"{path} is missing, in which root lists the accounts of jobs for "
+                "worker-supervisor; write one account on each line, or have its unit name "
+                "them (--accounts)"
+            )
+        ]
+    except (OSError, ValueError) as error:
+        return [f"cannot read {path}: {error}"]
+    listed = {line.partition("#")[0].strip() for line in lines} | {"root"}
+    return [
+        f"{where}: {name} is not in {path}, and worker-supervisor refuses its jobs; add it, and"
+        " `systemctl reload worker-supervisor`"
+        for where, name in _named(settings)
+        if name not in listed
+    ]
 
 
 def _own_root(settings: config.Config) -> bool:
