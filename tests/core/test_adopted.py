@@ -4,13 +4,17 @@ import contextlib
 import errno
 import os
 import signal
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from support.core import begin, shell, supervisor_pid, wait_gone, waiting_for
 from support.kernel import needs_exit_status, reports_exit_status
+from support.systemd import Manager
 from support.waiting import wait_until
-from worker_core import Engine, State, libc, procfs
+from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, State, libc, procfs
 from worker_core.jobdir import Exit, JobDir, Pid
 from worker_core.supervisor import exit_status, process
 from worker_core.supervisor.loop import Loop
@@ -64,6 +68,15 @@ def kill_supervisor(engine, reap):
     wait_gone(pid)
     reap(pid)
     return pid
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    path = str(tmp_path / "notify")
+    manager = Manager(path)
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    yield manager
+    manager.close()
 
 
 @contextlib.contextmanager
@@ -125,24 +138,123 @@ def test_a_job_that_nobody_has_reaped_yet_has_its_true_end(tmp_path, inherited):
             inherited(each)
 
 
+@pytest.fixture
+def go():
+    """The path of a file that jobs of every account can see."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder) / "go"
+
+
+def begin_all(engine, go, isolation=None, run_as=None):
+    """Start one job for each of ENDS, which ends once the file is there."""
+    jobs = {}
+    for end in ENDS:
+        spec = shell(f"{waiting_for(go)}; {end}", isolation=isolation or Isolation())
+        jobs[end] = engine.submit(spec, "me", run_as=run_as)
+    for job in jobs.values():
+        wait_until(lambda job=job: b"ready" in engine.read_output(job.id))
+        wait_until(lambda job=job: engine.get(job.id).started_at)
+    return jobs
+
+
+def end_unseen(engine, jobs, go, reap):
+    """Have all jobs end and be reaped, then have the supervisor end: it has seen nothing of it."""
+    leaders = [leader(engine, job) for job in jobs.values()]
+    pid = supervisor_pid(engine.state_dir)
+    os.kill(pid, signal.SIGSTOP)
+    go.touch()
+    for each in leaders:
+        wait_gone(each)
+    kill_supervisor(engine, reap)
+    for each in leaders:
+        reap(each)
+
+
 @needs_exit_status
-def test_a_job_that_ends_while_no_supervisor_is_running_has_its_true_end(tmp_path, inherited):
+@pytest.mark.parametrize("how", ["plain", "box", "account"])
+def test_a_job_that_ends_while_no_supervisor_is_running_has_its_true_end(
+    tmp_path, go, inherited, how
+):
     """A restart of the supervisor would cost the outcome of whatever ends in that moment."""
+    if how == "account" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    isolation = Isolation(pid_namespace=how == "box")
     with Engine(tmp_path) as engine:
-        scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
-        jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
-        leaders = [leader(engine, job) for job in jobs.values()]
-        pid = supervisor_pid(engine.state_dir)
-        os.kill(pid, signal.SIGSTOP)
-        (tmp_path / "go").touch()
-        for each in leaders:
-            wait_gone(each)
+        run_as = "nobody" if how == "account" else None
+        jobs = begin_all(engine, go, isolation, run_as)
         with held_up(engine):
-            kill_supervisor(engine, inherited)
-            for each in leaders:
-                inherited(each)
+            end_unseen(engine, jobs, go, inherited)
+        for end, job in jobs.items():
+            ended = engine.wait(job.id, 30)
+            assert end_of(ended) == noted(ENDS[end])
+            assert ended.usage.wall_seconds > 0
+
+
+@needs_exit_status
+def test_an_engine_that_came_later_keeps_what_the_supervisor_started_before(
+    tmp_path, go, inherited
+):
+    """After a restart of the daemon, a crash of the supervisor would cost all outcomes again."""
+    with Engine(tmp_path) as engine:
+        jobs = begin_all(engine, go)
+    with Engine(tmp_path) as engine:
+        kill_supervisor(engine, inherited)
+        wait_until(lambda: engine.health()["supervisor"] == "ok")
+        with held_up(engine):  # the second death, of a supervisor that had adopted them
+            end_unseen(engine, jobs, go, inherited)
         for end, job in jobs.items():
             assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
+
+
+@needs_exit_status
+def test_daemon_and_supervisor_may_both_die_below_systemd(tmp_path, go, inherited, manager):
+    """The kernel's lack of memory would cost the outcome of every job that ends meanwhile."""
+    with Engine(tmp_path / "state", descriptor_store=DescriptorStore()) as engine:
+        jobs = begin_all(engine, go)
+        with held_up(engine):
+            end_unseen(engine, jobs, go, inherited)
+    store = DescriptorStore(manager.passed())
+    with Engine(tmp_path / "state", descriptor_store=store) as engine:
+        for end, job in jobs.items():
+            assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
+
+
+@needs_exit_status
+def test_a_supervisor_that_is_a_service_takes_back_what_systemd_has_kept(
+    tmp_path, go, inherited, manager
+):
+    """Where root's supervisor runs the jobs, nothing may come from the engine."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(0o700)
+    argv = [sys.executable, "-m", "worker_core.supervisor", str(state_dir), "--foreground"]
+    settings = EngineSettings(start_supervisor=False)
+    first = manager.start(*argv)
+    try:
+        wait_until((state_dir / "supervisor.sock").exists)
+        with Engine(state_dir, settings=settings) as engine:
+            jobs = begin_all(engine, go)
+            leaders = [leader(engine, job) for job in jobs.values()]
+        manager.read()
+        first.send_signal(signal.SIGSTOP)
+        go.touch()
+        for each in leaders:
+            wait_gone(each)
+    finally:
+        first.kill()
+        first.wait(30)
+    for each in leaders:
+        inherited(each)
+    second = manager.start(*argv)
+    try:
+        for job in jobs.values():
+            wait_until(lambda job=job: JobDir(str(state_dir), job.id).exit())
+        with Engine(state_dir, settings=settings) as engine:
+            for end, job in jobs.items():
+                assert end_of(engine.wait(job.id, 30)) == noted(ENDS[end])
+    finally:
+        second.terminate()
+        second.wait(30)
 
 
 @needs_exit_status

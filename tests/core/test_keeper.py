@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 from support.kernel import needs_exit_status
+from support.systemd import Manager
 from support.waiting import wait_until
 from worker_core import JobSpec, descriptors, libc, procfs, wire
 from worker_core.descriptor_store import DescriptorStore
@@ -414,39 +415,6 @@ def test_an_engine_that_can_open_no_more_goes_on_and_asks_again(full, monkeypatc
 
 
 # systemd
-
-
-class Manager:
-    """What systemd does with the descriptors of a service (sd_notify(3))."""
-
-    def __init__(self, path):
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(path)
-        self.store = []  # (name, descriptor)
-
-    def read(self):
-        """Take what was sent."""
-        while True:
-            try:
-                data, came, _ = descriptors.receive(self._socket, 4096, 16, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            fields = dict(line.split("=", 1) for line in data.decode().splitlines())
-            if fields.get("FDSTORE") == "1":
-                assert fields["FDPOLL"] == "0"  # else it is dropped when the supervisor ends
-                self.store += [(fields["FDNAME"], each) for each in came]
-            elif fields.get("FDSTOREREMOVE") == "1":
-                descriptors.close(fd for name, fd in self.store if name == fields["FDNAME"])
-                self.store = [each for each in self.store if each[0] != fields["FDNAME"]]
-
-    def passed(self):
-        """Return what the next process of the service gets."""
-        self.read()
-        return [(name, os.dup(descriptor)) for name, descriptor in self.store]
-
-    def close(self):
-        descriptors.close(descriptor for _, descriptor in self.store)
-        self._socket.close()
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""A service manager that keeps descriptors, as systemd does (sd_notify(3), sd_listen_fds(3))."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from worker_core import descriptors
+
+
+class Manager:
+    """What systemd does with the descriptors of a service (sd_notify(3))."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(path)
+        self.store = []  # (name, descriptor)
+
+    def read(self):
+        """Take what was sent."""
+        while True:
+            try:
+                data, came, _ = descriptors.receive(self._socket, 4096, 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            fields = dict(line.split("=", 1) for line in data.decode().splitlines())
+            if fields.get("FDSTORE") == "1":
+                assert fields["FDPOLL"] == "0"  # else it is dropped when the supervisor ends
+                self.store += [(fields["FDNAME"], each) for each in came]
+            elif fields.get("FDSTOREREMOVE") == "1":
+                descriptors.close(fd for name, fd in self.store if name == fields["FDNAME"])
+                self.store = [each for each in self.store if each[0] != fields["FDNAME"]]
+
+    def passed(self):
+        """Return what the next process of the service gets."""
+        self.read()
+        return [(name, os.dup(descriptor)) for name, descriptor in self.store]
+
+    def close(self):
+        descriptors.close(descriptor for _, descriptor in self.store)
+        self._socket.close()
+
+    def start(self, *argv):
+        """Start a process of the service: it gets what is stored, from descriptor 3 on."""
+        passed = self.passed()
+        environment = {**os.environ, "LISTEN_FDS": str(len(passed))}
+        environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in passed)
+        numbers = [number for _, number in passed]
+        program = [sys.executable, "-c", _START, *map(str, numbers), "--", *argv]
+        started = subprocess.Popen(program, pass_fds=numbers, env=environment)
+        descriptors.close(numbers)
+        return started
+
+
+_START = """
+import os, sys
+at = sys.argv.index("--")
+moved = [os.dup(int(number)) for number in sys.argv[1:at]]
+while moved and min(moved) < 3 + len(moved):
+    moved = [os.dup(number) for number in moved]
+for number, descriptor in enumerate(moved, 3):
+    os.dup2(descriptor, number)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execvp(sys.argv[at + 1], sys.argv[at + 1:])
+"""
