@@ -25,7 +25,7 @@ from typing import Any
 
 from waitress import channel
 
-from worker_daemon import answers, config, http1_reader, problems
+from worker_daemon import answers, client_hello, config, http1_reader, problems, tls
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class TlsChannel(channel.HTTPChannel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._tls = threading.Lock()  # around each use of self.socket as a TLS one
         self._phase = Phase.SILENT
+        self._awaited = 0  # bytes of the first record that the kernel was asked to wait for
         self._handshake_writes = False  # the handshake waits for room to write, not for bytes
         self._unsent = b""  # what the TLS layer holds in part, and wants again in full
         self._left = _TURN
@@ -81,9 +82,8 @@ class TlsChannel(channel.HTTPChannel):
     def readable(self) -> bool:
         """Say whether bytes from the client are wanted now."""
         if self._phase is Phase.OPEN:
-            for last in self.requests[-1:]:
-                if last.withheld:
-                    return False
+            if any(last.withheld for last in self.requests[-1:]):
+                return False
             return bool(super().readable())
         return self._phase is not Phase.GONE and not self._handshake_writes
 
@@ -107,14 +107,17 @@ class TlsChannel(channel.HTTPChannel):
             self._discard()
 
     def _begin(self) -> None:
+        """Begin the handshake, or refuse what is not one, once enough has arrived to tell."""
         try:
-            first = self.socket.recv(1, socket.MSG_PEEK)
-            if first == _HANDSHAKE:
-                self.socket = self.server.context().wrap_socket(
-                    self.socket, server_side=True, do_handshake_on_connect=False
-                )
-                self._phase = Phase.SHAKING
-            elif first.isupper():  # it may well be the first letter of GET
+            first = self.socket.recv(client_hello.LONGEST, socket.MSG_PEEK)
+            if first[:1] == _HANDSHAKE:
+                if not self._hello_is_whole(first):
+                    return
+                if not self._may_shake(first):
+                    self.socket.send(client_hello.NO_APPLICATION_PROTOCOL)
+                else:
+                    self._start_tls()
+            elif first[:1].isupper():  # it may well be the first letter of GET
                 self.socket.send(answers.PLAIN_HTTP)
         except BlockingIOError:
             return
@@ -125,12 +128,41 @@ class TlsChannel(channel.HTTPChannel):
         elif not first or not self._part():
             self.abandon()
 
+    def _hello_is_whole(self, first: bytes) -> bool:
+        """Return whether to go on: the first record is there, or no more of it will come.
+
+        What was only looked at would wake the loop again at once; so the kernel is asked to wait
+        for the rest. It reports the end of what the client sends in any case.
+        """
+        needed = min(client_hello.record_length(first), client_hello.LONGEST)
+        if needed <= len(first) or self._awaited >= needed:
+            return True
+        self._awaited = needed
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+        return False
+
+    def _may_shake(self, first: bytes) -> bool:
+        offered = client_hello.protocols(first)
+        if offered is None or tls.PROTOCOL in offered:
+            return True
+        _log.info("no TLS handshake with %s: it does not speak HTTP/1.1", self.addr[0])
+        return False
+
+    def _start_tls(self) -> None:
+        if self._awaited:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self.socket = self.server.context().wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self._phase = Phase.SHAKING
+
     def _shake(self) -> None:
         with self._tls:
             self._handshake_writes = False
             try:
                 self.socket.do_handshake()
                 self._phase = Phase.OPEN
+                self._acknowledge()
             except ssl.SSLWantReadError:
                 return
             except ssl.SSLWantWriteError:
@@ -144,6 +176,15 @@ class TlsChannel(channel.HTTPChannel):
         elif not self._part():
             self.abandon()
 
+    def _acknowledge(self) -> None:
+        """Acknowledge at once what has arrived.
+
+        The server does not send anything after the handshake (a session ticket would be the usual
+        thing), nor before a request is whole. A client without TCP_NODELAY sends its next piece
+        only when the last one is acknowledged, which the kernel would put off for 40 ms.
+        """
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     def _read(self) -> None:
         for _ in range(_TURN // RECORD):
             data = self._receive()
@@ -156,8 +197,13 @@ class TlsChannel(channel.HTTPChannel):
             if self.request is None:
                 self._begun = self._moved
             self.received(data)
+            if len(data) < RECORD and self._awaits_more():
+                self._acknowledge()
             if len(data) < RECORD or not self.readable():
                 return  # the next record, if it is there already, is told by epoll
+
+    def _awaits_more(self) -> bool:
+        return self.request is not None or any(last.withheld for last in self.requests[-1:])
 
     def _receive(self) -> bytes | None:
         """Return bytes, or none when the client has left, or None when there are none yet."""

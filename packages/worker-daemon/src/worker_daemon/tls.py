@@ -9,6 +9,7 @@ from worker_daemon import certificate, config, errors
 
 _CURE = "`workerd init` makes a certificate, or name yours with --cert and --key"
 _CLIENT_CURE = "client_ca names the CA that signed the certificates of the clients"
+PROTOCOL = b"http/1.1"  # the one that is spoken, by its ALPN name
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -30,8 +31,10 @@ def context(settings: config.Config) -> ssl.SSLContext:
     made.minimum_version = _VERSIONS[settings.tls_min_version]
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    made.set_alpn_protocols(["http/1.1"])
-    made.num_tickets = 0  # clients come for one request; nobody would resume a session
+    made.set_alpn_protocols([PROTOCOL.decode()])
+    # No session tickets: clients come for one request, and nobody would resume a session. A ticket
+    # would cost each of them a record.
+    made.num_tickets = 0
     _load_pair(made, settings.cert, settings.key)
     if settings.client_ca is not None:
         _load_client_ca(made, settings.client_ca)
