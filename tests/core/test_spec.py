@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import InvalidSpec, JobSpec, Limits
+from worker_core import InvalidSpec, JobSpec, Limits, spec
+from worker_core.errors import MOST_FAULTS
 
 REFUSED = [
     ([], "", "must be an object"),
@@ -52,7 +53,23 @@ REFUSED = [
     ({"output_limit": -1}, "output_limit", "must be from 0 to 4611686018427387904 bytes"),
     ({"output_limit": 1.5}, "output_limit", "must be a whole number of bytes"),
     ({"comand": "ls"}, "comand", "unknown field; known are args, command, cwd"),
-]
+    ({"c" * 999: "ls"}, "c" * 100 + "…", "unknown field"),
+    ({"command": "x" * (spec.MAX_STRING + 1)}, "command", f"at most {spec.MAX_STRING} bytes"),
+    ({"args": ["é" * (spec.MAX_STRING // 2 + 1)]}, "args[0]", f"most {spec.MAX_STRING} bytes"),
+    ({"env": {"A": "x" * (spec.MAX_STRING - 1)}}, "env['A']", f"at most {spec.MAX_STRING} bytes"),
+    ({"env": {"k" * (1 << 21): ""}}, "env['" + "k" * 100 + "'… (2097152 characters)]", "at most"),
+    ({"args": ["x" * 100_000] * 63}, "args", f"must be at most {spec.MAX_STRINGS} bytes"),
+    ({"args": [""] * (spec.MAX_STRINGS // 9)}, "args", "together with env, as execve(2) counts"),
+    ({"env": {str(n): "x" * 100_000 for n in range(63)}}, "args", "give the job a file or its st"),
+    ({"cwd": "/" * 4096}, "cwd", "must be at most 4095 bytes"),
+    ({"isolation": {"read_only": True, "writable": ["/" * 4096]}}, "isolation.writable[0]",
+     "must be an absolute path of at most 4095 bytes"),
+    ({"isolation": {"read_only": True, "writable": ["/a"] * 257}}, "isolation.writable",
+     "must be at most 256 paths"),
+    ({"isolation": {"x" * 999: True}}, "isolation", "x" * 100 + "…: unknown field"),
+    ({"stop_signal": "x" * 999}, "stop_signal", "'… (999 characters) is no signal"),
+    ({"stop_signal": [[]] * 999}, "stop_signal", "a list is no signal"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given_object", "field", "message"), REFUSED)
@@ -107,6 +124,58 @@ def test_everything_that_is_wrong_is_told_at_once():
         JobSpec.from_dict({"args": 1, "timeout": 0, "stdin": 1, "nice": 5, "limits": 5})
     fields = {error.field for error in caught.value.errors}
     assert fields == {"command", "args", "timeout", "stdin", "nice", "limits"}
+
+
+MANY = {
+    "args": {"args": [[]] * 1000},
+    "env": {"env": {f"={n}": n for n in range(1000)}},
+    "labels": {"labels": {f"={n}": n for n in range(64)}},
+    "writable": {"isolation": {"read_only": True, "writable": ["x"] * 200}},
+    "unknown": {str(n): n for n in range(1000)},
+    "all": {"args": [[]] * 1000, "env": {f"={n}": n for n in range(1000)}, "x": 1, "timeout": 0},
+}
+
+
+@pytest.mark.parametrize("job", MANY.values(), ids=MANY)
+def test_so_many_faults_are_named_and_no_more_looked_for(job):
+    """A body of 15 MiB of `[]` as arguments took 17 s and 2.7 GB, for a fault of each."""
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.from_dict({"command": "ls"} | job)
+    assert len(caught.value.errors) == MOST_FAULTS
+
+
+class Counted(list):
+    """A list that counts how many elements were looked at."""
+
+    seen = 0
+
+    def __iter__(self):
+        for each in super().__iter__():
+            self.seen += 1
+            yield each
+
+
+def test_what_comes_after_the_last_fault_is_not_looked_at():
+    """The time that a refusal takes would grow with the body."""
+    args = Counted([[]] * 1000)
+    with pytest.raises(InvalidSpec):
+        JobSpec("ls", args)
+    assert args.seen == MOST_FAULTS
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"args": ["x" * spec.MAX_STRING]},
+        {"args": ["\udcff" * spec.MAX_STRING]},
+        {"env": {"A": "x" * (spec.MAX_STRING - 2)}},
+        {"args": ["x" * 100_000] * 62},
+        {"cwd": "/" * 4095},
+    ],
+)
+def test_what_some_machine_takes_is_accepted(job):
+    """A job that ran before would be refused."""
+    assert JobSpec.from_dict({"command": "true"} | job)
 
 
 def test_null_is_the_same_as_nothing():

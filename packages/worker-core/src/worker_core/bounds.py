@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from worker_core.errors import name_echo
+
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
 
 _MOST = 1 << 62  # of whole numbers
 _MOST_AMOUNT = 10**9  # of processors and of seconds
+MAX_PATHS = 256  # in `writable`
+MAX_PATH = 4095  # bytes of a path, as the kernel takes it (PATH_MAX)
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,12 @@ class Isolation:
         if isinstance(self.writable, str) or not isinstance(self.writable, Sequence):
             yield ".writable", "must be a list of absolute paths"
             return
+        if len(self.writable) > MAX_PATHS:
+            yield ".writable", f"must be at most {MAX_PATHS} paths"
+            return
         for at, path in enumerate(self.writable):
             if not _is_path(path):
-                yield f".writable[{at}]", "must be an absolute path"
+                yield f".writable[{at}]", f"must be an absolute path of at most {MAX_PATH} bytes"
         if self.writable and not self.read_only:
             yield ".writable", "means something only together with read_only"
 
@@ -96,7 +103,7 @@ def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | I
     known = [each.name for each in fields(kind)]
     for name in value:
         if name not in known:
-            raise KeyError(f"{name}: unknown field; known are {', '.join(known)}")
+            raise KeyError(f"{name_echo(name)}: unknown field; known are {', '.join(known)}")
     if not value:
         return kind()
     return kind(**{name: each for name, each in value.items() if each is not None})
@@ -111,10 +118,9 @@ def _is_path(value: object) -> bool:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         return False
     try:
-        value.encode("utf-8", "surrogateescape")
+        return len(value.encode("utf-8", "surrogateescape")) <= MAX_PATH
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def _is_flag(value: object) -> bool:

@@ -214,12 +214,23 @@ class Engine:
             accepted = earlier
         return self._jobs.explained(accepted)
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, whole: bool = True) -> Job:
         """Return a job's record, of a running one with what it has used up to now.
+
+        Without `whole`, a long spec (over 4 KiB in JSON) may be an outline, which lacks what makes
+        it long; the same holds for the records that `wait`, `kill`, `signal` and `events` return.
 
         Raises JobNotFound, also for what is no id.
         """
-        return self._jobs.measured(self._record(job_id))
+        job = self._jobs.measured(self._record(job_id))
+        return self.whole(job) if whole else job
+
+    def whole(self, job: Job) -> Job:
+        """Return a record with its whole spec; raise JobNotFound."""
+        if job.spec.whole:
+            return job
+        with self._store.reading() as db:
+            return records.complete(db, job)
 
     def list(
         self,
@@ -233,8 +244,13 @@ class Engine:
         ended_before: float | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        max_bytes: int | None = None,
+        whole: bool = True,
     ) -> Page:
         """Return the jobs that match everything given, newest first.
+
+        At most `limit` jobs, and with `max_bytes` no more than whose specs have so many bytes in
+        JSON together, but at least one. Without `whole`, a long spec is an outline; see `get`.
 
         `since` is the earliest time of creation, `ended_before` the latest end, in Unix seconds;
         see `ago`. Raises InvalidRequest for a bad cursor or limit.
@@ -244,7 +260,9 @@ class Engine:
             raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
         wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
         with self._store.reading() as db:
-            jobs, more = records.page(db, wanted, limit, cursor)
+            jobs, more = records.page(db, wanted, limit, cursor, max_bytes)
+            if whole:
+                jobs = [records.complete(db, job) for job in jobs]
         return Page(tuple(map(self._jobs.explained, jobs)), more)
 
     def ago(self, seconds: float) -> float:

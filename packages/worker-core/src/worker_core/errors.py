@@ -18,12 +18,33 @@ class WorkerError(Exception):
     """Base of everything that worker_core raises on purpose."""
 
 
+MOST_FAULTS = 50
+"""How many faults of one request are looked for; whoever has more wrong reads no more of them."""
+
+_LONGEST_ECHO = 100  # characters of a value that a message repeats
+
+
 @dataclass(frozen=True)
 class FieldError:
     """What is wrong with one field of a job object; `field` is its path, as in `args[2]`."""
 
     field: str
     message: str
+
+
+def echo(value: object) -> str:
+    """Return a value as a message repeats it: whole if it is short, else how it begins."""
+    if isinstance(value, str) and len(value) > _LONGEST_ECHO:
+        return f"{value[:_LONGEST_ECHO]!r}… ({len(value)} characters)"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return repr(value)
+
+
+def name_echo(name: object) -> str:
+    """Return the name of a field as a path repeats it: whole if it is short."""
+    text = str(name)
+    return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}…"
 
 
 class InvalidSpec(WorkerError, ValueError):

@@ -211,7 +211,11 @@ class Lifecycle:
 
     def _dispatch(self, job_id: str) -> None:
         change = Change(Event.DISPATCH, self._clock.now())
-        self._store.post((self.transition(job_id, change), self._begin))
+
+        def dispatch(db: sqlite3.Connection) -> Job:
+            return records.complete(db, self._change(db, job_id, change))
+
+        self._store.post((dispatch, self._begin))
 
     # -- the executor's thread ---------------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class Lifecycle:
         for job_id, found in jobs.items():
             try:
                 with self._store.reading() as db:
-                    job = records.get(db, job_id)
+                    job = records.complete(db, records.get(db, job_id))
             except JobNotFound:  # removed since it was asked for
                 continue
             if job.state in (State.RUNNING, State.STOPPING):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from worker_core.job import Job
 
-_MOST = 1000
-_MOST_BYTES = 4096  # of a spec in JSON; what is larger stays in the database only
+_MOST = 1000  # of a few KiB each: long specs are in the database only (records.LONG_SPEC)
 
 
 class Recent:
@@ -31,10 +30,6 @@ class Recent:
     def inside(self, job_id: str) -> Job | None:
         """Return the record as the transaction under way has left it, if it is kept here."""
         return self._noted.get(job_id) or self._committed.get(job_id)
-
-    def takes(self, spec_bytes: int) -> bool:
-        """Say whether a record with so large a spec, in JSON, is kept here."""
-        return spec_bytes <= _MOST_BYTES
 
     def insert(self, job: Job) -> None:
         """Note a new record."""

@@ -18,7 +18,7 @@ from worker_core.errors import InvalidRequest, JobNotFound
 from worker_core.job import Change, Job, Usage
 from worker_core.recent import Recent
 from worker_core.retention import Finished, Kept
-from worker_core.spec import JobSpec
+from worker_core.spec import JobSpec, outline
 from worker_core.state import State
 
 _SQL = Path(__file__).parent / "sql"
@@ -36,6 +36,11 @@ MIGRATIONS = tuple(
     if re.match(r"\d{4}_", file.name)
 )
 """Version N of the schema is reached by the first N of these; none is ever changed."""
+
+
+LONG_SPEC = 4096
+"""Bytes of a spec in JSON. A longer one is kept apart, and what is returned here has only its
+outline, unless something else is said."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,12 @@ def insert(
 ) -> Job:
     """Add a job."""
     # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
-    spec = compact.encode(job.spec.to_dict())
+    shown = job.spec.to_dict()
+    spec = compact.encode(shown)
+    long = len(spec) > LONG_SPEC
+    if long:
+        db.execute(QUERIES["insert_long_spec"], {"id": job.id, "spec": spec})
+        spec = compact.encode(outline(shown))
     values = {
         "id": job.id,
         "version": job.version,
@@ -75,10 +85,9 @@ def insert(
         "run_as": job.run_as,
     }
     db.execute(QUERIES["insert"], values)
-    if recent.takes(len(spec)):
-        plain = job.spec.stdin is None and not job.spec.confined
-        stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
-        recent.insert(job.having(spec=stored))
+    plain = job.spec.stdin is None and not job.spec.confined and not long
+    stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
+    recent.insert(job.having(spec=stored))
     return job
 
 
@@ -88,9 +97,9 @@ def ids(db: sqlite3.Connection) -> set[str]:
 
 
 def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | None:
-    """Return the owner's job with this idempotency key, and the hash of its spec."""
+    """Return the owner's job with this idempotency key, its spec whole, and the hash of that."""
     row = db.execute(QUERIES["by_key"], {"owner": owner, "idempotency_key": key}).fetchone()
-    return None if row is None else (_job(row), row["spec_hash"])
+    return None if row is None else (complete(db, _job(row)), row["spec_hash"])
 
 
 def get(db: sqlite3.Connection, job_id: str) -> Job:
@@ -99,6 +108,21 @@ def get(db: sqlite3.Connection, job_id: str) -> Job:
     if row is None:
         raise JobNotFound(job_id)
     return _job(row)
+
+
+def complete(db: sqlite3.Connection, job: Job) -> Job:
+    """Return a record with its whole spec; raise JobNotFound if the job was removed meanwhile."""
+    if job.spec.whole:
+        return job
+    row = db.execute(QUERIES["long_spec"], {"id": job.id}).fetchone()
+    if row is None:
+        raise JobNotFound(job.id)
+    return job.having(spec=JobSpec.from_stored(json.loads(row["spec"])))
+
+
+def _long_spec_bytes(db: sqlite3.Connection, job_id: str) -> int:
+    row = db.execute(QUERIES["long_spec_bytes"], {"id": job_id}).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def change(
@@ -153,6 +177,7 @@ def delete(db: sqlite3.Connection, recent: Recent, job_id: str) -> None:
     """Remove a job."""
     recent.forget(job_id)
     db.execute(QUERIES["delete"], {"id": job_id})
+    db.execute(QUERIES["delete_long_spec"], {"id": job_id})
 
 
 def finished(db: sqlite3.Connection) -> Iterator[Finished]:
@@ -194,9 +219,16 @@ def changed(db: sqlite3.Connection, owner: str, version: int, limit: int) -> lis
 
 
 def page(
-    db: sqlite3.Connection, wanted: Filter, limit: int, cursor: str | None
+    db: sqlite3.Connection,
+    wanted: Filter,
+    limit: int,
+    cursor: str | None,
+    max_bytes: int | None = None,
 ) -> tuple[list[Job], str | None]:
-    """Return jobs newest first, and the cursor of the next page if there is one."""
+    """Return jobs newest first, and the cursor of the next page if there is one.
+
+    Their whole specs have at most `max_bytes` in JSON together, unless there is only one job.
+    """
     where, values = _where(wanted)
     if cursor is not None:
         where.append("seq < :cursor")
@@ -206,8 +238,16 @@ def page(
     # Every piece of the statement is a constant of this file; what is asked for is bound.
     statement = f"SELECT * FROM jobs {clause} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
     rows = db.execute(statement, values).fetchall()
-    more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
-    return [_job(row) for row in rows[:limit]], more
+    jobs: list[Job] = []
+    size = 0
+    for row in rows[:limit]:
+        job = _job(row)
+        size += len(row["spec"]) if job.spec.whole else _long_spec_bytes(db, job.id)
+        if max_bytes is not None and size > max_bytes and jobs:
+            break
+        jobs.append(job)
+    more = len(jobs) < len(rows)
+    return jobs, str(rows[len(jobs) - 1]["seq"]) if more else None
 
 
 def _cursor(cursor: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from worker_core.errors import InvalidRequest
+from worker_core.errors import InvalidRequest, echo
 
 _VALID = frozenset(map(int, signal.valid_signals()))  # building it anew takes 0.1 ms
+_LONGEST = 20  # characters of a name
 
 
 def number(name: str | int) -> int:
@@ -18,7 +19,7 @@ def number(name: str | int) -> int:
         found = name
     elif isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) < 4:
         found = int(name)
-    elif isinstance(name, str):
+    elif isinstance(name, str) and len(name) <= _LONGEST:
         upper = name.upper()
         upper = upper if upper.startswith("SIG") else f"SIG{upper}"
         base, _, more = upper.partition("+")
@@ -31,7 +32,8 @@ def number(name: str | int) -> int:
     if found in _VALID:
         return found
     raise InvalidRequest(
-        f"{name!r} is no signal; give a name such as TERM or a number from 1 to {signal.NSIG - 1}"
+        f"{echo(name)} is no signal; give a name such as TERM or a number from 1 to "
+        f"{signal.NSIG - 1}"
     )
 
 

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from worker_core import bounds, signals
 from worker_core.bounds import Isolation, Limits
-from worker_core.errors import FieldError, InvalidRequest, InvalidSpec
+from worker_core.errors import (
+    MOST_FAULTS,
+    FieldError,
+    InvalidRequest,
+    InvalidSpec,
+    echo,
+    name_echo,
+)
 
 MAX_NAME = 255  # characters in a name, a label's key or its value
 MAX_LABELS = 64
 MAX_SECONDS = 100 * 365 * 86400.0
 MAX_BYTES = 1 << 62
+# What execve(2) takes on no machine is refused at once; what a machine does not take, with its own
+# limit on the stack, makes a failed job.
+MAX_STRING = 32 * os.sysconf("SC_PAGE_SIZE") - 1
+"""Bytes of one argument or one variable (MAX_ARG_STRLEN): 128 KiB but for one, with usual pages."""
+MAX_STRINGS = 6 << 20
+"""Bytes of all arguments and variables: three quarters of the largest stack that counts, 8 MiB."""
+_POINTER = 9  # bytes that each of them takes besides its own: a pointer, and the NUL at its end
+
+T = TypeVar("T")
 
 _NO_LIMITS, _NO_ISOLATION = Limits(), Isolation()
 
@@ -39,6 +57,8 @@ class JobSpec:
     Raises InvalidSpec, which names every field that is wrong.
     """
 
+    whole: ClassVar[bool] = True
+    """False of an `Outline`."""
     command: str
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +87,8 @@ class JobSpec:
         for name, value in vars(self).items():
             if value is not _DEFAULTS[name]:
                 _check(name, value, found)
+        if not found:
+            found.extend(_together(self.command, self.args, self.env))
         if found:
             raise InvalidSpec(found)
         object.__setattr__(self, "args", tuple(self.args))
@@ -81,11 +103,9 @@ class JobSpec:
         """Make a spec from the API's JSON job object; unknown fields are refused by name."""
         if not isinstance(value, dict):
             raise InvalidSpec([FieldError("", "the job must be an object with a command")])
-        found = [
-            FieldError(str(name), "unknown field; known are " + ", ".join(sorted(_DEFAULTS)))
-            for name in value
-            if name not in _DEFAULTS
-        ]
+        known = "unknown field; known are " + ", ".join(sorted(_DEFAULTS))
+        unknown = (name for name in value if name not in _DEFAULTS)
+        found = [FieldError(name_echo(each), known) for each in _few(unknown)]
         given = {name: each for name, each in value.items() if name in _DEFAULTS}
         if given.get("command") is None:
             found.append(FieldError("command", "required"))
@@ -103,7 +123,7 @@ class JobSpec:
         except InvalidSpec as error:
             found.extend(error.errors)
         if found:
-            raise InvalidSpec(found)
+            raise InvalidSpec(_few(found))
         return spec
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,7 +156,9 @@ class JobSpec:
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
-        return _unchecked(vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))})
+        kind = JobSpec if "command" in value else Outline
+        values = vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))}
+        return _unchecked(values, kind)
 
     @property
     def confined(self) -> bool:
@@ -150,8 +172,26 @@ class JobSpec:
         return _unchecked(vars(self) | {"output_limit": output_limit})
 
 
-def _unchecked(values: dict[str, Any]) -> JobSpec:
-    spec = object.__new__(JobSpec)
+@dataclass(frozen=True)
+class Outline(JobSpec):
+    """A stored spec without what may be long of it, each of which has its default here: command,
+    args, env, cwd, stdin and the paths of isolation. Whoever needs these reads the whole spec."""
+
+    whole: ClassVar[bool] = False
+
+
+def outline(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outline of a spec, both in the form of `to_dict`."""
+    short = {name: each for name, each in stored.items() if name not in _MAY_BE_LONG}
+    isolation = {name: each for name, each in stored["isolation"].items() if name != "writable"}
+    return short | {"isolation": isolation}
+
+
+_MAY_BE_LONG = {"command", "args", "env", "cwd", "stdin"}
+
+
+def _unchecked(values: dict[str, Any], kind: type[JobSpec] = JobSpec) -> JobSpec:
+    spec = object.__new__(kind)
     vars(spec).update(values)
     return spec
 
@@ -183,18 +223,40 @@ _PARSERS: dict[str, Callable[[object], object]] = {
 }
 
 
+def _few(found: Iterable[T]) -> list[T]:
+    """Return as many as a refusal names; the others are not even looked for."""
+    return list(itertools.islice(found, MOST_FAULTS))
+
+
 def _check(name: str, value: object, found: list[FieldError]) -> None:
     try:
-        for path, problem in _CHECKS[name](value):
+        for path, problem in itertools.islice(_CHECKS[name](value), MOST_FAULTS - len(found)):
             found.append(FieldError(name + path, problem))
     except InvalidRequest as error:
         found.append(FieldError(name, str(error)))
 
 
-Problems = list[tuple[str, str]]  # (path below the field, what is wrong with it)
+def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iterator[FieldError]:
+    """Yield the fault of more arguments and variables than any program can be given."""
+    strings = [command, *args, *env, *env.values()]
+    taken = sum(map(len, strings)) + _POINTER * len(strings)
+    if taken * 4 <= MAX_STRINGS:  # whatever the characters
+        return
+    taken = sum(len(_encoded(each)) for each in strings) + _POINTER * len(strings)
+    if taken > MAX_STRINGS:
+        yield FieldError(
+            "args",
+            f"must be at most {MAX_STRINGS} bytes together with env, as execve(2) counts them, not "
+            f"{taken}; give the job a file or its standard input",
+        )
 
 
-def _text(value: object, *, empty: bool = True, longest: int | None = None) -> Problems:
+Problems = Iterable[tuple[str, str]]  # (path below the field, what is wrong with it)
+
+
+def _text(
+    value: object, *, empty: bool = True, longest: int | None = None, most_bytes: int | None = None
+) -> list[tuple[str, str]]:
     if not isinstance(value, str):
         return [("", f"must be a text, not {_kind(value)}")]
     if not value and not empty:
@@ -202,47 +264,63 @@ def _text(value: object, *, empty: bool = True, longest: int | None = None) -> P
     if longest is not None and len(value) > longest:
         return [("", f"must be at most {longest} characters")]
     try:
-        _encoded(value)
+        size = len(_encoded(value))
     except ValueError as error:
         return [("", str(error))]
+    if most_bytes is not None and size > most_bytes:
+        return [("", f"must be at most {most_bytes} bytes, not {size}")]
     return []
 
 
 def _texts(value: object) -> Problems:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        return [("", f"must be a list of texts, not {_kind(value)}")]
-    return [(f"[{at}]{path}", why) for at, each in enumerate(value) for path, why in _text(each)]
+        yield "", f"must be a list of texts, not {_kind(value)}"
+        return
+    for at, each in enumerate(value):
+        for _, why in _text(each, most_bytes=MAX_STRING):
+            yield f"[{at}]", why
 
 
-def _mapping(
-    value: object, check_key: Callable[[str], str | None], longest: int | None
-) -> Problems:
+def _mapping(value: object, longest: int | None = None) -> Problems:
     if not isinstance(value, Mapping):
-        return [("", f"must be an object of texts, not {_kind(value)}")]
-    found: Problems = []
+        yield "", f"must be an object of texts, not {_kind(value)}"
+        return
     for key, each in value.items():
-        found += [(f"[{key!r}]", why) for _, why in _text(each, longest=longest)]
-        problems = _text(key, empty=False, longest=longest)
-        why_not = problems[0][1] if problems else check_key(key)
-        if why_not:
-            found.append((f"[{key!r}]", f"as a name: {why_not}"))
-    return found
+        path = f"[{echo(key)}]"
+        for _, why in _text(each, longest=longest):
+            yield path, why
+        for _, why in _text(key, empty=False, longest=longest):
+            yield path, f"as a name: {why}"
+        if isinstance(key, str) and "=" in key:
+            yield path, "as a name: must not contain '='"
 
 
 def _env(value: object) -> Problems:
-    return _mapping(value, lambda key: "must not contain '='" if "=" in key else None, None)
+    yield from _mapping(value)
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            both = f"{key}={each}"
+            if len(both) * 4 > MAX_STRING and _over(both):
+                yield f"[{echo(key)}]", f"must be at most {MAX_STRING} bytes with its name and '='"
+
+
+def _over(both: str) -> bool:
+    try:
+        return len(_encoded(both)) > MAX_STRING
+    except ValueError:  # which was told already
+        return False
 
 
 def _labels(value: object) -> Problems:
     if isinstance(value, Mapping) and len(value) > MAX_LABELS:
         return [("", f"at most {MAX_LABELS} labels are kept")]
-    return _mapping(value, lambda key: "must not contain '='" if "=" in key else None, MAX_NAME)
+    return _mapping(value, MAX_NAME)
 
 
 def _cwd(value: object) -> Problems:
     if value is None:
         return []
-    problems = _text(value, empty=False)
+    problems = _text(value, empty=False, most_bytes=bounds.MAX_PATH)
     if not problems and not str(value).startswith("/"):
         return [("", "must be an absolute path")]
     return problems
@@ -266,7 +344,7 @@ def _seconds(value: object, *, zero: bool) -> Problems:
 def _bounds(value: object, kind: type[Limits] | type[Isolation]) -> Problems:
     if not isinstance(value, kind):
         return [("", f"must be {kind.__name__}, not {_kind(value)}")]
-    return list(value.problems())
+    return value.problems()
 
 
 def _timeout(value: object) -> Problems:
@@ -291,7 +369,7 @@ def _size(value: object) -> Problems:
 
 
 _CHECKS: dict[str, Callable[[Any], Problems]] = {
-    "command": lambda value: _text(value, empty=False),
+    "command": lambda value: _text(value, empty=False, most_bytes=MAX_STRING),
     "args": _texts,
     "env": _env,
     "cwd": _cwd,

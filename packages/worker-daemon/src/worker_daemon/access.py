@@ -39,11 +39,13 @@ class Access:
     def job(self, req: falcon.Request, job_id: str) -> worker_core.Job:
         """Return the job that the request names, if the caller may touch it.
 
+        A long spec of it is an outline, as most requests need no more.
+
         Raises the same for an id that is unknown or malformed, and for somebody else's job.
         """
         owner = self.owner(req)
         try:
-            job = self._engine.get(job_id)
+            job = self._engine.get(job_id, whole=False)
         except worker_core.JobNotFound:
             raise problems.job_not_found(job_id) from None
         if owner not in (job.owner, EVERYBODY):

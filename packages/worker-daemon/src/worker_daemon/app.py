@@ -10,7 +10,7 @@ from typing import Any
 import falcon
 import worker_core
 
-from worker_daemon import access, accounts, config, followers, problems
+from worker_daemon import access, accounts, budget, config, followers, problems
 from worker_daemon.middleware import authentication, log, measure, methods
 from worker_daemon.resources import (
     base,
@@ -24,6 +24,11 @@ from worker_daemon.resources import (
     status,
     system,
 )
+
+# A body takes up to ten times its length while it is read and stored, a record three times.
+_BODIES = 32 << 20  # bytes
+_RECORDS = 32 << 20  # bytes
+_LONG_ANSWERS = 32
 
 ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/jobs": jobs.Jobs,
@@ -83,6 +88,9 @@ def create_app(
         max_body=settings.max_body,
         limits=settings.limits,
         run_as=functools.partial(accounts.of, settings),
+        bodies=budget.Budget(_BODIES),
+        records=budget.Budget(_RECORDS),
+        long_answers=followers.Followers(_LONG_ANSWERS, draining),
     )
     authenticated = authentication.Authentication(verifier)
 

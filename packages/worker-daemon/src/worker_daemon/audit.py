@@ -14,9 +14,9 @@ import worker_core
 _log = logging.getLogger(__name__)
 
 
-def run(req: falcon.Request, job: worker_core.Job) -> None:
+def run(req: falcon.Request, job: worker_core.Job, spec: worker_core.JobSpec) -> None:
     """Note that a job was created, or asked for again with its idempotency key."""
-    _note("run", req, job, argv=[job.spec.command, *job.spec.args], cwd=job.spec.cwd)
+    _note("run", req, job, argv=[spec.command, *spec.args], cwd=spec.cwd)
 
 
 def kill(req: falcon.Request, job: worker_core.Job, reason: str | None) -> None:

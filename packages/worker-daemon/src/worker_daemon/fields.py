@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 import signal
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from worker_core import FieldError, InvalidRequest, signals, spec
+from worker_core.errors import MOST_FAULTS, name_echo
 
 from worker_daemon import problems
 
@@ -284,21 +286,34 @@ def _from_texts(field: Field, texts: list[str]) -> Any:
 
 
 def _read(of: type[T], given: Mapping[str, Any], read: Callable[[Field, Any], Any], what: str) -> T:
-    known, values, faults = declared(of), {}, []
+    values: dict[str, Any] = {}
+    found = _faults(of, given, values, read, what)
+    if faults := list(itertools.islice(found, MOST_FAULTS)):
+        raise problems.invalid(faults)
+    return of(**values)
+
+
+def _faults(
+    of: type,
+    given: Mapping[str, Any],
+    values: dict[str, Any],
+    read: Callable[[Field, Any], Any],
+    what: str,
+) -> Iterator[FieldError]:
+    """Yield what is wrong; what is right goes to `values`."""
+    known = declared(of)
     for name, raw in given.items():
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            faults.append(FieldError(name, f"unknown {what}; known here: {listed}"))
+            yield FieldError(name_echo(name), f"unknown {what}; known here: {listed}")
             continue
         try:
             values[name] = read(known[name], raw)
         except ValueError as error:
-            faults.append(FieldError(name, str(error)))
-    missing = [f for f in required(of) if f not in given]
-    faults += [FieldError(name, "required") for name in missing]
-    if faults:
-        raise problems.invalid(faults)
-    return of(**values)
+            yield FieldError(name, str(error))
+    for name in required(of):
+        if name not in given:
+            yield FieldError(name, "required")
 
 
 def required(of: type) -> list[str]:

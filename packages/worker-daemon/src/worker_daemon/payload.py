@@ -14,19 +14,35 @@ T = TypeVar("T")
 _SEND_JSON = "send JSON, with the header Content-Type: application/json"
 
 
+LONG = 64 << 10
+"""Bytes of a body from which on it takes its share of a budget; none but a job may be longer."""
+
+
+def size(req: falcon.Request, of: type, longest: int) -> int:
+    """Return how long a body may be: as its head says, else as long as is allowed."""
+    longest = _longest(of, longest)
+    return longest if req.content_length is None else min(req.content_length, longest)
+
+
 def read(req: falcon.Request, of: type[T], longest: int, *, required: bool) -> T:
     """Read the body as an `of`; without a body, which only some may leave out, as an empty one."""
-    data = _bytes(req, longest)
+    data = _bytes(req, _longest(of, longest))
     if not data and not required:
         return fields.from_object(of, {})
     _check_media_type(req)
     _check_encoding(req)
     try:
         value = strict_json.decode(data)
+    except strict_json.TooManyValuesError as error:
+        raise problems.Problem("body_too_large", f"the body is too large: {error}") from None
     except ValueError as error:
         what = str(error) if data else f"it is empty; {_SEND_JSON}"
         raise problems.Problem("malformed_request", f"the body cannot be read: {what}") from None
     return _made(of, value)
+
+
+def _longest(of: type, longest: int) -> int:
+    return longest if of is worker_core.JobSpec else min(longest, LONG)
 
 
 def _made(of: type[T], value: Any) -> T:

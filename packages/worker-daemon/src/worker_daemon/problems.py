@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import falcon
 import worker_core
+from worker_core import errors as core_errors
 
 from worker_daemon import strict_json
 
 _log = logging.getLogger(__name__)
 
 CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
-_MOST_ERRORS = 50  # fields named in one document; whoever has more wrong reads no more of them
 
 
 class Kind(NamedTuple):
@@ -51,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "internal_error": Kind(500, "Internal error"),
     "not_implemented": Kind(501, "Not implemented"),
     "queue_full": Kind(503, "Queue full", retry_after=10),
+    "server_busy": Kind(503, "Server busy", retry_after=5),
     "too_many_followers": Kind(503, "Too many followers", retry_after=5),
     "users_unavailable": Kind(503, "Users unavailable", retry_after=5),
     "store_unavailable": Kind(503, "Store unavailable", retry_after=5),
@@ -107,7 +108,9 @@ class Problem(Exception):
             "request_id": request_id,
         }
         if self.errors:
-            document["errors"] = [dataclasses.asdict(each) for each in self.errors[:_MOST_ERRORS]]
+            document["errors"] = [
+                dataclasses.asdict(each) for each in self.errors[: core_errors.MOST_FAULTS]
+            ]
         return document
 
 
@@ -116,6 +119,8 @@ def invalid(errors: Iterable[worker_core.FieldError], code: str = "invalid_reque
     found = tuple(errors)
     first = ": ".join(filter(None, (found[0].field, found[0].message)))
     more = f" (and {len(found) - 1} more, see errors)" if len(found) > 1 else ""
+    if len(found) >= core_errors.MOST_FAULTS:
+        more = f" (and {len(found) - 1} more at least, see errors)"
     return Problem(code, f"{first}{more}", errors=found)
 
 

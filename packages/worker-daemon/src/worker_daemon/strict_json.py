@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
+
+from worker_core import spec
+from worker_core.errors import echo
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _LONGEST_NUMBER = 400  # digits; the largest float has 309
+MOST_VALUES = spec.MAX_STRINGS // 8
+"""Values of a text, by its commas and opening brackets: as many as a job can have arguments. An
+empty list of three bytes takes 64 in memory."""
+# A string, whole or to the end of the text, or what counts. Nothing is ever looked at twice: the
+# repetitions give nothing back.
+_COUNTED = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
+
+
+class TooManyValuesError(ValueError):
+    """A text that would take many times its length in memory."""
 
 
 def decode(data: bytes) -> Any:
@@ -16,6 +30,7 @@ def decode(data: bytes) -> Any:
     NaN, infinities, a key that comes twice, and nesting that is too deep to read. A whole number is
     an int however it is written, as in 1.0: JSON has one kind of number.
     """
+    _check_count(data)
     try:
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
@@ -28,6 +43,17 @@ def decode(data: bytes) -> Any:
         raise ValueError(f"it is not JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _check_count(data: bytes) -> None:
+    """Raise TooManyValuesError for more than MOST_VALUES values."""
+    if sum(map(data.count, (b",", b"[", b"{"))) <= MOST_VALUES:
+        return
+    count = 0
+    for each in _COUNTED.finditer(data):
+        count += each[0][:1] != b'"'
+        if count > MOST_VALUES:
+            raise TooManyValuesError(f"it has more than {MOST_VALUES} values")
 
 
 def encode(value: object) -> bytes:
@@ -50,7 +76,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} comes twice in one object")
+        raise ValueError(f"the key {echo(twice)} comes twice in one object")
     return found
 
 

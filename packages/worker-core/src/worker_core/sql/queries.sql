@@ -5,6 +5,18 @@ INSERT INTO jobs (
     :id, :version, :owner, :state, :name, :spec, :idempotency_key, :spec_hash, :created_at, :run_as
 );
 
+-- name: insert_long_spec
+INSERT INTO long_specs (id, spec) VALUES (:id, :spec);
+
+-- name: long_spec
+SELECT spec FROM long_specs WHERE id = :id;
+
+-- name: long_spec_bytes
+SELECT length(spec) FROM long_specs WHERE id = :id;
+
+-- name: delete_long_spec
+DELETE FROM long_specs WHERE id = :id;
+
 -- name: update
 UPDATE jobs
 SET version = :version, state = :state, started_at = :started_at, ended_at = :ended_at, pid = :pid,

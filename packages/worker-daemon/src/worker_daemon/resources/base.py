@@ -7,16 +7,22 @@ OpenAPI document is made from the same declaration.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from typing import Any
 
 import falcon
 import worker_core
 
-from worker_daemon import access, bounds, fields, followers, metrics, payload, strict_json
+from worker_daemon import access, bounds, budget, fields, followers, metrics, payload, strict_json
+
+_PIECE = 64 << 10  # bytes
+_LONG = 256 << 10  # bytes of an answer from which on it takes a place
+_LARGE = 4 << 20  # bytes of one from which on few are in memory at a time
+_LONG_RECORD = 8 << 20  # bytes: what a long record is taken for before it is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +31,26 @@ class Room:
 
     engine: worker_core.Engine
     access: access.Access
+    long_answers: followers.Followers
+    """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
     followers: followers.Followers
     draining: threading.Event
     metrics: Sequence[metrics.Metric]
     max_body: int
     limits: bounds.Table
     run_as: Callable[[str], str | None]
+    bodies: budget.Budget
+    """What long bodies may take together, in bytes of their own, until each is answered."""
+    records: budget.Budget
+    """What long records may take together, in bytes of their specs, while they are read."""
+
+    def held(
+        self, req: falcon.Request, body: type | None
+    ) -> contextlib.AbstractContextManager[object]:
+        """Hold what a request needs of `bodies` while it is answered."""
+        if body is None or (size := payload.size(req, body, self.max_body)) < payload.LONG:
+            return contextlib.nullcontext()
+        return self.bodies.lent(size, lambda: self.followers.enter(req.context.user))
 
 
 class Resource:
@@ -77,6 +97,12 @@ def operation(
         def responder(
             self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
         ) -> None:
+            with self.room.held(req, body):
+                respond(self, req, resp, **path)
+
+        def respond(
+            self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
+        ) -> None:
             values: list[Any] = []
             if "job_id" in path:
                 req.context.job_id = path["job_id"]
@@ -106,6 +132,41 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = strict_json.encode(value) + b"\n"
+
+
+def answer_record(
+    req: falcon.Request,
+    resp: falcon.Response,
+    room: Room,
+    jobs: Sequence[worker_core.Job],
+    value: Callable[[list[dict[str, Any]]], object],
+) -> None:
+    """Answer with JSON made of the whole records of jobs, whose specs may be long."""
+    if all(job.spec.whole for job in jobs):
+        answer_long(req, resp, room, value([job.record_view() for job in jobs]))
+        return
+    with room.records.lent(_LONG_RECORD, lambda: room.followers.enter(req.context.user)):
+        whole = []
+        for job in jobs:
+            with contextlib.suppress(worker_core.JobNotFound):  # removed meanwhile
+                whole.append(room.engine.whole(job).record_view())
+        answer_long(req, resp, room, value(whole))
+
+
+def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, value: object) -> None:
+    """Answer with JSON; one that is long takes a place, as it waits in memory until it is sent."""
+    answer(resp, value)
+    data = resp.data or b""
+    if len(data) > _LONG and req.method != "HEAD":
+        cap = room.long_answers if len(data) > _LARGE else room.followers
+        place = cap.enter(req.context.user)
+        resp.content_length, resp.data = len(data), None
+        resp.stream = followers.Stream(_pieces(data), place)
+
+
+def _pieces(data: bytes) -> Generator[bytes, None, None]:
+    for at in range(0, len(data), _PIECE):
+        yield data[at : at + _PIECE]
 
 
 def brief(job: worker_core.Job) -> dict[str, str]:

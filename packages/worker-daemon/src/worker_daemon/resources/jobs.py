@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import falcon
 import worker_core
@@ -13,6 +13,7 @@ from worker_daemon import access, audit, fields, problems
 from worker_daemon.resources import base
 
 _MOST = 500
+_MOST_BYTES = 1 << 20  # of the specs on a page, in JSON
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -89,9 +90,16 @@ class Jobs(base.Resource):
             ended_before=self._stamp(query.ended_before),
             limit=query.limit,
             cursor=query.cursor,
+            max_bytes=_MOST_BYTES,
+            whole=False,
         )
-        records = [job.record_view() for job in page.jobs]
-        base.answer(resp, {"jobs": records, "next_cursor": page.next_cursor})
+        base.answer_record(
+            req,
+            resp,
+            self.room,
+            page.jobs,
+            lambda records: {"jobs": records, "next_cursor": page.next_cursor},
+        )
 
     on_head = on_get
 
@@ -105,12 +113,18 @@ class Job(base.Resource):
     @base.operation("Tell everything about a job", {200: ("Job",)})
     def on_get(
         self,
-        _req: falcon.Request,
+        req: falcon.Request,
         resp: falcon.Response,
         job: worker_core.Job,
     ) -> None:
         """Answer with the record, spec included."""
-        base.answer(resp, job.record_view())
+
+        def only(records: list[dict[str, Any]]) -> dict[str, Any]:
+            if not records:
+                raise problems.job_not_found(job.id)
+            return records[0]
+
+        base.answer_record(req, resp, self.room, [job], only)
 
     on_head = on_get
 

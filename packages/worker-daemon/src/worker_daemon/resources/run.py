@@ -60,6 +60,6 @@ class Run(base.Resource):
             run_as=self.room.run_as(user),
         )
         req.context.job_id = job.id
-        audit.run(req, job)
+        audit.run(req, job, spec)
         resp.location = f"/jobs/{job.id}"
         base.answer(resp, base.brief(job), 201)
