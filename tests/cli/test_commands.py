@@ -453,3 +453,23 @@ def test_output_that_breaks_off_for_good_says_where(
     assert stdout == b"1234"
     told = f"; the job may go on; 4 bytes are read, go on with: worker out -f --offset 4 {ID}\n"
     assert stderr.endswith(told.encode())
+
+
+def test_wait_says_why_an_end_is_not_known_yet(
+    serve: Serve, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who waits for a server with a full disk would not know what for."""
+    why = "its process has ended, but that cannot be recorded yet: No space left on device"
+    begin = clock.now
+
+    def script(request: Request) -> Answer:
+        clock.now += float(request.query.get("wait", ["0"])[0])
+        if clock.now - begin >= 100:
+            return status("failed", exit_code=3)
+        return status("stopping", reason=why)
+
+    stub = serve(script)
+    assert main(["wait", "--server", stub.url, ID]) == 3
+    told = capfd.readouterr()
+    assert told.out == f"{ID} failed (exit code 3)\n"
+    assert told.err == f"worker: job {ID}: stopping ({why})\n"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import full_disk
+import support
 from support.core import begin, marked, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until
 from worker_core import (
@@ -232,7 +232,8 @@ def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypat
             engine.submit(JobSpec("true"), "me")
         (tmp_path / "go").touch()
         wait_until((tmp_path / "jobs" / job.id / "exit.json").exists)
-        assert engine.get(job.id).state is State.RUNNING
+        wait_until(lambda: engine.get(job.id).state is State.STOPPING)
+        assert "locked" in engine.get(job.id).reason
         assert "locked" in engine.health()["store"]
         other.execute("ROLLBACK")
         other.close()
@@ -266,13 +267,13 @@ def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypat
         waits = engine.submit(JobSpec("true"), "me")
         other = sqlite3.connect(tmp_path / "worker.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        assert engine.kill(job.id, by="me", wait=0).state is State.RUNNING  # as recorded so far
+        engine.kill(job.id, by="me", wait=0)
         wait_until(lambda: not marked(job.id))
         with pytest.raises(StoreUnavailable):  # it could begin after a crash: no promise
             engine.kill(waits.id, by="me")
         (tmp_path / "go").touch()
         wait_until((tmp_path / "jobs" / ends.id / "exit.json").exists)
-        assert engine.kill(ends.id, by="me", wait=0).state is State.RUNNING
+        assert engine.kill(ends.id, by="me", wait=0).state is State.STOPPING
         other.execute("ROLLBACK")
         other.close()
         job = engine.wait(job.id, 20)
@@ -281,21 +282,63 @@ def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypat
         assert engine.wait(waits.id, 20).state is State.COMPLETED
 
 
-def test_a_full_disk_refuses_and_holds_back_and_can_be_emptied(tmp_path):
-    """A full disk would cost ends, or could only be helped by an administrator."""
+def on_a_small_disk(tmp_path, module, options):
+    """Run a module of `support` on a tmpfs that nobody else sees."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("needs root: mounts a small disk, seen by nobody else")
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = 'mount -t tmpfs -o size=4m none "$1" && exec "$2" -m support.full_disk "$1"'
+    script = 'mount -t tmpfs -o "$4" none "$1" && exec "$2" -m "$3" "$1"'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", disk, sys.executable],
-        env=os.environ | {"PYTHONPATH": str(Path(full_disk.__file__).parents[1])},
+        ["unshare", "-m", "sh", "-c", script, "sh", disk, sys.executable, module, options],
+        env=os.environ | {"PYTHONPATH": str(Path(support.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_refuses_and_holds_back_and_can_be_emptied(tmp_path):
+    """A full disk would cost ends, or could only be helped by an administrator."""
+    on_a_small_disk(tmp_path, "support.full_disk", "size=4m")
+
+
+def test_a_disk_that_fails_is_said_and_what_ended_is_recorded_afterwards(tmp_path):
+    """A process that has ended would be shown as running, and nobody would know why."""
+    on_a_small_disk(tmp_path, "support.failing_disk", "size=32m,nr_inodes=500")
+
+
+def test_an_end_that_the_supervisor_cannot_record_is_no_running_job(tmp_path, monkeypatch):
+    """A process that has ended would be shown as running, and nobody would know why."""
+    monkeypatch.setenv("WORKER_FAULTS", "rename:1:EIO*20")
+    with Engine(tmp_path) as engine:
+        job = engine.submit(shell("exit 3"), "me")
+        why = "its process has ended, but that cannot be recorded yet: Input/output error"
+        wait_until(lambda: engine.get(job.id).reason == why)
+        assert engine.get(job.id).state is State.STOPPING
+        assert engine.wait(job.id, 20).exit_code == 3
+
+
+def test_an_end_that_cannot_be_stored_is_no_running_job(tmp_path, monkeypatch):
+    """A process that has ended would be shown as running, and nobody would know why."""
+    with Engine(tmp_path) as engine:
+        go = tmp_path / "go"
+        job = begin(engine, shell(waiting_for(go) + "; exit 3"))
+        engine._store.write(lambda db: None).result()
+        engine._store._db.execute("PRAGMA query_only = 1")
+        go.touch()
+        why = (
+            "its process has ended, but that cannot be recorded yet: "
+            "attempt to write a readonly database"
+        )
+        wait_until(lambda: engine.get(job.id).reason == why)
+        shown = engine.kill(job.id, by="me", wait=0)
+        assert (shown.state, shown.reason, shown.exit_code) == (State.STOPPING, why, None)
+        assert engine.health()["store"] == "attempt to write a readonly database"
+        engine._store._db.execute("PRAGMA query_only = 0")
+        assert engine.wait(job.id, 20).exit_code == 3
+        assert engine._jobs._unrecorded == {}
 
 
 def test_a_job_whose_input_cannot_be_stored_is_refused_and_leaves_nothing(tmp_path, monkeypatch):

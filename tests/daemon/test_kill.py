@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from support.api import JSON, User, refused
+from support.api import JSON, Api, User, refused
 from support.waiting import wait_until
 from worker_core import Engine, State
 
@@ -221,3 +221,27 @@ def test_a_kill_without_waiting_answers_at_once(alice: User) -> None:
     assert alice.put(f"/jobs/{job_id}/kill?wait=0").status_code == 202
     assert time.monotonic() - begun < 5
     alice.put(f"/jobs/{job_id}/kill", json={"now": True})
+
+
+def test_an_end_that_cannot_be_recorded_is_said(own: Api) -> None:
+    """A process that has ended would be shown as running, and nobody would know why."""
+    alice = own.user("alice")
+    job_id = ready(alice, alice.shell("echo ready; sleep 1000"))
+    store = own.engine._store
+    store.write(lambda _: None).result()
+    store._db.execute("PRAGMA query_only = 1")
+    try:
+        why = (
+            "its process has ended, but that cannot be recorded yet: "
+            "attempt to write a readonly database"
+        )
+        alice.put(f"/jobs/{job_id}/kill?wait=0")
+        wait_until(lambda: alice.get(f"/jobs/{job_id}/status").json()["reason"] == why)
+        status = alice.get(f"/jobs/{job_id}/status?wait=0.1").json()
+        assert (status["status"], status["exit_code"]) == ("stopping", None)
+        answer = alice.put(f"/jobs/{job_id}/kill?wait=0")
+        expected = {"id": job_id, "status": "stopping", "reason": why}
+        assert (answer.status_code, answer.json()) == (202, expected)
+    finally:
+        store._db.execute("PRAGMA query_only = 0")
+    assert alice.ended(job_id)["status"] == "killed"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -360,7 +359,7 @@ class Engine:
             while not job.state.final:
                 left = None if deadline is None else deadline - time.monotonic()
                 if not news.wait(left):
-                    break
+                    return self._jobs.explained(job)  # its process may have ended meanwhile
                 job = self._record(job_id)
         return job
 
@@ -628,9 +627,14 @@ class Engine:
 
 def _disk_fault(path: str) -> str | None:
     try:
-        free = shutil.disk_usage(path).free
+        found = os.statvfs(path)
     except OSError as error:
         return str(error)
+    if found.f_flag & os.ST_RDONLY:
+        return f"the file system of {path} is mounted read-only"
+    if reserve.lacks_files(found):
+        return f"only {found.f_favail} more files can be made (inodes)"
+    free = found.f_bavail * found.f_frsize
     return None if free >= _MIN_FREE else f"only {free} bytes are free"
 
 

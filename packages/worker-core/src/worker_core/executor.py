@@ -27,6 +27,9 @@ class Listener(Protocol):
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended; its end is recorded in its directory."""
 
+    def unrecorded(self, job_id: str, why: str) -> None:
+        """The job's process has ended, but that cannot be recorded yet; `exited` follows."""
+
     def caught_up(self) -> None:
         """All that is known now was told: what was heard is recorded together."""
 
@@ -34,7 +37,7 @@ class Listener(Protocol):
         """The answer to `query`: id to `{"running": …}`, `{"exit": …}`, or {} for never started.
 
         Beside `running`, a true `stopping` says that the job was asked to end and is not to be
-        asked again.
+        asked again, and `unrecorded` why the end of its process cannot be recorded yet.
         """
 
     def connected(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from worker_core import crash, jobdir, records, recover, usage
 from worker_core.clock import Clock
-from worker_core.errors import JobNotFound, QueueFull
+from worker_core.errors import JobNotFound, QueueFull, WorkerError
 from worker_core.executor import Executor
 from worker_core.hub import Hub
 from worker_core.job import Change, Job, Usage
@@ -82,6 +82,9 @@ class Lifecycle:
         self._began: dict[str, float] = {}  # of running jobs, in monotonic time
         self._begun = 0  # this and the next are only written by who leads
         self._ended: Counter[str] = Counter()
+        # Jobs whose process has ended, until that is in the store; and why it is not, if the
+        # executor cannot record it. What the store cannot take is `Store.fault`.
+        self._unrecorded: dict[str, str | None] = {}
         self._same_boot = self._same_boot_as_before()
         self._load()
 
@@ -155,9 +158,22 @@ class Lifecycle:
     def explained(self, job: Job) -> Job:
         """Return the record, saying why it waits if it does, or how long it has run."""
         if job.state is not State.QUEUED:
-            return self.timed(job)
+            return self._held_back(self.timed(job))
         with self._lock:
             return job.having(reason=self._scheduler.why_waiting(job.id))
+
+    def _held_back(self, job: Job) -> Job:
+        """Return the record; if its process has ended unrecorded, as stopping, with the reason.
+
+        How it has ended is told when it is recorded, since only then it is certain to stay so.
+        """
+        if job.state.final or job.id not in self._unrecorded:
+            return job
+        why = self._unrecorded[job.id] or self._store.fault
+        if why is None:  # it is being recorded in this moment
+            return job
+        reason = f"its process has ended, but that cannot be recorded yet: {why}"
+        return job.having(state=State.STOPPING, reason=reason)
 
     def statistics(self, by_state: dict[str, int], output_bytes: int) -> Statistics:
         """Return numbers, of which the store knows two."""
@@ -196,6 +212,7 @@ class Lifecycle:
         if job.state.final:
             self._ended[job.state.value] += 1
             self._began.pop(job.id, None)
+            self._unrecorded.pop(job.id, None)
             crash.point("engine.exit_committed")
             self.release(job.id)  # before anybody is told: who was told finds the slot free
         self.hub.publish(job)
@@ -229,7 +246,12 @@ class Lifecycle:
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""
         crash.point("engine.exit_received")
+        self._unrecorded[job_id] = None  # the executor has recorded it
         self._observe(job_id, ending(end))
+
+    def unrecorded(self, job_id: str, why: str) -> None:
+        """The job's process has ended, which the executor cannot record yet."""
+        self._unrecorded[job_id] = why
 
     def caught_up(self) -> None:
         """Nothing else is to be told now."""
@@ -269,7 +291,11 @@ class Lifecycle:
         """Have what was observed recorded, with all else that is observed at this time."""
 
         def record(db: sqlite3.Connection) -> Job:
-            job = self._change(db, job_id, change)
+            try:
+                job = self._change(db, job_id, change)
+            except WorkerError:  # it is known already, or the job was removed
+                self._unrecorded.pop(job_id, None)
+                raise
             size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
             if size:
                 records.set_output_bytes(db, job_id, size)
@@ -279,11 +305,13 @@ class Lifecycle:
 
     def _settle(self, job: Job, found: dict[str, Any]) -> None:
         now = self._clock.now()
+        if "unrecorded" in found:
+            self.unrecorded(job.id, found["unrecorded"])
         finding = recover.compare(job.state, found, same_boot=self._same_boot)
         log.debug("job %s: %s", job.id, finding.name)
         match finding:
             case Finding.ENDED:
-                self._observe(job.id, ending(Exit(**found["exit"])))
+                self.exited(job.id, Exit(**found["exit"]))
             case Finding.FOLLOW:
                 self._follow(job, found["running"])
             case Finding.KILL_AGAIN:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SIZE = 1 << 20  # bytes: some hundred ends; and a removal makes room by itself
 
+FILES = 64  # inodes that are left to the jobs that run: each needs some until its end is recorded
+
 CURE = "remove finished jobs, or make room on the server's disk"
 
 _NAME = "reserve"
@@ -30,6 +32,14 @@ _LOOK = 1.0  # seconds for which it is taken to be there
 def is_full(error: OSError) -> bool:
     """Return whether an error is for want of room."""
     return error.errno in _FULL
+
+
+def lacks_files(found: os.statvfs_result) -> bool:
+    """Return whether so few files can still be made that those for the ends of jobs are needed.
+
+    A file system without a fixed number of inodes says that it has none at all.
+    """
+    return bool(found.f_files) and found.f_favail < FILES
 
 
 def give_up(state_dir: str) -> None:
@@ -53,7 +63,7 @@ class Reserve:
         now = self._clock()
         if now < self._look_again:
             return True
-        if not self._is_there() and not self._make():
+        if self._lacks_files() or not (self._is_there() or self._make()):
             return False
         self._look_again = now + _LOOK
         return True
@@ -62,6 +72,12 @@ class Reserve:
         """Make the room free."""
         self._look_again = 0.0
         give_up(self._state_dir)
+
+    def _lacks_files(self) -> bool:
+        try:
+            return lacks_files(os.statvfs(self._state_dir))
+        except OSError:
+            return False  # what is wrong is said by whoever makes a file
 
     def _is_there(self) -> bool:
         try:

@@ -137,6 +137,7 @@ def answers() -> dict[str, Schema]:
     output = {"output": word, "lossy": of(bool)}
     return {
         "Brief": _answer(brief),
+        "Stopping": _answer(brief, reason=word),
         "Status": _answer(status),
         "Job": _answer(job),
         "Jobs": _answer({"jobs": jobs, "next_cursor": of(str | None)}),
@@ -171,9 +172,10 @@ def _request(properties: Mapping[str, Schema], required: Sequence[str]) -> Schem
     return schema | ({"required": [*required]} if required else {})
 
 
-def _answer(properties: Mapping[str, Schema]) -> Schema:
+def _answer(properties: Mapping[str, Schema], **optional: Schema) -> Schema:
     """Return the schema of an object to which later releases may add."""
-    return {"type": "object", "properties": dict(properties), "required": [*properties]}
+    shown = dict(properties) | optional
+    return {"type": "object", "properties": shown, "required": [*properties]}
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -9,8 +9,11 @@ from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
 
 if TYPE_CHECKING:
+    from worker_cli import progress
     from worker_cli.client import Client
     from worker_cli.job import JobStatus
+
+_LOOK_SECONDS = 30.0  # after which it is looked whether the state has changed
 
 QUIET = Flag("-q", "--quiet", about="print nothing")
 
@@ -28,7 +31,7 @@ def run(args: Args) -> int:
             status = client.status(job_id)
             if not status.ended:
                 line.announce(lambda: f"waiting for {left} of {len(jobs)}: {job_id}")
-                status = _wait(client, job_id)
+                status = _wait(client, status, line)
             left -= 1
             if not args.has(QUIET):
                 line.clear()
@@ -38,9 +41,19 @@ def run(args: Args) -> int:
         return common.for_each(jobs, wait)
 
 
-def _wait(client: Client, job_id: str) -> JobStatus:
+def _wait(client: Client, status: JobStatus, line: progress.Line) -> JobStatus:
+    """Return the state at the end; until then say once why the end of its process is not known."""
+    from worker_cli import show
+
+    job_id, noted = status.id, False
     try:
-        return client.wait(job_id)
+        while not status.ended:
+            if status.status == "stopping" and status.reason and not noted:
+                noted = True
+                line.clear()
+                terminal.note(f"job {job_id}: {show.outcome(status)}")
+            status = client.wait(job_id, _LOOK_SECONDS)
+        return status
     except KeyboardInterrupt:
         terminal.note(f"the job is not touched; back to it: worker wait {job_id}")
         raise

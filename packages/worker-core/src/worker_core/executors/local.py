@@ -340,6 +340,8 @@ def _pass_on(listener: Listener, message: wire.Message) -> None:
                 listener.started(job_id, pid, at, message.get("enforced", {}))
             case {"event": "exited", "id": job_id, "exit": end}:
                 listener.exited(job_id, Exit(**end))
+            case {"event": "unrecorded", "id": job_id, "why": why}:
+                listener.unrecorded(job_id, why)
             case {"event": "known", "jobs": jobs}:
                 listener.known(jobs)
             case _:

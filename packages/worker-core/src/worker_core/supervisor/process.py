@@ -30,6 +30,7 @@ class Process:
     gone: bool = False  # a foreign leader that has ended: its pid may name another process
     kill: Kill | None = None
     end: Exit | None = None
+    unrecorded: str | None = None  # why its end could not be written the last time
     began: float = 0.0  # monotonic time, as the next one
     give_up: float = 0.0
     announcement: Timer | None = None
@@ -112,6 +113,11 @@ def started(process: Process) -> Message:
 def exited(job_id: str, end: Exit) -> Message:
     """Return the message that a job has ended."""
     return {"event": "exited", "id": job_id, "exit": vars(end)}
+
+
+def unrecorded(process: Process) -> Message:
+    """Return the message that a job's process has ended, and why that cannot be recorded yet."""
+    return {"event": "unrecorded", "id": process.id, "why": process.unrecorded}
 
 
 @contextlib.contextmanager

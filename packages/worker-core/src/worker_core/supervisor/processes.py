@@ -33,6 +33,7 @@ from worker_core.supervisor.process import (
     outcome,
     started,
     unless_shut_down,
+    unrecorded,
 )
 from worker_core.supervisor.rundir import RunDir
 from worker_core.wire import Message
@@ -374,6 +375,7 @@ class Processes:
             log.error("job %s: cannot record its end: %s", process.id, error)
             if reserve.is_full(error):
                 reserve.give_up(self.run_dir.state_dir)
+            self._tell_unrecorded(process, error.strerror or str(error))
             self._loop.call_later(_RETRY, lambda: self._record(process))
             return
         crash.point("supervisor.exit_written")
@@ -385,6 +387,15 @@ class Processes:
         self._emit(exited(process.id, end))
         if not self.jobs:
             self._on_empty()
+
+    def _tell_unrecorded(self, process: Process, why: str) -> None:
+        """Tell the engines that a process has ended, once for each reason why it is not recorded.
+
+        Not how it has ended: that is told when it is recorded.
+        """
+        if process.unrecorded != why:
+            process.unrecorded = why
+            self._emit(unrecorded(process))
 
 
 def _start_time(pid: int) -> int:

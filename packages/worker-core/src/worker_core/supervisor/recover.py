@@ -52,7 +52,8 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
             return {}
         process = _take_up(processes, jobdir, spec)
     pid = vars(process.pid) if process.pid is not None else None
-    return {"running": pid, "stopping": process.kill is not None}
+    told = {"running": pid, "stopping": process.kill is not None}
+    return told if process.unrecorded is None else told | {"unrecorded": process.unrecorded}
 
 
 def take_back(processes: Processes, bag: int) -> None:

@@ -49,7 +49,7 @@ class Kill(base.Resource):
 
     @base.operation(
         "End a job and everything that it started",
-        {200: ("Brief",), 202: ("Brief",)},
+        {200: ("Brief",), 202: ("Stopping",)},
         query=KillQuery,
         body=KillBody,
         problems=("job_not_running", "supervisor_unavailable"),
@@ -73,4 +73,5 @@ class Kill(base.Resource):
                 raise
         if job.state in (worker_core.State.COMPLETED, worker_core.State.FAILED):
             raise worker_core.JobNotRunning(job)
-        base.answer(resp, base.brief(job), 200 if job.state.final else 202)
+        why = {"reason": job.reason} if job.reason and not job.state.final else {}
+        base.answer(resp, base.brief(job) | why, 200 if job.state.final else 202)
