@@ -177,7 +177,7 @@ def test_ctrl_c_while_a_job_is_waited_for_says_how_to_come_back(
 
 @pytest.mark.parametrize(
     ("redirection", "why"),
-    [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+    [("> /dev/full", "No space left on device"), (">&-", "it is closed")],
 )
 def test_an_id_that_cannot_be_printed_is_a_message(
     worker: Worker, serve: Serve, redirection: str, why: str
@@ -187,7 +187,7 @@ def test_an_id_that_cannot_be_printed_is_a_message(
     done = redirected(worker, f"run make {redirection}")
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        f"worker: the job was created: {ID}\nworker: cannot go on: {why}\n"
+        f"worker: the job was created: {ID}\nworker: cannot write to stdout: {why}\n"
     )
 
 
@@ -215,7 +215,7 @@ def test_a_closed_stdout_is_told(worker: Worker, serve: Serve, words: str) -> No
     worker.environ["WORKER_SERVER"] = serve(script).url
     done = redirected(worker, f"{words} >&-")
     assert done.returncode == 1
-    assert done.stderr == b"worker: cannot go on: Bad file descriptor\n"
+    assert done.stderr == b"worker: cannot write to stdout: it is closed\n"
 
 
 def redirected(worker: Worker, words: str) -> subprocess.CompletedProcess[bytes]:
@@ -305,7 +305,7 @@ def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve)
     assert done.returncode == 1
     assert done.stderr.decode() == (
         f"worker: the job may go on; back to it: worker out -f {ID}\n"
-        "worker: cannot go on: No space left on device\n"
+        "worker: cannot write to stdout: No space left on device\n"
     )
 
 

@@ -7,7 +7,7 @@ from support.cli_certs import Authority, Identity
 from support.cli_proxy import Proxy
 from support.cli_run import Worker
 from support.cli_stub import Answer, Request, Stub, answer
-from worker_cli import Absent, Client, Untrusted
+from worker_cli import Absent, Client, Untrusted, addresses, proxies
 
 SERVER = "https://worker.invalid:8443"
 
@@ -61,6 +61,75 @@ def test_loopback_needs_no_proxy(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     with Stub(identity, ok) as stub, client(authority, stub.url) as caller:
         assert caller.whoami() == {"user": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("localhost.", True),
+        ("LOCALHOST", True),
+        ("db.localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.3.4", True),
+        ("127.1", True),
+        ("0x7f000001", True),
+        ("2130706433", True),
+        ("0177.0.0.1", True),
+        ("0.0.0.0", True),
+        ("[::1]", True),
+        ("[0:0:0:0:0:0:0:1]", True),
+        ("[::1%lo]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("[::ffff:7f00:1]", True),
+        ("[::]", True),
+        ("128.0.0.1", False),
+        ("[::2]", False),
+        ("[fe80::1%lo]", False),
+        ("[::ffff:128.0.0.1]", False),
+        ("127.0.0.1.example.org", False),
+        ("127.example.org", False),
+        ("localhost.example.org", False),
+        ("notlocalhost", False),
+    ],
+)
+def test_loopback_is_an_address_not_a_spelling(
+    monkeypatch: pytest.MonkeyPatch, host: str, loopback: bool
+) -> None:
+    """The password for a server on this machine would be sent into the network."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
+    for suffix in ("", ":8443", "/path"):
+        found = proxies.find(addresses.normal(f"https://{host}{suffix}"))
+        assert (found is None) == loopback
+
+
+@pytest.mark.parametrize(
+    ("proxy", "fault"),
+    [
+        ("foo:bar", "it names no host"),
+        ("http://", "it names no host"),
+        (":80", "it names no host"),
+        ("http://h:port", "that is not an address"),
+        ("http://h:99999", "that is not an address"),
+        ("http://[::1", "that is not an address"),
+        ("http://a..b:80", "that is not an address"),
+        ("socks5://h:1", "SOCKS needs the Python package PySocks, which is not installed"),
+        ("ftp://ann:secret@h:1", "ftp is not a kind of proxy"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    worker: Worker, proxy: str, fault: str, variable: str
+) -> None:
+    """A connection would seem lost that never was, and whether the job was created unknown."""
+    worker.environ[variable] = proxy
+    done = worker.run("run", "--server", SERVER, "true")
+    shown = proxy.replace("ann:secret@", "")
+    assert done.code == 2
+    assert done.stderr == (
+        f"worker: cannot use the proxy {shown!r}, which {variable} names: {fault}; it looks like "
+        "http://HOST:PORT; with NO_PROXY=worker.invalid set the server is reached without it\n"
+    )
 
 
 def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

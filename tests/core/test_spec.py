@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import InvalidSpec, JobSpec, Limits, spec
+from worker_core import InvalidSpec, JobSpec, Limits, signals, spec
 from worker_core.errors import MOST_FAULTS
 
 REFUSED = [
@@ -203,6 +203,20 @@ def test_stdin_comes_as_text_or_as_base64():
 def test_signals_have_one_form(given_signal, name):
     """The same wish would be stored in different ways."""
     assert JobSpec("true", stop_signal=given_signal).stop_signal == name
+
+
+@pytest.mark.parametrize(
+    ("signum", "reason"),
+    [
+        (9, "ended by signal SIGKILL (9)"),
+        (32, "ended by signal 32"),
+        (33, "ended by signal 33"),
+        (36, "ended by signal SIGRTMIN+2 (36)"),
+    ],
+)
+def test_signals_without_a_name_are_told_by_number(signum, reason):
+    """`kill -32` would be shown as SIGRTMIN+-2."""
+    assert signals.failure_reason(None, signum) == reason
 
 
 def test_a_spec_never_shows_its_input():

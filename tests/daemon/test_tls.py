@@ -409,8 +409,17 @@ def _settings():
             lambda d: (d / "server.key").write_bytes((CERTS / "server.key").read_bytes()),
             "server.key is not the key of the certificate .*server.pem",
         ),
+        (
+            lambda d: (d / "server.pem").write_bytes(
+                (CERTS / "ca.pem").read_bytes() + (d / "server.pem").read_bytes()
+            ),
+            "server.pem: the certificate of .*server.key must be the first one in it",
+        ),
     ],
-    ids=["no certificate", "no key", "bad certificate", "bad key", "open key", "other key"],
+    ids=[
+        *("no certificate", "no key", "bad certificate", "bad key", "open key", "other key"),
+        "wrong order",
+    ],
 )
 def test_a_certificate_that_cannot_be_used_is_named_with_its_cure(tmp_path, spoil, message):
     """The administrator would see OpenSSL's words, which name neither file nor cure."""
@@ -470,7 +479,8 @@ def test_a_published_key_is_recognised_in_another_file_and_certificate(tmp_path)
     )
     settings = dataclasses.replace(_settings(), cert=other, listen=units.Address("0.0.0.0", 0))
     assert "everybody has its key" in check.exposure(settings, ["0.0.0.0"])[0]
-    assert check.exposure(settings, ["127.0.0.1", "::1", "127.8.8.8"]) == []
+    assert check.exposure(settings, ["127.0.0.1", "::1", "127.8.8.8", "::ffff:127.0.0.1"]) == []
+    assert "on ::ffff:128.0.0.1:" in check.exposure(settings, ["::1%lo", "::ffff:128.0.0.1"])[0]
 
 
 def test_the_validity_of_certificates_is_read():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from worker_cli import errors
+
+if TYPE_CHECKING:
+    import ipaddress
 
 DEFAULT = "https://localhost:8443"
 
@@ -31,7 +35,7 @@ def normal(server: str) -> str:
             "the server's address contains a user or a password; "
             "leave them out and use `worker login` or WORKER_PASSWORD"
         )
-    if not host or url.query or url.fragment or not text.isprintable() or " " in text:
+    if not host or port == 0 or url.query or url.fragment or not text.isprintable() or " " in text:
         raise errors.SettingsError(f"{server!r} is no address of a server; it looks like {DEFAULT}")
     named = f"[{host}]" if ":" in host else host
     return f"https://{named}{f':{port}' if port else ''}{url.path.rstrip('/')}"
@@ -48,6 +52,30 @@ def port(server: str) -> int:
 
 
 def is_loopback(server: str) -> bool:
-    """Whether the address is this machine's own."""
-    name = host(server)
-    return name in ("localhost", "::1") or name.startswith("127.")
+    """Return whether the address is this machine's own, however it is written.
+
+    That is decided without asking for the addresses of a name: where there is a proxy, there is
+    often nobody to ask.
+    """
+    name = host(server).removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    address = _address(name.partition("%")[0])
+    # Connecting to the address for every interface reaches this machine (Linux).
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a text stands for, None for a name."""
+    import ipaddress
+    import socket
+
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            # Also the old forms, as 127.1 and 0x7f000001, which connect(2)'s helpers take.
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -30,7 +30,7 @@ def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_s
         if _goes_on(job):
             _note_detached(job)
         raise
-    except (errors.ClientError, OSError):
+    except (errors.ClientError, OSError, RuntimeError, MemoryError):
         terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
         raise
 

@@ -117,7 +117,7 @@ def check_keepable(settings: Settings) -> None:
     texts = {
         "--profile": settings.profile,
         "--user": settings.user or "",
-        "--cacert": str(settings.cacert.absolute()) if settings.cacert else "",
+        "--cacert": _absolute(settings.cacert) or "",
     }
     for name, text in texts.items():
         if not values.is_unicode(text):
@@ -145,13 +145,22 @@ def _change(file: Path, settings: Settings) -> None:
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
     profile = profiles.setdefault(settings.profile, tomlkit.table())
     kept = {"server": settings.server, "user": settings.user}
-    kept |= {"cacert": str(settings.cacert.absolute()) if settings.cacert else None}
+    kept |= {"cacert": _absolute(settings.cacert)}
     for key, value in kept.items():
         if value is None:
             profile.pop(key, None)
         else:
             profile[key] = value
     files.write(file, tomlkit.dumps(document).encode("utf-8"))
+
+
+def _absolute(file: Path | None) -> str | None:
+    try:
+        return None if file is None else str(file.absolute())
+    except FileNotFoundError:
+        raise errors.SettingsError(
+            f"cannot keep the path {file}: the working directory was removed; write the whole path"
+        ) from None
 
 
 def profile_names(directory: Path | None = None) -> list[str]:

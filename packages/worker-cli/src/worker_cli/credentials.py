@@ -146,6 +146,11 @@ def _from_netrc(settings: Settings, environ: Mapping[str, str]) -> tuple[str, st
 
     try:
         found = netrc.netrc(str(file)).authenticators(addresses.host(settings.server))
+    except UnicodeDecodeError as error:
+        raise errors.SettingsError(
+            f"cannot read {file}: byte {error.start} of it is not UTF-8; write the file in UTF-8, "
+            "or let NETRC name another one"
+        ) from None
     except (OSError, ValueError, netrc.NetrcParseError) as error:
         raise errors.SettingsError(f"cannot read {file}: {error}") from None
     if not found or not found[0] or settings.user not in (None, found[0]):
@@ -158,7 +163,13 @@ def _password(server: str, user: str, entry: Mapping[str, Any]) -> str:
     if _IN_KEYRING not in entry:
         return str(entry.get("password", ""))
     keyring = _keyring()
-    password = keyring and keyring.get_password(_SERVICE.format(server), user)
+    try:
+        password = keyring and keyring.get_password(_SERVICE.format(server), user)
+    except keyring.errors.KeyringError as error:
+        raise errors.NotLoggedIn(
+            f"the system's keyring does not give the password of {user} for {server}: {error}; "
+            "unlock it, or set WORKER_PASSWORD"
+        ) from None
     if password is None:
         raise errors.NotLoggedIn(
             f"the system's keyring has no password of {user} for {server}; "

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
+from builtins import ConnectionError as BuiltinConnectionError
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import BadStatusLine, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from socket import gaierror
 
 import requests
+from urllib3.exceptions import IncompleteRead as UrllibIncompleteRead
+from urllib3.exceptions import InvalidChunkLength, LocationValueError, NewConnectionError
 
-from worker_cli import addresses, errors, trust
+from worker_cli import addresses, errors, shortage, trust
 
 USUAL_PORT = 8443
 
 # The other side has closed in the middle of a handshake; which one it is depends on the release of
 # Python.
 _CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+# What a connection that was lost ends in. No base class: a new kind of failure is not one of these.
+_LOST = (
+    *_CLOSED,
+    BadStatusLine,  # the first part of a status line; RemoteDisconnected is one, too
+    BuiltinConnectionError,
+    IncompleteRead,
+    UrllibIncompleteRead,
+    InvalidChunkLength,
+    TimeoutError,
+)
+# Of the reasons that OpenSSL gives, or that the server sends as an alert.
+_NOTHING_IN_COMMON = (
+    *("PROTOCOL", "HANDSHAKE_FAILURE", "CIPHER", "INSUFFICIENT_SECURITY", "SIGALG", "SIGNATURE"),
+    *("WRONG_SSL_VERSION", "NO_SUITABLE", "UNSUPPORTED"),
+)
+
+_NO_NETWORK = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.EPROTO)
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,7 @@ class Peer:
         return f"{self.server} (through the proxy {self.proxy})" if self.proxy else self.server
 
 
-def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
+def explain(error: Exception, peer: Peer) -> errors.ClientError:
     """Return the error to raise for a request that brought no whole answer."""
     causes = list(_causes(error))
     if isinstance(error, requests.exceptions.ProxyError):
@@ -52,15 +74,31 @@ def explain(error: requests.RequestException, peer: Peer) -> errors.Unreachable:
                 f"the name {addresses.host(peer.server)} is not known ({cause.strerror}); "
                 "check the spelling of --server"
             )
-        if isinstance(cause, BadStatusLine) and not _may_be_http(cause):
+        if _is_not_http(cause):
             return not_workerd(peer, "something that is not HTTP")
-    return _lost(error, causes, peer)
+    return _unanswered(error, causes, peer)
 
 
-def broken(error: requests.RequestException, peer: Peer) -> errors.Dropped:
-    """Return the error for an answer that had begun: whatever it was, the connection is lost."""
-    late = isinstance(error, requests.exceptions.ReadTimeout) or "timed out" in str(error)
-    return _too_late(peer) if late else cut_short(peer)
+def broken(error: Exception, peer: Peer) -> errors.ClientError:
+    """Return the error for an answer that had begun."""
+    causes = list(_causes(error))
+    if isinstance(error, requests.exceptions.ReadTimeout) or "timed out" in str(error):
+        return _too_late(peer)
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return not_workerd(peer, "a body that is compressed, or encoded in another way,")
+    if short := _shortage(causes):
+        return short
+    # Of TLS, a record that was damaged on its way is as good as lost.
+    if _is_lost(causes) or any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return cut_short(peer)
+    return _unknown(error, peer)
+
+
+def _is_not_http(error: BaseException) -> bool:
+    """Return whether what came cannot be the beginning of an answer in HTTP."""
+    if isinstance(error, BadStatusLine):
+        return not _may_be_http(error)
+    return isinstance(error, HTTPException) and not isinstance(error, IncompleteRead)
 
 
 def _may_be_http(error: BadStatusLine) -> bool:
@@ -89,9 +127,7 @@ def gone_since(dropped: str, absent: errors.Absent) -> errors.Dropped:
     return errors.Dropped(f"{dropped}; since then {what}")
 
 
-def _lost(
-    error: requests.RequestException, causes: list[BaseException], peer: Peer
-) -> errors.Unreachable:
+def _unanswered(error: Exception, causes: list[BaseException], peer: Peer) -> errors.ClientError:
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return errors.Absent(
             f"cannot reach {peer.server}: no answer to the attempt to connect; "
@@ -101,19 +137,52 @@ def _lost(
         return _too_late(peer)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return errors.Absent(_refused(peer))
+    if short := _shortage(causes):
+        return short
+    if isinstance(error, requests.exceptions.InvalidURL | LocationValueError | UnicodeError):
+        return errors.SettingsError(
+            f"{peer.server} is not an address that can be reached: {_why(error, causes)}; "
+            "check the spelling of --server"
+        )
+    if any(isinstance(cause, NewConnectionError) for cause in causes):
+        return errors.Absent(f"cannot reach {peer.server}: {_why(error, causes)}")
+    return cut_short(peer) if _is_lost(causes) else _unknown(error, peer)
+
+
+def _is_lost(causes: list[BaseException]) -> bool:
+    """Return whether the connection was there and is not any more, for all that is known."""
+    return any(
+        isinstance(cause, _LOST) or (isinstance(cause, OSError) and cause.errno in _NO_NETWORK)
+        for cause in causes
+    )
+
+
+def _shortage(causes: list[BaseException]) -> errors.Unreachable | None:
+    """Return the error for a limit of this machine that was reached, if it was one."""
+    reached = next(filter(None, map(shortage.of, causes)), None)
+    return errors.Unreachable(f"cannot go on: {reached}") if reached else None
+
+
+def _unknown(error: Exception, peer: Peer) -> errors.Unreachable:
+    what = type(error)
+    # A value that cannot be sent is found before anything is.
+    sent = (
+        "nothing was sent" if isinstance(error, ValueError) else "the server may have received it"
+    )
+    return errors.Unreachable(
+        f"the request to {peer} failed: {error} ({what.__module__}.{what.__qualname__}); "
+        f"{sent}; --debug shows more"
+    )
+
+
+def _why(error: Exception, causes: list[BaseException]) -> str:
+    """Return the innermost reason: the system's, if it gave one."""
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    if type(error) is requests.ConnectionError and _never_connected(causes):
-        why = system[-1].strerror if system else str(error)
-        return errors.Absent(f"cannot reach {peer.server}: {why}")
-    return cut_short(peer)
+    return (system[-1].strerror or "") if system else str(error)
 
 
 def _too_late(peer: Peer) -> errors.Dropped:
     return errors.Dropped(f"{peer} took the connection but did not answer in time")
-
-
-def _never_connected(causes: list[BaseException]) -> bool:
-    return any(type(cause).__name__ == "NewConnectionError" for cause in causes)
 
 
 def _refused(peer: Peer) -> str:
@@ -143,10 +212,10 @@ def _tls(error: ssl.SSLError, peer: Peer) -> errors.Untrusted:
             f"{peer.server} did not accept the certificate {peer.cert}: {alert}; "
             "whoever runs the server can say which CA has to sign it (client_ca)"
         )
-    return errors.Untrusted(
-        f"no secure connection to {peer.server}: {reason}; "
-        "the server's TLS settings and this client's have nothing in common"
-    )
+    why = "its TLS settings and this client's have nothing in common"
+    if not any(each in (error.reason or "") for each in _NOTHING_IN_COMMON):
+        why = "its log may say more"
+    return errors.Untrusted(f"no secure connection to {peer.server}: {reason}; {why}")
 
 
 def _proxy(causes: list[BaseException], peer: Peer) -> str:

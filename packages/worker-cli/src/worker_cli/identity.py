@@ -42,12 +42,34 @@ def _unreadable(file: Path) -> str | None:
 
 def _fault(cert: Path, key: Path, error: ssl.SSLError) -> errors.SettingsError:
     if error.reason == "KEY_VALUES_MISMATCH":
+        if _comes_later(cert, key):
+            return _unusable(cert, f"the certificate of {key} must be the first one in it")
         return _unusable(key, f"it is not the key of the certificate {cert}")
     if b"-----BEGIN CERTIFICATE-----" not in cert.read_bytes():
         return _unusable(cert, "it holds no certificate in PEM form")
     if b"PRIVATE KEY-----" not in key.read_bytes():
         return _unusable(key, "it holds no private key in PEM form")
     return _unusable(cert, (error.reason or str(error)).replace("_", " ").lower())
+
+
+def _comes_later(cert: Path, key: Path) -> bool:
+    """Return whether the key belongs to a later certificate: the chain is in the wrong order."""
+    end = b"-----END CERTIFICATE-----"
+    _, *later = cert.read_bytes().split(end)
+    return any(_belong_together(each + end + b"\n", key) for each in later)
+
+
+def _belong_together(pem: bytes, key: Path) -> bool:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pem)
+        file.flush()
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(file.name, key)
+        except ssl.SSLError:
+            return False
+    return True
 
 
 def _unusable(file: Path, why: str) -> errors.SettingsError:

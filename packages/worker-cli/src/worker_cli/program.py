@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from worker_cli import commands, errors, exits, options, terminal
+from worker_cli import commands, errors, exits, options, shortage, terminal
 from worker_cli.commands import common
 
 _VERSION = options.Flag("--version", about="print the version of this client")
@@ -35,7 +35,7 @@ def _guarded(action: options.Action, args: options.Args) -> int:
     """Run an action, and say in a sentence what goes wrong; with --debug, after a traceback."""
     try:
         code = action.run(args)
-        sys.stdout.flush()
+        terminal.flush()
         return code
     except errors.UsageError as error:
         raise _Misused(error, action) from None
@@ -56,10 +56,19 @@ def _failed(error: Exception) -> int:
     if isinstance(error, errors.ClientError):
         terminal.note(str(error))
         return exits.of_error(error)
+    if reached := shortage.of(error):
+        terminal.note(f"cannot go on: {reached}")
+        return exits.NO_ANSWER
     if isinstance(error, OSError):
         _discard_stdout()
-        terminal.note(f"cannot go on: {error.strerror or error}{_named(error)}")
+        ours = isinstance(error, terminal.OutputError)
+        terminal.note(
+            str(error) if ours else f"cannot go on: {error.strerror or error}{_named(error)}"
+        )
         return exits.REFUSED
+    if isinstance(error, ImportError):
+        terminal.note(f"cannot go on: {shortage.of_loading(error)}")
+        return exits.NO_ANSWER
     terminal.note(
         f"this is a bug in the client ({type(error).__name__}: {error}); "
         "please report it together with what --debug shows"
@@ -68,7 +77,13 @@ def _failed(error: Exception) -> int:
 
 
 def _named(error: OSError) -> str:
-    return f": {error.filename}" if error.filename else ""
+    if error.filename:
+        return f": {error.filename}"
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "; the working directory was removed: change to one that is there"
+    return ""
 
 
 def _understand(words: list[str]) -> tuple[options.Action, options.Args]:
@@ -119,8 +134,12 @@ def _explain_use(error: _Misused) -> None:
 
 def _prepare_streams() -> None:
     """Let no character of a message or a name be one that cannot be written, nor a stream miss."""
-    # Data that has nowhere to go is an error, as on a full disk; messages may go nowhere.
-    streams = (("stdin", "r", os.O_RDWR), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_RDWR))
+    # Data that has nowhere to go, or to come from, is an error; messages may go nowhere.
+    streams = (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_RDWR),
+    )
     for name, mode, access in streams:
         if getattr(sys, name) is None:  # it was closed when this process began
             null = os.open(os.devnull, access)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from worker_cli import terminal
+
 
 class BinaryRefused(Exception):
     """A terminal was about to get binary data."""
@@ -20,5 +22,6 @@ class Sink:
         """Write and flush; raise BinaryRefused in place of showing a NUL byte on a terminal."""
         if self._guarded and b"\0" in chunk:
             raise BinaryRefused
-        self._stream.write(chunk)
-        self._stream.flush()
+        with terminal.writing():
+            self._stream.write(chunk)
+            self._stream.flush()

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 
 
+class OutputError(OSError):
+    """Data could not be written where it belongs; the reader has not left, which is another."""
+
+    def __str__(self) -> str:
+        why = "it is closed" if self.errno == errno.EBADF else self.strerror
+        return f"cannot write to stdout: {why}"
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Raise OutputError for what goes wrong while data is written; BrokenPipeError stays."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
 def say(text: str) -> None:
     """Write a line of data to stdout."""
-    sys.stdout.write(text + "\n")
+    with writing():
+        sys.stdout.write(text + "\n")
+
+
+def flush() -> None:
+    """Have written what `say` has been given."""
+    with writing():
+        sys.stdout.flush()
 
 
 class _Last:

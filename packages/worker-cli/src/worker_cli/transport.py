@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import HTTPError
 
-from worker_cli import __version__, addresses, errors, failures, identity, problems, trust, words
+from worker_cli import __version__, errors, failures, identity, problems, proxies, trust, words
 
 Value = TypeVar("Value")
 
@@ -37,6 +37,10 @@ _PIECE = 16384
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _FIRST_CONTACT_TRIES = 3
+
+# What requests raises, and what it lets through: urllib3's, the system's, and ValueError for names
+# that cannot be encoded. RequestException is an OSError.
+_FAILURES = (OSError, HTTPError, ValueError)
 
 # A peer that vanished without a farewell is noticed after about a minute, however long it may be
 # silent otherwise: followers have no read timeout.
@@ -80,8 +84,8 @@ class Transport:
         self._context.sslsocket_class = _sockets(self._contact)
         if cert:
             identity.show(self._context, cert, key or cert)
-        self._proxy = None if addresses.is_loopback(server) else _proxy_for(server)
-        shown = self._proxy and _without_password(self._proxy)
+        self._proxy = proxies.find(server)
+        shown = self._proxy and proxies.shown(self._proxy)
         self.peer = failures.Peer(server, cacert, shown, cert)
         self._patience, self.sleep, self.clock = patience, sleep, clock
         self._local = threading.local()
@@ -135,7 +139,7 @@ class Transport:
         """Yield the body as it comes; raise Dropped where it is cut short."""
         try:
             yield from response.iter_content(1 << 16)
-        except requests.RequestException as error:
+        except _FAILURES as error:
             raise failures.broken(error, self.peer) from error
 
     def understood(self, make: Callable[[Mapping[str, Any]], Value], answer: Any) -> Value:
@@ -205,7 +209,7 @@ class Transport:
                 **options,
             )
             problem = problems.of(response, self.peer)
-        except requests.RequestException as error:
+        except _FAILURES as error:
             raise failures.explain(error, self.peer) from error
         self._compare_clocks(response.headers.get("Date"))
         self._contact.made = True  # a handshake within the TLS of a proxy is not seen
@@ -223,7 +227,7 @@ class Transport:
     def _object(self, response: requests.Response) -> dict[str, Any]:
         try:
             content = response.content
-        except requests.RequestException as error:
+        except _FAILURES as error:
             raise failures.broken(error, self.peer) from error
         if not content:
             return {}
@@ -308,12 +312,3 @@ def _basic(user: str, password: str) -> str:
     # UTF-8, as the server's challenge says; requests would send Latin-1.
     pair = f"{user}:{password}".encode("utf-8", "surrogateescape")
     return "Basic " + base64.b64encode(pair).decode("ascii")
-
-
-def _proxy_for(server: str) -> str | None:
-    return select_proxy(server, get_environ_proxies(server))
-
-
-def _without_password(proxy: str) -> str:
-    scheme, _, rest = proxy.rpartition("://")
-    return (f"{scheme}://" if scheme else "") + rest.rpartition("@")[2]

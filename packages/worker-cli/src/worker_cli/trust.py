@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -18,6 +19,7 @@ from typing import Any
 from worker_cli import addresses, errors
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h: the only stable names for what was wrong.
+_NO_ISSUER = (20, 21)
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_ADDRESS = 9, 10, 62, 64
 
 _PROBE_SECONDS = 5.0
@@ -26,8 +28,10 @@ _PROBE_SECONDS = 5.0
 def context(cacert: Path | None) -> ssl.SSLContext:
     """Return a context that trusts `cacert` alone, or the system's CAs when there is none.
 
-    Raises Untrusted when the file holds nothing that could be trusted.
+    Raises Untrusted when the file holds nothing that could be trusted, and SettingsError when
+    SSLKEYLOGFILE names a file that cannot be written.
     """
+    _check_key_log(os.environ.get("SSLKEYLOGFILE"))
     try:
         return ssl.create_default_context(cafile=cacert)
     except ssl.SSLError:
@@ -37,6 +41,18 @@ def context(cacert: Path | None) -> ssl.SSLContext:
     raise errors.Untrusted(
         f"cannot use {cacert} as the CA to trust: {why}; name the CA's certificate with --cacert"
     )
+
+
+def _check_key_log(name: str | None) -> None:
+    """Open the file for the secrets of connections, as `ssl` is about to do without naming it."""
+    try:
+        if name:
+            open(name, "ab").close()
+    except OSError as error:
+        raise errors.SettingsError(
+            f"cannot write {name}, which SSLKEYLOGFILE names: {error.strerror}; "
+            "name another file, or unset SSLKEYLOGFILE"
+        ) from None
 
 
 def explain(
@@ -67,9 +83,12 @@ def _unknown_signer(
 ) -> str:
     shown = f" (SHA-256 {_fingerprint(certificate)})" if certificate else ""
     trusted = f"the CA in {cacert}" if cacert else "a CA that this system trusts"
+    chain = ""
+    if error.verify_code in _NO_ISSUER:
+        chain = ", or have it send the certificates between the two"
     return (
         f"its certificate{shown} does not come from {trusted} ({error.verify_message}); "
-        "if it is the right server, name its CA's certificate with --cacert FILE"
+        f"if it is the right server, name its CA's certificate with --cacert FILE{chain}"
     )
 
 

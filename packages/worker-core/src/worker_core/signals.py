@@ -38,15 +38,18 @@ def number(name: str | int) -> int:
 
 
 def name(signum: int) -> str:
-    """Return the name of a signal number, as in "SIGTERM" or "SIGRTMIN+3"."""
+    """Return the name of a signal number, as in "SIGTERM" or "SIGRTMIN+3"; "32" is its own."""
     try:
         return signal.Signals(signum).name
     except ValueError:
+        if signum < signal.SIGRTMIN:  # the C library keeps the first two for itself
+            return str(signum)
         return f"SIGRTMIN+{signum - signal.SIGRTMIN}"
 
 
 def failure_reason(exit_code: int | None, signum: int | None) -> str | None:
     """Return the sentence for a job that ended by itself, None for exit code 0."""
     if signum is not None:
-        return f"ended by signal {name(signum)} ({signum})"
+        named = name(signum)
+        return f"ended by signal {named}" + ("" if named == str(signum) else f" ({signum})")
     return f"exit code {exit_code}" if exit_code else None

@@ -80,7 +80,7 @@ def unenforceable(limits: bounds.Table) -> list[str]:
 
 def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:
     """Return the fault of serving a published key on `addresses`, unless all are loopback."""
-    exposed = [a for a in addresses if not ipaddress.ip_address(a.split("%")[0]).is_loopback]
+    exposed = [each for each in addresses if not _is_loopback(each)]
     if not exposed or not settings.cert.exists() or not certificate.is_published(settings.cert):
         return []
     where = ", ".join(exposed)
@@ -88,6 +88,12 @@ def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:
     return [
         f"cannot serve {settings.cert} on {where}: everybody has its key, for development; {cure}"
     ]
+
+
+def _is_loopback(text: str) -> bool:
+    """Return whether an IP address is loopback, also as an IPv4 address in the form of IPv6."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _certificate(settings: config.Config) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import tempfile
 from pathlib import Path
 
 from worker_daemon import certificate, config, errors
@@ -76,12 +77,28 @@ def _no_password() -> str:
 
 def _pair_fault(cert: Path, key: Path, error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
+        if any(_belong_together(each, key) for each in certificate.load(cert)[1:]):
+            return (
+                f"cannot use {cert}: the certificate of {key} must be the first one in it, before "
+                "those that signed it; change their order"
+            )
         return f"{key} is not the key of the certificate {cert}"
     if not certificate.fingerprints(cert):
         return f"cannot use {cert}: it is not a certificate in PEM format"
     if error.reason in {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"}:
         return f"cannot use {cert}: it is too weak ({error.reason}); make a new one"
     return f"cannot use {key}: it is not a private key in PEM format ({error.reason})"
+
+
+def _belong_together(der: bytes, key: Path) -> bool:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(ssl.DER_cert_to_PEM_cert(der).encode("ascii"))
+        file.flush()
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file.name, key)
+        except ssl.SSLError:
+            return False
+    return True
 
 
 def _load_client_ca(made: ssl.SSLContext, path: Path) -> None:

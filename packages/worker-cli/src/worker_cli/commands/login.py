@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -63,7 +64,11 @@ def _ask_user(server: str) -> str:
 
 def _password(args: Args, settings: Settings, user: str) -> str:
     if args.has(PASSWORD_STDIN):
-        line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+        try:
+            line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+        except OSError as error:
+            why = "stdin is closed" if error.errno == errno.EBADF else error.strerror
+            raise errors.UsageError(f"--password-stdin: {why}") from None
         return line.removesuffix("\n").removesuffix("\r")
     if settings.password:
         return settings.password

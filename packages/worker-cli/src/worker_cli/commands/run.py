@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Mapping
@@ -110,7 +111,7 @@ def _told(job: JobHandle) -> int:
     """Print the id, on stderr where stdout does not take it: nobody else knows it."""
     try:
         terminal.say(job.id)
-        sys.stdout.flush()
+        terminal.flush()
     except OSError:
         terminal.note(f"the job was created: {job.id}")
         raise
@@ -139,7 +140,8 @@ def _stdin(name: str | None) -> bytes | None:
         with Path(name).open("rb") as stream:
             return _bounded(name, stream)
     except OSError as error:
-        raise errors.UsageError(f"--stdin {name}: {error.strerror}") from None
+        why = "stdin is closed" if error.errno == errno.EBADF else error.strerror
+        raise errors.UsageError(f"--stdin {name}: {why}") from None
 
 
 def _bounded(name: str, stream: io.BufferedIOBase) -> bytes:
