@@ -417,9 +417,11 @@ class TlsChannel(channel.HTTPChannel):
             self.request.close()
         with self._tls:  # no task thread may be writing to a descriptor that is given away
             phase, self._phase = self._phase, Phase.GONE
-            if phase is Phase.OPEN:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if phase is Phase.OPEN:
                     self._say_goodbye()
+                elif phase is Phase.SILENT:  # bytes that nobody has read would be a reset
+                    self.socket.recv(client_hello.LONGEST)
             self.close()
 
     def _drop_output(self) -> None:
