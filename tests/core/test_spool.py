@@ -55,3 +55,73 @@ def test_the_tail_of_a_file_of_many_blocks(path, monkeypatch):
     for lines in (1, 2, 50, 99, 100, 101):
         at = spool.tail_offset(path, 0, len(text), lines)
         assert text[at:] == b"".join(text.splitlines(keepends=True)[-lines:])
+
+
+@pytest.fixture
+def read_bytes(monkeypatch):
+    """How many bytes each read of a tail has got."""
+    seen = []
+    whole = os.pread
+
+    def pread(descriptor, length, offset):
+        data = whole(descriptor, length, offset)
+        seen.append(len(data))
+        return data
+
+    monkeypatch.setattr(spool.os, "pread", pread)
+    return seen
+
+
+def test_the_tail_of_a_sparse_file_is_found_at_once(path, read_bytes):
+    """`--tail 1` of an output of 15 TiB, nearly all of it a hole, was searched for hours."""
+    with open(path, "wb") as file:
+        file.write(b"first\n")
+        file.truncate(15 << 40)
+    blocks = []
+    at = spool.tail_offset(path, 0, 15 << 40, 1, lambda: blocks.append(1))
+    assert at == (15 << 40) - spool.LONGEST_TAIL
+    assert sum(read_bytes) <= spool.CHUNK
+    assert len(blocks) <= spool.LONGEST_TAIL // spool.CHUNK
+
+
+def test_a_hole_is_skipped_on_the_way_to_a_line(path, read_bytes):
+    """Each hole in an output would be read as zeros."""
+    size = 100 << 20
+    with open(path, "wb") as file:
+        file.write(b"first\nsecond")
+        file.truncate(size)
+    assert spool.tail_offset(path, 0, size, 1) == 6
+    assert sum(read_bytes) <= 2 * spool.CHUNK
+
+
+def test_no_tail_is_searched_for_further_than_the_longest(path, monkeypatch, read_bytes):
+    """`--tail 1000000000` took 20 s to its first byte, and as much time of the server."""
+    monkeypatch.setattr(spool, "LONGEST_TAIL", 4 * spool.CHUNK)
+    size = 10 * spool.CHUNK
+    with open(path, "wb") as file:
+        file.write(b"x" * size)
+    assert spool.tail_offset(path, 0, size, 1) == size - 4 * spool.CHUNK
+    assert sum(read_bytes) <= 4 * spool.CHUNK + 1
+
+
+def test_nothing_is_read_for_more_lines_than_there_can_be(path, read_bytes):
+    """Who wants everything, as the last billion lines, would wait for a search."""
+    with open(path, "wb") as file:
+        file.write(b"line\n" * 100_000)
+    assert spool.tail_offset(path, 0, 500_000, 1_000_000_000) == 0
+    assert sum(read_bytes) <= 1
+
+
+def test_a_search_ends_when_its_caller_wants(path):
+    """A search would go on after the client has left."""
+
+    class GoneError(Exception):
+        pass
+
+    def gone():
+        raise GoneError
+
+    with open(path, "wb") as file:
+        file.write(b"x" * 100)
+    with pytest.raises(GoneError):
+        spool.tail_offset(path, 0, 100, 1, gone)

@@ -122,3 +122,45 @@ def test_nobody_adds_a_field_of_his_own(forged):
 def test_a_text_that_runs_backwards_is_shown_as_it_is():
     """What an administrator reads would not be what happened."""
     assert text("kill", reason="a\u202eb") == "info: kill reason=a\\u202eb"
+
+
+LONG = {
+    "command line": {"argv": ["sh", "-c", "x" * (8 << 20)]},
+    "many arguments": {"argv": ["x"] * 500_000},
+    "many long arguments": {"argv": ["x" * 900] * 5_000},
+    "path": {"path": "/" + "\x00" * 64_000},
+    "reason": {"reason": "\udcff" * 100_000},
+    "name": {"user": "n" * 100_000},
+}
+
+
+@pytest.mark.parametrize("extras", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("formatter", [logs.TextFormatter(stamped=False), logs.JsonFormatter()])
+def test_what_users_send_is_cut_and_its_length_is_shown(formatter, extras):
+    """The log would grow by 8 MiB with each job, and by 64 KiB with each request of a stranger."""
+    line = formatter.format(record("run", **extras))
+    assert len(line) < 40_000
+    (value,) = extras.values()
+    parts = [value] if isinstance(value, str) else [value, max(value, key=len)]
+    lengths = [len(part) for part in parts if len(part) > 1000]
+    assert lengths
+    assert all(f"{length} in all" in line or f"{length} char" in line for length in lengths)
+
+
+@pytest.mark.parametrize("formatter", [logs.TextFormatter(stamped=False), logs.JsonFormatter()])
+def test_a_message_and_an_exception_are_cut(formatter):
+    """An error that repeats what a user sent would fill the disk."""
+    made = record("failed: %s", "x" * 1_000_000)
+    try:
+        raise RuntimeError("y" * 1_000_000)
+    except RuntimeError:
+        made.exc_info = sys.exc_info()
+    line = formatter.format(made)
+    assert len(line) < 40_000
+    assert "(1000008 characters)" in line
+
+
+def test_what_is_short_stays_whole():
+    """An administrator could not see what a user ran."""
+    argv = ["tar", "-C", "/srv", "x" * 900]
+    assert json.loads(logs.JsonFormatter().format(record("run", argv=argv)))["argv"] == argv

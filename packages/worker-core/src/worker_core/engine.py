@@ -433,9 +433,19 @@ class Engine:
         """Return the spool file, unbuffered, for reading; empty if nothing was written yet."""
         return self._outputs.open(job_id, stream)
 
-    def tail_offset(self, job_id: str, lines: int, stream: str = "stdout") -> int:
-        """Return the offset at which the last `lines` lines begin."""
-        return self._outputs.tail_offset(job_id, stream, lines)
+    def tail_offset(
+        self,
+        job_id: str,
+        lines: int,
+        stream: str = "stdout",
+        *,
+        on_block: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Return the offset at which the last `lines` lines begin, or that of the last 256 MiB.
+
+        `on_block` is called before each 64 KiB that are searched; what it raises ends the search.
+        """
+        return self._outputs.tail_offset(job_id, stream, lines, on_block)
 
     def follow(
         self,

@@ -43,7 +43,9 @@ SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
 _REMOVED = "removed"
+_RECORD = "record.json"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
+_COUNTED = (*STREAMS.values(), "stdin", "spec.json", _RECORD)  # files that may be large
 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
 """Why a job ended: by itself, or through whom; decided where it was reaped."""
@@ -123,11 +125,13 @@ class JobDir:
         return f"{self.path}/{name}"
 
     def disk_bytes(self) -> int:
-        """Return what the spool files take on the disk; a hole takes nothing."""
+        """Return what output, input and spec take on the disk, and the spec once more in the
+        database; a hole takes nothing."""
         total = 0
-        for name in STREAMS.values():
+        for name in _COUNTED:
             with contextlib.suppress(FileNotFoundError):
-                total += os.stat(self.file(name)).st_blocks * 512
+                found = os.stat(self.file(name))
+                total += found.st_blocks * 512 + (found.st_size if name == _RECORD else 0)
         return total
 
     def stream(self, stream: str) -> str:
@@ -172,11 +176,11 @@ class JobDir:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write down what a record can be made from again."""
-        atomic.create(self.file("record.json"), _encode(record))
+        atomic.create(self.file(_RECORD), _encode(record))
 
     def record(self) -> dict[str, Any] | None:
         """Return what `write_record` wrote; None if there is none, or it was cut short."""
-        return self._read("record.json", _MOST_SPEC)
+        return self._read(_RECORD, _MOST_SPEC)
 
     def write_wish(self, wish: dict[str, Any]) -> None:
         """Write down who asked for the end."""

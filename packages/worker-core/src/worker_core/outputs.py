@@ -53,10 +53,12 @@ class Outputs:
         except FileNotFoundError:
             return open(os.devnull, "rb", buffering=0)
 
-    def tail_offset(self, job_id: str, stream: str, lines: int) -> int:
+    def tail_offset(
+        self, job_id: str, stream: str, lines: int, on_block: Callable[[], None]
+    ) -> int:
         """Return the offset at which the last `lines` lines begin."""
         info = self.info(job_id, stream)
-        return spool.tail_offset(str(info.path), info.start, info.size, lines)
+        return spool.tail_offset(str(info.path), info.start, info.size, lines, on_block)
 
     def follow(
         self,

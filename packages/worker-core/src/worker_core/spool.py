@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 CHUNK = 1 << 16  # bytes of one read
+LONGEST_TAIL = 256 << 20
+"""Bytes of the longest tail: further back no beginning of a line is looked for."""
 
 _LARGEST = 1 << 62  # a file ends before this offset, and the kernel counts little further
 
@@ -48,26 +52,50 @@ def read(path: str, offset: int, length: int) -> bytes:
         return b""
 
 
-def tail_offset(path: str, start: int, end: int, lines: int) -> int:
-    """Return where the last `lines` lines between two offsets begin.
+def tail_offset(
+    path: str, start: int, end: int, lines: int, on_block: Callable[[], None] = lambda: None
+) -> int:
+    """Return where the last `lines` lines between two offsets begin, or LONGEST_TAIL before `end`.
 
-    A last line without a newline counts as one. Reads backwards, in blocks.
+    A last line without a newline counts as one. Reads backwards, in blocks, and skips holes;
+    `on_block` is called before each block, and what it raises ends the search.
     """
     if lines <= 0 or end <= start:
         return end
+    least = max(start, end - LONGEST_TAIL)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return _begin_of_tail(file.fileno(), least, end, lines, on_block)
+    except FileNotFoundError:
+        return end
+
+
+def _begin_of_tail(
+    descriptor: int, least: int, end: int, lines: int, on_block: Callable[[], None]
+) -> int:
     at = end
     wanted = lines + 1  # the newline that ends the line before
-    if read(path, end - 1, 1) != b"\n":
+    if os.pread(descriptor, 1, end - 1) != b"\n":
         wanted -= 1
-    while at > start:
-        begin = max(start, at - CHUNK)
-        block = read(path, begin, at - begin)
+    while wanted <= at - least:  # else there are not so many newlines, whatever is there
+        begin = max(least, at - CHUNK)
+        on_block()
+        hole = _is_hole(descriptor, begin, at)
+        block = b"" if hole else os.pread(descriptor, at - begin, begin)
         found = block.count(b"\n")
         if found >= wanted:
             return begin + _nth_from_end(block, wanted) + 1
         wanted -= found
         at = begin
-    return start
+    return least
+
+
+def _is_hole(descriptor: int, begin: int, end: int) -> bool:
+    """Return whether a part of a file was never written, or was given back."""
+    try:
+        return os.lseek(descriptor, begin, os.SEEK_DATA) >= end
+    except OSError as error:
+        return error.errno == errno.ENXIO  # there is no data behind
 
 
 def _nth_from_end(block: bytes, count: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 _STDERR = 2
@@ -17,6 +19,12 @@ _ESCAPES = {
     code: repr(chr(code))[1:-1]
     for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_DIRECTIONS)
 }
+# What a client sends is shown up to here, with its real length behind: a command line may have
+# megabytes, and anybody can send a path of 64 KiB.
+_LONGEST_TEXT = 1000  # characters of a text
+_LONGEST_LIST = 4000  # characters of all texts of a list, as of an argv
+_MOST_ITEMS = 100
+_LONGEST_MESSAGE = 16_000  # characters of a message or a traceback: those are ours, mostly
 _ENDS = re.compile(r"""[\s="']""")
 
 
@@ -29,13 +37,13 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; an exception follows on lines of its own."""
-        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        line = f"{record.levelname.lower()}: {_message(record)}"
         for name, value in _extras(record).items():
             line += f" {name}={_quoted(value)}"
         line = line.translate(_ESCAPES)
         if self._stamped:
             line = f"{_time(record)} {line}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_exception(self, record)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -47,11 +55,11 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **_extras(record),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = _exception(self, record)
         return json.dumps(entry, default=str)
 
 
@@ -98,4 +106,41 @@ def _quoted(value: object) -> object:
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    return {name: _short(value) for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _message(record: logging.LogRecord) -> str:
+    return _cut(record.getMessage(), _LONGEST_MESSAGE)
+
+
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return _cut(formatter.formatException(record.exc_info), _LONGEST_MESSAGE)  # type: ignore[arg-type]
+
+
+def _short(value: object) -> object:
+    """Return a value as a line shows it: the beginning of a long one, and how long it is."""
+    if isinstance(value, str):
+        return _cut(value, _LONGEST_TEXT)
+    if isinstance(value, list | tuple):
+        return _short_list(value)
+    if value is None or isinstance(value, int | float):
+        return value
+    return _cut(str(value), _LONGEST_TEXT)
+
+
+def _short_list(values: Sequence[object]) -> list[object]:
+    shown: list[object] = []
+    left = _LONGEST_LIST
+    for value in itertools.islice(values, _MOST_ITEMS):
+        short = _cut(str(value), min(left, _LONGEST_TEXT))
+        shown.append(short)
+        left -= len(short)
+        if left <= 0:
+            break
+    if len(shown) < len(values):
+        shown.append(f"… ({len(values)} in all)")
+    return shown
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

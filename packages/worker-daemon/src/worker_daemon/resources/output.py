@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Generator
@@ -18,6 +19,7 @@ _log = logging.getLogger(__name__)
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 _AT_ONCE = 64 << 10  # bytes up to which an answer is made in memory, and takes no place
+_BLOCKS_AT_ONCE = 16  # blocks of a tail, 1 MiB, that are searched without a place
 _FAR = 1 << 62
 
 
@@ -36,7 +38,11 @@ class OutputQuery(access.OwnerQuery):
         int | None, fields.Field(fields.Whole(0, _FAR), "Begin at this byte of the output.")
     ] = None
     tail: Annotated[
-        int | None, fields.Field(fields.Whole(0, _FAR), "Begin where the last so many lines do.")
+        int | None,
+        fields.Field(
+            fields.Whole(0, _FAR),
+            "Begin where the last so many lines do, but no more than 256 MiB before the end.",
+        ),
     ] = None
     follow: Annotated[
         bool,
@@ -65,7 +71,7 @@ class Output(base.Resource):
     ) -> None:
         """Answer with what there is now, or with all that is still to come."""
         info = self.engine.output_info(job.id, query.stream)
-        span = spans.Span(self._begin(job, query, info), info.size)
+        span = spans.Span(self._begin(req, job, query, info), info.size)
         resp.content_type = _media_type(req, query)
         resp.set_header("Vary", "Accept")
         resp.set_header("X-Job-Status", job.state.value)
@@ -81,12 +87,18 @@ class Output(base.Resource):
 
     on_head = on_get
 
-    def _begin(self, job: worker_core.Job, query: OutputQuery, info: worker_core.OutputInfo) -> int:
+    def _begin(
+        self,
+        req: falcon.Request,
+        job: worker_core.Job,
+        query: OutputQuery,
+        info: worker_core.OutputInfo,
+    ) -> int:
         if query.tail is not None:
             if query.offset is not None:
                 fault = worker_core.FieldError("tail", "give either offset or tail, not both")
                 raise problems.invalid([fault])
-            return min(info.size, self.engine.tail_offset(job.id, query.tail, query.stream))
+            return min(info.size, self._tail_offset(req, job, query, query.tail))
         offset = query.offset or 0
         if offset > info.size:
             raise problems.Problem(
@@ -95,6 +107,24 @@ class Output(base.Resource):
                 headers={"Content-Range": f"bytes */{info.size}"},
             )
         return max(offset, info.start)
+
+    def _tail_offset(
+        self, req: falcon.Request, job: worker_core.Job, query: OutputQuery, lines: int
+    ) -> int:
+        """Return where a tail begins; a search takes a place once it is long, as a follower does,
+        and ends when nobody waits for it any more."""
+        blocks = 0
+
+        def look() -> None:
+            nonlocal blocks
+            blocks += 1
+            if blocks == _BLOCKS_AT_ONCE:
+                place.enter_context(self.room.followers.enter(req.context.user))
+            if self.room.followers.over(req):
+                raise problems.draining()
+
+        with contextlib.ExitStack() as place:
+            return self.engine.tail_offset(job.id, lines, query.stream, on_block=look)
 
     def _follow(
         self,
