@@ -107,6 +107,31 @@ def test_an_administrator_watches_a_user(own: Api) -> None:
     refused(root.get("/events?owner=*"), 422, "invalid_request")
 
 
+def test_events_without_a_name_reach_onmessage(own: Api) -> None:
+    """The `onmessage` of an EventSource in a browser would receive nothing, and nobody say why."""
+    alice, other = own.user("alice"), own.user("alice")
+    with Listening(alice, "?unnamed=true") as events:
+        job_id = other.run("true")
+        for event in events:
+            assert event.keys() == {"id", "data"}
+            if event["data"]["ended_at"]:
+                break
+        assert event["data"] == other.get(f"/jobs/{job_id}/status").json()
+
+
+def test_event_names_are_documented(alice: User) -> None:
+    """A program made from the document would not know what to listen for."""
+    document = alice.get("/openapi.json").json()
+    described = document["paths"]["/events"]["get"]
+    assert "`end`" in described["description"]
+    assert "onmessage" in described["description"]
+    content = described["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    assert content["contentSchema"] == {"$ref": "#/components/schemas/Event"}
+    event = document["components"]["schemas"]["Event"]["properties"]
+    assert event["event"]["enum"] == ["status", "end"]
+    assert event["data"]["$ref"] == "#/components/schemas/Status"
+
+
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 19, "", "1e3"])
 def test_what_is_no_last_event(alice: User, given: str) -> None:
     """A program that goes on after something else would miss events."""

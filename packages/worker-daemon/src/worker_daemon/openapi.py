@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,6 @@ from worker_daemon.middleware import authentication
 from worker_daemon.resources import base
 
 _METHODS = ("get", "head", "post", "put", "delete")
-_BYTES = ("application/octet-stream", "text/plain")
 
 _JOB_ID = {
     "name": "job_id",
@@ -24,11 +24,30 @@ _JOB_ID = {
     "schema": {"type": "string"},
 }
 # What comes back as something else than JSON: the media types, and what they hold.
-_OTHER_CONTENT: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "Bytes": (_BYTES, {}),
-    "Events": (("text/event-stream",), {"type": "string"}),
-    "Metrics": (("text/plain",), {"type": "string"}),
-    "Document": ((falcon.MEDIA_JSON,), {"type": "object"}),
+_OTHER_CONTENT: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "Bytes": {
+        "application/octet-stream": {
+            "type": "string",
+            "format": "binary",
+            "description": "The bytes as the job has written them.",
+        },
+        "text/plain": {"type": "string", "description": "The same bytes."},
+    },
+    "Events": {
+        "text/event-stream": {
+            "type": "string",
+            "description": "Messages of server-sent events. Those about a job hold an Event: the"
+            " fields `id`, `event` and, as JSON, `data`. The others are only there to keep the"
+            " connection open.",
+            "contentSchema": schemas.ref("Event"),
+        }
+    },
+    "Metrics": {"text/plain": {"type": "string", "description": "Numbers for Prometheus."}},
+    "Document": {falcon.MEDIA_JSON: {"type": "object", "description": "OpenAPI 3.1."}},
+}
+_TAGS = {
+    "jobs": "Jobs of the caller: run them, look at them, end them.",
+    "server": "The server itself.",
 }
 
 
@@ -42,13 +61,22 @@ def document(resources: Mapping[str, base.Resource]) -> dict[str, Any]:
             "title": "workerd",
             "version": worker_daemon.__version__,
             "description": "Run commands on this server, and read their output.",
+            "contact": {"name": "the administrator of this server"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "The server that this document comes from."}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"basic": []}],
         "paths": paths,
         "components": {
-            "schemas": schemas.answers(),
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "schemas": schemas.components(),
+            "securitySchemes": {
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The name and the password of a user of this server.",
+                }
+            },
         },
     }
 
@@ -67,18 +95,23 @@ def _links(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _path(path: str, resource: base.Resource) -> dict[str, Any]:
     described = {
-        method: _operation(path, method, getattr(resource, f"on_{method}").operation)
+        method: _operation(path, method, getattr(resource, f"on_{method}"))
         for method in _METHODS
         if hasattr(resource, f"on_{method}")
     }
     return described | ({"parameters": [_JOB_ID]} if "{job_id}" in path else {})
 
 
-def _operation(path: str, method: str, operation: base.Operation) -> dict[str, Any]:
+def _operation(path: str, method: str, responder: Any) -> dict[str, Any]:
+    operation: base.Operation = responder.operation
     public = path in authentication.PUBLIC
+    bare = " Only the head of the answer is sent." if method == "head" else ""
     told: dict[str, Any] = {
         "operationId": "_".join([method, *re.findall(r"\w+", path)]),
         "summary": operation.summary,
+        # Without docstrings (python -OO) the summary has to do.
+        "description": inspect.cleandoc(responder.__doc__ or operation.summary) + bare,
+        "tags": ["jobs" if path.startswith(("/jobs", "/events")) else "server"],
         "responses": _responses(path, operation, public=public, bare=method == "head"),
     }
     if parameters := _parameters(path, operation):
@@ -131,7 +164,7 @@ def _responses(path: str, operation: base.Operation, *, public: bool, bare: bool
         codes |= {"body_too_large", "unsupported_media_type"}
     for code in sorted(codes):
         kind = problems.KINDS[code]
-        content = {"application/problem+json": {"schema": _ref("Problem")}}
+        content = {"application/problem+json": {"schema": schemas.ref("Problem")}}
         answer = responses.setdefault(str(kind.status), {"description": "", "content": content})
         answer["description"] = ", ".join(filter(None, (answer["description"], f"`{code}`")))
     for answer in responses.values() if bare else ():
@@ -142,10 +175,6 @@ def _responses(path: str, operation: base.Operation, *, public: bool, bare: bool
 def _content(names: tuple[str, ...]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name in names:
-        media, schema = _OTHER_CONTENT.get(name, ((falcon.MEDIA_JSON,), _ref(name)))
-        content |= {each: {"schema": schema} if schema else {} for each in media}
+        media = _OTHER_CONTENT.get(name, {falcon.MEDIA_JSON: schemas.ref(name)})
+        content |= {each: {"schema": schema} for each, schema in media.items()}
     return {"content": content} if content else {}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -73,7 +73,11 @@ def _check_encoding(req: falcon.Request) -> None:
 def _check_media_type(req: falcon.Request) -> None:
     media, _, parameters = (req.content_type or "").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
-    if media.strip().lower() != falcon.MEDIA_JSON:
+    # Many programs name no type, and nothing but JSON is taken here. But a page of another site may
+    # make a browser send a body without a type and with the user's login, and browsers say where a
+    # page is from.
+    unnamed = not media.strip() and req.get_header("Origin") is None
+    if not unnamed and media.strip().lower() != falcon.MEDIA_JSON:
         given = f"not {media.strip()}" if media.strip() else "and not without one"
         raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, {given}")
     if charset not in ("", "charset=utf-8"):

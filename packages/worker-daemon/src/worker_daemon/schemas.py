@@ -12,7 +12,7 @@ from typing import Any
 import worker_core
 from worker_core import spec
 
-from worker_daemon import fields, problems
+from worker_daemon import descriptions, fields, problems
 
 Schema = dict[str, Any]
 
@@ -52,7 +52,7 @@ _NARROWED: Mapping[type, Mapping[str, Schema]] = {
             "propertyNames": _KEY | {"maxLength": spec.MAX_NAME},
             "additionalProperties": {"type": "string", "maxLength": spec.MAX_NAME},
         },
-        "timeout": _SECONDS | {"exclusiveMinimum": 0},
+        "timeout": {"exclusiveMinimum": 0, "maximum": spec.MAX_SECONDS},
         "stop_signal": fields.Signal().schema(),
         "stop_grace": _SECONDS,
         "output_limit": {"minimum": 0, "maximum": spec.MAX_BYTES},
@@ -87,10 +87,15 @@ def of(annotation: Any) -> Schema:
     if origin is not None and issubclass(origin, Sequence):
         return {"type": "array", "items": of(arguments[0])}
     if dataclasses.is_dataclass(annotation):
-        return of_object(typing.cast("type", annotation))
+        return ref(typing.cast("type", annotation).__name__)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return {"type": "string", "enum": [each.value for each in annotation]}
     return dict(_PLAIN[annotation])
+
+
+def ref(name: str) -> Schema:
+    """Return the schema that stands for a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def of_object(kind: type) -> Schema:
@@ -101,22 +106,42 @@ def of_object(kind: type) -> Schema:
     for each in dataclasses.fields(kind):
         given = narrowed.get(each.name, {})
         properties[each.name] = given if "anyOf" in given else of(hints[each.name]) | given
-    return _request(properties, required=fields.required(kind))
+    docs = descriptions.OF_MEMBER[kind]
+    schema = _request(properties, required=fields.required(kind), docs=docs)
+    return schema | {"description": descriptions.OF_TYPE[kind]}
 
 
 def of_request(kind: type) -> Schema:
     """Return the schema of a request's body."""
     if kind is worker_core.JobSpec:
-        job = of_object(kind)
-        return {"anyOf": [job, _request({"job": job}, required=["job"])]}
-    properties = {
-        name: field.rule.schema() | {"description": field.doc}
-        for name, field in fields.declared(kind).items()
+        return {"anyOf": [ref("JobSpec"), ref("WrappedJobSpec")]}
+    declared = fields.declared(kind)
+    properties = {name: field.rule.schema() for name, field in declared.items()}
+    docs = {name: field.doc for name, field in declared.items()}
+    return _request(properties, required=fields.required(kind), docs=docs)
+
+
+def components() -> dict[str, Schema]:
+    """Return all schemas that have a name."""
+    found = {
+        kind.__name__: of_object(kind)
+        for kind in (worker_core.JobSpec, worker_core.Limits, worker_core.Isolation)
     }
-    return _request(properties, required=fields.required(kind))
+    wrapped = {"job": ref("JobSpec")}
+    found["WrappedJobSpec"] = _request(wrapped, ["job"], descriptions.OF_ANSWER_MEMBER)
+    for kind in (worker_core.Usage, worker_core.FieldError):
+        answer = _answer(_members(kind), descriptions.OF_MEMBER[kind])
+        found[kind.__name__] = answer | {"description": descriptions.OF_TYPE[kind]}
+    found |= _answers()
+    return {
+        name: {"description": descriptions.OF_ANSWER[name]} | schema
+        if name in descriptions.OF_ANSWER
+        else schema
+        for name, schema in found.items()
+    }
 
 
-def answers() -> dict[str, Schema]:
+def _answers() -> dict[str, Schema]:
     """Return the schemas of everything that is answered, by name."""
     word = of(str)
     size = {"type": "integer", "minimum": 0}
@@ -132,16 +157,30 @@ def answers() -> dict[str, Schema]:
         "duration": of(float | None),
         "usage": of(worker_core.Usage | None),
     }
-    job = status | {"owner": word, "pid": of(int | None), "spec": {"type": "object"}}
-    jobs = {"type": "array", "items": {"$ref": "#/components/schemas/Job"}}
+    enforced = {"type": "object", "additionalProperties": of(str | None)}
+    job = status | {
+        "owner": word,
+        "run_as": of(str | None),
+        "pid": of(int | None),
+        "spec": ref("StoredJobSpec"),
+        "enforced": enforced,
+    }
+    jobs = {"type": "array", "items": ref("Job")}
     output = {"output": word, "lossy": of(bool)}
+    event: dict[str, Schema] = {
+        "id": size,
+        "event": {"type": "string", "enum": ["status", "end"]},
+        "data": ref("Status"),
+    }
     return {
         "Brief": _answer(brief),
-        "Stopping": _answer(brief, reason=word),
+        "Stopping": _answer(brief | {"reason": word}, optional="reason"),
         "Status": _answer(status),
         "Job": _answer(job),
+        "StoredJobSpec": _stored_spec(),
         "Jobs": _answer({"jobs": jobs, "next_cursor": of(str | None)}),
         "Output": _answer(brief | output | dict.fromkeys(("size", "start", "next_offset"), size)),
+        "Event": _answer(event, optional="event"),
         "Health": _answer({"status": word}),
         "Readiness": _answer({"status": word, "checks": of(dict[str, str])}),
         "Version": _answer({"name": word, "version": word, "core": word}),
@@ -150,32 +189,61 @@ def answers() -> dict[str, Schema]:
     }
 
 
+def _members(kind: type, *, but: str = "") -> dict[str, Schema]:
+    hints = typing.get_type_hints(kind)
+    return {
+        each.name: of(hints[each.name]) for each in dataclasses.fields(kind) if each.name != but
+    }
+
+
+def _stored_spec() -> Schema:
+    """Return the schema of the job object in a record, where stdin is not shown."""
+    members = _members(worker_core.JobSpec, but="stdin")
+    size = of(int) | {"description": descriptions.OF_ANSWER_MEMBER["stdin_size"]}
+    members["stdin"] = _or_null({"type": "object", "properties": {"size": size}})
+    return _answer(members, descriptions.OF_MEMBER[worker_core.JobSpec])
+
+
 def _problem() -> Schema:
     word = of(str)
     told = dict.fromkeys(("type", "title", "detail", "request_id"), word)
     code = word | {"enum": sorted(problems.KINDS)}
     schema = _answer(told | {"status": of(int), "code": code})
-    schema["properties"]["errors"] = of(list[worker_core.FieldError])
+    errors = of(list[worker_core.FieldError])
+    schema["properties"]["errors"] = _described(errors, descriptions.OF_ANSWER_MEMBER["errors"])
     return schema
 
 
-def _request(properties: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+def _request(
+    properties: Mapping[str, Schema], required: Sequence[str], docs: Mapping[str, str]
+) -> Schema:
     """Return the schema of an object that has these properties and no others.
 
     Null is the same as leaving out what may be left out.
     """
     either = {
-        name: schema if name in required else _or_null(schema)
+        name: _described(schema if name in required else _or_null(schema), docs[name])
         for name, schema in properties.items()
     }
     schema = {"type": "object", "properties": either, "additionalProperties": False}
     return schema | ({"required": [*required]} if required else {})
 
 
-def _answer(properties: Mapping[str, Schema], **optional: Schema) -> Schema:
+def _answer(
+    properties: Mapping[str, Schema],
+    docs: Mapping[str, str] = descriptions.OF_ANSWER_MEMBER,
+    *,
+    optional: str = "",
+) -> Schema:
     """Return the schema of an object to which later releases may add."""
-    shown = dict(properties) | optional
-    return {"type": "object", "properties": shown, "required": [*properties]}
+    described = {name: _described(schema, docs[name]) for name, schema in properties.items()}
+    required = [name for name in properties if name != optional]
+    return {"type": "object", "properties": described, "required": required}
+
+
+def _described(schema: Schema, text: str) -> Schema:
+    """Return the schema of a member with what it means."""
+    return schema | {"description": text}
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -18,6 +18,20 @@ _RETRY = b"retry: 2000\n\n"  # milliseconds until a browser connects again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EventsQuery(access.OwnerQuery):
+    """Whose events, and in which form."""
+
+    unnamed: Annotated[
+        bool,
+        fields.Field(
+            fields.Flag(),
+            "Send events without a name, so that the `onmessage` of an EventSource receives them;"
+            " those with a name need a listener for it.",
+        ),
+    ] = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EventsHeaders:
     """Where to go on."""
 
@@ -34,12 +48,12 @@ class Events(base.Resource):
 
     def __init__(self, room: base.Room) -> None:
         super().__init__(room)
-        self._encoded = _Encoded()
+        self._named, self._unnamed = _Encoded(named=True), _Encoded(named=False)
 
     @base.operation(
         "Tell of the caller's jobs as they change (server-sent events)",
         {200: ("Events",)},
-        query=access.OwnerQuery,
+        query=EventsQuery,
         problems=("too_many_followers", "draining"),
         headers=EventsHeaders,
     )
@@ -47,10 +61,15 @@ class Events(base.Resource):
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        _query: access.OwnerQuery,
+        query: EventsQuery,
         headers: EventsHeaders,
     ) -> None:
-        """Begin with what came after Last-Event-ID, or with the next change; never end."""
+        """Send an event for each change of a job: `end` for the last one, `status` for the others.
+
+        The data is what GET /jobs/{job_id}/status answers. The stream begins with the changes after
+        the event that `Last-Event-Id` names, or with the next change, and does not end by itself.
+        With `unnamed=true` events have no name, and `onmessage` of an EventSource receives them.
+        """
         owner = self.room.access.owner(req)
         if owner == access.EVERYBODY:
             fault = worker_core.FieldError("owner", "events are told of one user at a time")
@@ -58,12 +77,14 @@ class Events(base.Resource):
         resp.content_type = "text/event-stream"
         if req.method != "HEAD":
             place = self.room.followers.enter(req.context.user)
-            resp.stream = followers.Stream(self._told(req, owner, headers.last_event_id), place)
+            encoded = self._unnamed if query.unnamed else self._named
+            told = self._told(req, owner, headers.last_event_id, encoded)
+            resp.stream = followers.Stream(told, place)
 
     on_head = on_get
 
     def _told(
-        self, req: falcon.Request, owner: str, after: int | None
+        self, req: falcon.Request, owner: str, after: int | None, encoded: _Encoded
     ) -> Generator[bytes, None, None]:
         silent = 0.0
         changes = self.engine.changes(owner, after, heartbeat=followers.HEARTBEAT)
@@ -74,7 +95,7 @@ class Events(base.Resource):
             followers.check_login(req)
             silent = 0.0 if jobs else silent + followers.HEARTBEAT
             if jobs:
-                yield b"".join(map(self._encoded.event, jobs))
+                yield b"".join(map(encoded.event, jobs))
             elif silent >= _SAY_SOMETHING:
                 silent = 0.0
                 yield b":\n\n"
@@ -83,7 +104,8 @@ class Events(base.Resource):
 class _Encoded:
     """Events as bytes. Each is made once, however many streams it goes to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, named: bool) -> None:
+        self._is_named = named
         self._by_version: dict[int, bytes] = {}
 
     def event(self, job: worker_core.Job) -> bytes:
@@ -92,14 +114,14 @@ class _Encoded:
         if known is None:
             if len(self._by_version) >= _REMEMBERED:
                 self._by_version.clear()
-            known = self._by_version[job.version] = _event(job)
+            known = self._by_version[job.version] = _event(job, named=self._is_named)
         return known
 
 
-def _event(job: worker_core.Job) -> bytes:
-    name = b"end" if job.state.final else b"status"
+def _event(job: worker_core.Job, *, named: bool) -> bytes:
+    name = b"event: %s\n" % (b"end" if job.state.final else b"status") if named else b""
     # No line of JSON text contains a line break: they are escaped.
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+    return b"id: %d\n%sdata: %s\n\n" % (
         job.version,
         name,
         strict_json.encode(job.status_view()),
