@@ -28,6 +28,7 @@ from worker_core import (
 )  # fmt: skip
 from worker_core.spec import DEFAULT
 from worker_core.store import Store
+from worker_core.testing.fakes import FakeExecutor
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,25 @@ def test_lists_are_filtered_and_come_in_pages():
         for bad in ({"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"limit": 2**70}):
             with pytest.raises(InvalidRequest):
                 engine.list(**bad)
+
+
+RAW = ["\udcff", "?", "\udcfe", "µ", "漢\udcff", "\N{GRINNING FACE}", "a\0b"]
+
+
+def test_whatever_name_and_labels_a_job_has_it_is_found_by_them():
+    """A job with a name that is not UTF-8 could not be listed, or others would be listed for it."""
+    with Engine(executor=FakeExecutor()) as engine:
+        jobs = {}
+        for text in RAW:
+            spec = JobSpec("sleep", name=text, labels={text: text, "both": f"{text}="})
+            jobs[text] = engine.submit(spec, "me").id
+        for text in RAW:
+            for wanted in (
+                {"name": text},
+                {"labels": {text: text}},
+                {"labels": {"both": f"{text}="}, "name": text},
+            ):
+                assert [job.id for job in engine.list(**wanted).jobs] == [jobs[text]], wanted
 
 
 def test_jobs_wait_for_a_slot_and_say_why():

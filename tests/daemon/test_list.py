@@ -156,3 +156,23 @@ def test_what_is_no_filter(alice: User, query: str, field: str) -> None:
 def test_what_is_no_cursor(alice: User, cursor: str) -> None:
     """A broken program would read some page, and never notice."""
     refused(alice.get(f"/jobs?cursor={cursor}"), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("text", ["\udcff", "µ", "漢\udcfe", "50%", "a b&c=d#"])
+def test_any_name_and_label_can_be_asked_for(own: Api, text: str) -> None:
+    """A job could be stored under a name by which it is never found."""
+    alice = own.user("alice")
+    other = alice.run("true", name="?", labels={"k": "?"})
+    job_id = alice.run("true", name=text, labels={text.replace("=", ""): text})
+    quoted = quote(text.encode("utf-8", "surrogateescape"), safe="")
+    key = quote(text.replace("=", "").encode("utf-8", "surrogateescape"), safe="")
+    for query in (f"name={quoted}", f"label={key}={quoted}", f"label={key}%3D{quoted}"):
+        answer = alice.get(f"/jobs?{query}")
+        assert [job["id"] for job in answer.json()["jobs"]] == [job_id], query
+    assert [job["id"] for job in alice.get("/jobs?name=%3F").json()["jobs"]] == [other]
+
+
+@pytest.mark.parametrize("query", ["%FF=x", "cursor=%FF", "owner=%FF", "since=%C3", "n%FFme=x"])
+def test_bytes_where_none_can_be_are_refused(alice: User, query: str) -> None:
+    """A broken query would be read as something else than was meant."""
+    refused(alice.get(f"/jobs?{query}"), 400, "malformed_request")

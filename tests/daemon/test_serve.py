@@ -333,3 +333,21 @@ def test_the_process_inherits_nothing_that_jobs_could_use(daemon):
             os.readlink(f"/proc/{daemon.pid}/fd/{n}") for n in os.listdir(f"/proc/{daemon.pid}/fd")
         }
         assert not {t for t in targets if t.startswith("socket:")} & daemon_targets
+
+
+def test_paths_and_jobs_are_utf8_in_every_locale(tmp_path):
+    """Under LC_ALL=C or LANG=de_DE.ISO-8859-1 jobs and paths with a "µ" would be others."""
+    with Daemon(tmp_path, start=False) as daemon:
+        daemon.state_dir = tmp_path / "zustände 漢"
+        daemon.write_settings()
+        daemon.environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        daemon.start()
+        with connect(daemon) as session:
+            for text in ("µ", "漢", "\udcff"):
+                job = run(session, daemon, "printf", "%s", text)
+                wait_until(lambda job=job: status(session, daemon, job) == "completed")
+                raw = {"Accept": "application/octet-stream"}
+                answer = session.get(f"{daemon.url}/jobs/{job}/out", headers=raw, timeout=20)
+                assert answer.content == text.encode("utf-8", "surrogateescape")
+        assert daemon.stop() == 0
+        assert (daemon.state_dir / "worker.db").exists()

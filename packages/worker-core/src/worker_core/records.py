@@ -259,10 +259,13 @@ def _cursor(cursor: str) -> int:
 def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
     where: list[str] = []
     values: dict[str, Any] = {}
-    for column, value in (("owner", wanted.owner), ("name", wanted.name)):
-        if value is not None:
-            where.append(f"{column} = :{column}")
-            values[column] = printable(value)
+    if wanted.owner is not None:
+        where.append("owner = :owner")
+        values["owner"] = printable(wanted.owner)
+    if wanted.name is not None:
+        # The column is as people read it, where "?" stands for a byte that is not UTF-8.
+        where.append("name = :name AND has_name(spec, :raw_name)")
+        values |= {"name": printable(wanted.name), "raw_name": compact.encode(wanted.name)}
     if wanted.states:
         names = {f"state{at}": each.value for at, each in enumerate(wanted.states)}
         where.append(f"state IN ({', '.join(f':{name}' for name in names)})")
@@ -277,12 +280,28 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
         where.append("substr(id, 1, length(:id_prefix)) = :id_prefix")
         values["id_prefix"] = printable(wanted.id_prefix)
     for at, (key, value) in enumerate(wanted.labels.items()):
-        where.append(
-            "EXISTS (SELECT 1 FROM json_each(spec, '$.labels') AS label "  # noqa: S608  # as above
-            f"WHERE label.key = :key{at} AND label.value = :value{at})"
-        )
-        values |= {f"key{at}": printable(key), f"value{at}": printable(value)}
+        # The label as it stands in the JSON, which other jobs may have elsewhere: few are parsed.
+        where.append(f"instr(spec, :label{at}) AND has_label(spec, :key{at}, :value{at})")
+        values[f"label{at}"] = compact.encode({key: value})[1:-1]
+        values |= {f"key{at}": compact.encode(key), f"value{at}": compact.encode(value)}
     return where, values
+
+
+def add_functions(db: sqlite3.Connection) -> None:
+    """Let a connection compare names and labels exactly.
+
+    SQLite's own functions for JSON drop NUL bytes, and it takes no surrogates: what is compared is
+    given as JSON.
+    """
+
+    def has_name(spec: str, name: str) -> bool:
+        return bool(json.loads(spec)["name"] == json.loads(name))
+
+    def has_label(spec: str, key: str, value: str) -> bool:
+        return bool(json.loads(spec)["labels"].get(json.loads(key)) == json.loads(value))
+
+    db.create_function("has_name", 2, has_name, deterministic=True)
+    db.create_function("has_label", 3, has_label, deterministic=True)
 
 
 def printable(text: str) -> str:

@@ -232,6 +232,7 @@ class Store:
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         db.row_factory = sqlite3.Row
+        records.add_functions(db)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from worker_core import encoding
+
 import worker_daemon
 from worker_daemon import config, errors, htpasswd, places
 
@@ -51,6 +53,8 @@ def _run(options: argparse.Namespace) -> int:
         _parser().parse_args([*options.of, "--help"])  # which ends there
     if action == "init":
         return _init(options)
+    if action != "user":  # which talks to a person, in the encoding of the terminal
+        encoding.use_utf8()
     if action == "check":
         return _check(options)
     settings = _load(options)

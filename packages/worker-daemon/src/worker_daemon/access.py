@@ -69,12 +69,16 @@ class Access:
 
 
 def query(req: falcon.Request) -> list[tuple[str, str]]:
-    """Return the parameters of the query in order, with those that come more than once."""
+    """Return the parameters of the query in order, with those that come more than once.
+
+    A value may hold any byte, as names and labels of jobs may: one that is not UTF-8 is a surrogate
+    here (surrogateescape), which `fields.from_query` refuses in every field that takes no bytes.
+    """
     try:
-        return urllib.parse.parse_qsl(
-            req.query_string, keep_blank_values=True, errors="strict", max_num_fields=200
+        pairs = urllib.parse.parse_qsl(
+            req.query_string, keep_blank_values=True, errors="surrogateescape", max_num_fields=200
         )
+        "".join(name for name, _ in pairs).encode()
     except ValueError:
-        raise problems.Problem(
-            "malformed_request", "the query is not percent-encoded UTF-8 of at most 200 parameters"
-        ) from None
+        raise problems.broken_query() from None
+    return pairs

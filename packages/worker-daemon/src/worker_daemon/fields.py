@@ -110,13 +110,15 @@ class Flag:
 class Text:
     """A text of `least` to `most` characters that matches `shape` and can be written as UTF-8.
 
-    `read` makes the value of it; it may raise ValueError, too.
+    With `raw` it may also hold bytes that are not UTF-8, as surrogates (surrogateescape). `read`
+    makes the value of it; it may raise ValueError, too.
     """
 
     least: int = 1
     most: int = 255
     shape: str | None = None
     hint: str | None = None
+    raw: bool = False
     read: Callable[[str], Any] = str
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -127,9 +129,9 @@ class Text:
         if self.shape is not None and not re.search(self.shape, text):
             raise ValueError(self.hint or f"must match {self.shape}")
         try:
-            text.encode()
+            text.encode("utf-8", "surrogateescape" if self.raw else "strict")
         except UnicodeEncodeError:
-            raise ValueError("must not contain a lone surrogate") from None
+            raise ValueError("must not contain a lone surrogate: it is not UTF-8") from None
         return self.read(text)
 
     def from_json(self, value: object) -> Any:
@@ -250,9 +252,21 @@ def _declared(of: type) -> Mapping[str, Field]:
 def from_query(of: type[T], pairs: Sequence[tuple[str, str]]) -> T:
     """Read query parameters; raise Problem, which names every one that is wrong."""
     given: dict[str, list[str]] = {}
+    known = declared(of)
     for name, text in pairs:
+        takes_bytes = name in known and getattr(known[name].rule, "raw", False)
+        if not (text.isascii() or takes_bytes or _is_utf8(text)):
+            raise problems.broken_query()
         given.setdefault(name, []).append(text)
     return _read(of, given, _from_texts, "parameter")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def from_object(of: type[T], given: Mapping[str, object]) -> T:

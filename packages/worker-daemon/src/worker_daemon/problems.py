@@ -114,6 +114,13 @@ class Problem(Exception):
         return document
 
 
+def broken_query() -> Problem:
+    """Return the answer to a query that cannot be read."""
+    return Problem(
+        "malformed_request", "the query is not percent-encoded UTF-8 of at most 200 parameters"
+    )
+
+
 def invalid(errors: Iterable[worker_core.FieldError], code: str = "invalid_request") -> Problem:
     """Return the problem of fields that cannot be accepted."""
     found = tuple(errors)

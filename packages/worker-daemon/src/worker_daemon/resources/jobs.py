@@ -44,12 +44,20 @@ class JobsQuery(access.OwnerQuery):
     label: Annotated[
         tuple[tuple[str, str], ...],
         fields.Field(
-            fields.Text(most=511, shape="^[^=]+=", read=_label, hint="must be KEY=VALUE"),
-            "Only jobs with this label, KEY=VALUE; may be given several times, for all of them.",
+            fields.Text(most=511, shape="^[^=]+=", raw=True, read=_label, hint="must be KEY=VALUE"),
+            "Only jobs with this label, KEY=VALUE; may be given several times, for all of them. A"
+            " byte that is not UTF-8 is percent-encoded as it is, as in %FF.",
             many=True,
         ),
     ] = ()
-    name: Annotated[str | None, fields.Field(fields.Text(), "Only jobs of this name.")] = None
+    name: Annotated[
+        str | None,
+        fields.Field(
+            fields.Text(raw=True),
+            "Only jobs of this name. A byte that is not UTF-8 is percent-encoded as it is, as in"
+            " %FF.",
+        ),
+    ] = None
     id_prefix: Annotated[
         str | None, fields.Field(fields.Text(most=36), "Only jobs whose id begins so.")
     ] = None
