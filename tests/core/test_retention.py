@@ -4,7 +4,7 @@ import os
 
 from support.core import run, shell
 from support.waiting import wait_until
-from worker_core import Engine, EngineSettings, retention
+from worker_core import Engine, EngineSettings, JobSpec, retention
 from worker_core.retention import Finished, Kept, expired
 
 JOBS = [Finished(str(n), "ab"[n % 2], ended_at=n * 10.0, output_bytes=100) for n in range(6)]
@@ -65,3 +65,18 @@ def test_a_job_that_its_owner_removes_meanwhile_stops_nothing(tmp_path, monkeypa
     with Engine(tmp_path) as engine:
         wait_until(lambda: engine.list().jobs == ())
     assert "retention failed" not in caplog.text
+
+
+def test_inputs_and_specs_count_as_the_output_does(tmp_path):
+    """A user would fill the disk with inputs and arguments, whatever the setting says."""
+    megabyte = b"x" * 1_000_000
+    settings = EngineSettings(keep_bytes=2_500_000)
+    with Engine(tmp_path) as engine:
+        jobs = [
+            run(engine, JobSpec("true", stdin=megabyte)),
+            run(engine, JobSpec("true", ["x" * 100_000] * 10)),
+            run(engine, shell("head -c 1000000 /dev/zero | tr '\\0' x")),
+        ]
+        assert engine.statistics().output_bytes > 4_000_000
+    with Engine(tmp_path, settings=settings) as engine:
+        wait_until(lambda: [job.id for job in engine.list().jobs] == [jobs[2].id])

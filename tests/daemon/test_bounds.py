@@ -10,6 +10,7 @@ from worker_core import Engine, InvalidSpec, JobSpec, Limits
 from worker_daemon import bounds, check, config, errors
 
 GIB = 1 << 30
+YOURS = "your maximum on this server (its setting limits.max.%s)"
 
 
 def table(tmp_path, text):
@@ -89,10 +90,10 @@ def test_each_maximum_holds_and_is_told(tmp_path):
     assert bounded(read, **most) == Limits(**most)
     more = {name: value + 1 for name, value in most.items() if name != "io"}
     said = over(read, **more, io={"read": (100 << 20) + 1, "write": (50 << 20) + 1})
-    assert said["limits.memory"] == "must be at most 8GiB, your maximum on this server"
-    assert said["limits.cpus"] == "must be at most 4.5, your maximum on this server"
-    assert said["limits.io.write"] == "must be at most 50MiB, your maximum on this server"
-    assert said["limits.cpu_time"] == "must be at most 1h, your maximum on this server"
+    assert said["limits.memory"] == f"must be at most 8GiB, {YOURS % 'memory'}"
+    assert said["limits.cpus"] == f"must be at most 4.5, {YOURS % 'cpus'}"
+    assert said["limits.io.write"] == f"must be at most 50MiB, {YOURS % 'io.write'}"
+    assert said["limits.cpu_time"] == f"must be at most 1h, {YOURS % 'cpu_time'}"
     assert set(said) == {f"limits.{name}" for name in bounds.AMOUNTS}
 
 
@@ -163,7 +164,7 @@ def test_every_fault_is_told_at_once(tmp_path):
         "limits.default.cpu_time must be at least 0.01, not '0s'",
         "limits.max.best_effort is no amount; it belongs to default",
         "limits.max.open_files must be a whole number of at least 4, not True",
-        f"limits.max.io.both is no limit; there are {', '.join(bounds.AMOUNTS)}",
+        "limits.max.io.both is no limit; there are " + ", ".join([*bounds.AMOUNTS, *bounds.FIELDS]),
         "limits.max.io.read must be at least 4KiB, not 0",
         "limits.users.bob must be a table, not 1",
         'limits.users."al ice".maxi is not known here; there are default, max',
@@ -202,8 +203,76 @@ def test_the_readme_has_every_limit():
     """An administrator could not know what can be bounded."""
     readme = Path(__file__).parents[2] / "packages/worker-daemon/README.md"
     lines = readme.read_text().splitlines()
-    for name, amount in bounds.AMOUNTS.items():
+    for name, amount in {**bounds.AMOUNTS, **bounds.FIELDS}.items():
         assert f"| `{name}` | {amount.doc} |" in lines
+
+
+FIELDS = "[limits.max]\noutput_limit = '1GiB'\ntimeout = '1h'\nstop_grace = '5s'\n"
+
+
+def job(read, user="alice", output_limit=10 << 20, **fields):
+    """Return a job as the user gets it, whose server has a setting `output_limit`."""
+    return read.bounded(JobSpec("true", **fields), user, output_limit)
+
+
+def test_what_a_job_says_of_itself_has_maxima(tmp_path):
+    """A user could keep an output of any size, or a slot for a hundred years."""
+    read = table(tmp_path, FIELDS)
+    with pytest.raises(InvalidSpec) as caught:
+        job(read, output_limit=2 * GIB, timeout=3601.0, stop_grace=5.1)
+    assert {each.field: each.message for each in caught.value.errors} == {
+        "timeout": f"must be at most 1h, {YOURS % 'timeout'}",
+        "stop_grace": f"must be at most 5s, {YOURS % 'stop_grace'}",
+    }
+    with pytest.raises(InvalidSpec, match="at most 1GiB and not 0, which is no limit, your maxim"):
+        read.bounded(JobSpec("true", output_limit=0), "alice")
+    with pytest.raises(InvalidSpec, match="output_limit: must be at most 1GiB, your maximum on"):
+        read.bounded(JobSpec("true", output_limit=GIB + 1), "alice")
+    given = read.bounded(JobSpec("true", output_limit=GIB, timeout=9, stop_grace=1), "alice")
+    assert (given.output_limit, given.timeout, given.stop_grace) == (GIB, 9, 1)
+
+
+def test_a_job_that_says_nothing_has_the_maxima(tmp_path):
+    """Leaving a field out would be the way around its maximum."""
+    read = table(tmp_path, FIELDS)
+    got = job(read)
+    assert (got.output_limit, got.timeout, got.stop_grace) == (10 << 20, 3600.0, 5.0)
+    assert job(read, output_limit=0).output_limit == GIB
+    assert job(read, output_limit=5 * GIB).output_limit == GIB
+    assert job(table(tmp_path, "")) == JobSpec("true")
+
+
+def test_a_user_has_maxima_of_their_own(tmp_path):
+    """Whoever needs more could get it only together with everybody."""
+    text = FIELDS + "[limits.users.alice.max]\ntimeout = 'unlimited'\noutput_limit = '2GiB'\n"
+    read = table(tmp_path, text)
+    assert job(read).timeout is None
+    assert job(read, output_limit=0).output_limit == 2 * GIB
+    assert job(read, "bob").timeout == 3600.0
+
+
+def test_fields_of_a_job_have_no_default_here(tmp_path):
+    """A setting would be written and be without effect."""
+    said = faults(tmp_path, "[limits.default]\ntimeout = '1h'\n")
+    assert said == [f"limits.default.timeout is no limit; there are {', '.join(bounds.AMOUNTS)}"]
+    assert faults(tmp_path, "[limits.max]\ntimeout = 0\noutput_limit = -1\n") == [
+        "limits.max.output_limit must be a number of bytes or a text such as \"16 MiB\", not '-1'",
+        "limits.max.timeout must be at least 0.01, not 0",
+    ]
+
+
+def test_a_kill_has_no_longer_grace_than_a_job(tmp_path):
+    """A job could be given a hundred years to end, and take its slot meanwhile."""
+    limits = table(tmp_path, FIELDS)
+    with Engine() as engine, support.serving(engine, tmp_path, limits=limits) as api:
+        alice = api.user("alice")
+        job_id = alice.run("sleep", "600")
+        answer = alice.put(f"/jobs/{job_id}/kill", json={"grace": 6})
+        document = refused(answer, 422, "invalid_request")
+        assert document["errors"] == [
+            {"field": "grace", "message": f"must be at most 5s, {YOURS % 'stop_grace'}"}
+        ]
+        assert alice.put(f"/jobs/{job_id}/kill", json={"grace": 5}).status_code == 200
 
 
 # Through the API
@@ -233,7 +302,7 @@ def test_a_request_over_the_maximum_is_refused_with_it(api):
     """A user would have to guess how much is allowed, or be allowed everything."""
     job = {"command": "true", "limits": {"open_files": 201}}
     document = refused(api.user("alice").post("/jobs/run", json=job), 422, "invalid_job")
-    told = "must be at most 200, your maximum on this server"
+    told = f"must be at most 200, {YOURS % 'open_files'}"
     assert document["errors"] == [{"field": "limits.open_files", "message": told}]
     assert document["detail"] == f"limits.open_files: {told}"
     assert api.user("bob").post("/jobs/run", json=job).status_code == 201

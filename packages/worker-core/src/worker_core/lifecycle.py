@@ -51,7 +51,7 @@ class Statistics:
     started: int
     ended: dict[str, int]
     output_bytes: int
-    """Bytes of output of finished jobs, as the disk counts them."""
+    """Bytes of outputs, inputs and specs of finished jobs, as the disk counts them."""
 
 
 class Lifecycle:

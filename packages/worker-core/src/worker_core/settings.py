@@ -29,6 +29,7 @@ class EngineSettings:
     keep_count: int | None = None
     """How many finished jobs are kept. None: all."""
     keep_bytes: int | None = None
-    """Bytes of output of finished jobs that are kept, as the disk counts them. None: all."""
+    """Bytes of finished jobs that are kept, their outputs, inputs and specs, as the disk counts
+    them. None: all."""
     keep_bytes_of_owner: int | None = None
     """The same for the jobs of one owner. None: no bound of its own."""

@@ -5,6 +5,7 @@ memory = "1GiB"
 [limits.max]                  # what it may ask for at most, and has if it says nothing
 memory = "8GiB"
 io = { write = "100MiB" }
+output_limit = "10GiB"        # a field of the job object beside its limits
 [limits.users.alice.max]      # the same for one user, amount by amount instead of the above
 memory = "unlimited"
 """
@@ -16,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker_daemon import errors, units
 
@@ -71,6 +72,17 @@ AMOUNTS: Mapping[str, Amount] = {
 }
 """What can be bounded, by its path in the job object's `limits`."""
 
+FIELDS: Mapping[str, Amount] = {
+    "output_limit": Amount(
+        units.Size(1), _bytes, "Bytes of output kept of a job; 0, which keeps all, is refused."
+    ),
+    "timeout": Amount(units.Duration(0.01), units.duration_text, "Seconds that a job runs."),
+    "stop_grace": Amount(
+        units.Duration(0), units.duration_text, "Seconds from the stop signal to SIGKILL."
+    ),
+}
+"""What else of a job object can have a maximum, by its name there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
@@ -80,6 +92,8 @@ class Bounds:
     most: Mapping[str, float] = dataclasses.field(default_factory=dict)
     best_effort: bool | None = None
     """Whether amounts that this machine cannot enforce refuse no job."""
+    fields: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Maxima by the names of FIELDS."""
 
     def below(self, other: Bounds) -> Bounds:
         """Return these bounds, and those of `other` where these say nothing."""
@@ -87,7 +101,46 @@ class Bounds:
             {**other.default, **self.default},
             {**other.most, **self.most},
             other.best_effort if self.best_effort is None else self.best_effort,
+            {**other.fields, **self.fields},
         )
+
+    def most_of(self, name: str) -> float:
+        """Return the maximum of one of FIELDS; infinite where there is none."""
+        return self.fields.get(name, math.inf)
+
+    def check(self, name: str, value: float) -> list[worker_core.FieldError]:
+        """Return the fault of a value over the maximum of one of FIELDS."""
+        import worker_core
+
+        most = self.most_of(name)
+        unlimited = name == "output_limit" and not value
+        if value <= most and not (unlimited and math.isfinite(most)):
+            return []
+        no_limit = " and not 0, which is no limit" if unlimited else ""
+        text = f"must be at most {FIELDS[name].text(most)}{no_limit}"
+        return [worker_core.FieldError(name, f"{text}, {_yours(name)}")]
+
+    def completed(self, spec: worker_core.JobSpec, output_limit: int) -> worker_core.JobSpec:
+        """Return a job whose FIELDS are within their maxima, which it gets where it says nothing;
+        `output_limit` is the setting. Raises InvalidSpec, which names each that is over."""
+        import worker_core
+
+        faults: list[worker_core.FieldError] = []
+        changes: dict[str, Any] = {}
+        for name, most in self.fields.items():
+            value = getattr(spec, name)
+            if value is not None:
+                faults += self.check(name, value)
+            elif math.isfinite(most):
+                whole = name == "output_limit"
+                changes[name] = min(int(most), output_limit or int(most)) if whole else most
+        if self.most_of("stop_grace") < spec.stop_grace == worker_core.JobSpec.stop_grace:
+            # The default, and not what the job asks for.
+            faults = [each for each in faults if each.field != "stop_grace"]
+            changes["stop_grace"] = self.most_of("stop_grace")
+        if faults:
+            raise worker_core.InvalidSpec(faults)
+        return dataclasses.replace(spec, **changes) if changes else spec
 
     def applied(self, asked: worker_core.Limits) -> worker_core.Limits:
         """Return the limits that a job gets which asks for these.
@@ -104,7 +157,7 @@ class Bounds:
         over = [
             worker_core.FieldError(
                 f"limits.{name}",
-                f"must be at most {AMOUNTS[name].text(most[name])}, your maximum on this server",
+                f"must be at most {AMOUNTS[name].text(most[name])}, {_yours(name)}",
             )
             for name, value in wanted.items()
             if value > most.get(name, math.inf)
@@ -131,10 +184,21 @@ class Table:
         """Return what holds for the jobs of a user."""
         return self.users.get(user, Bounds()).below(self.everybody)
 
-    def bounded(self, spec: worker_core.JobSpec, user: str) -> worker_core.JobSpec:
-        """Return a job as this user gets it; raises InvalidSpec over a maximum."""
-        limits = self.of(user).applied(spec.limits)
-        return spec if limits == spec.limits else dataclasses.replace(spec, limits=limits)
+    def bounded(
+        self, spec: worker_core.JobSpec, user: str, output_limit: int = 0
+    ) -> worker_core.JobSpec:
+        """Return a job as this user gets it; raises InvalidSpec over a maximum.
+
+        `output_limit` is the setting, for a job that says nothing.
+        """
+        own = self.of(user)
+        limits = own.applied(spec.limits)
+        spec = spec if limits == spec.limits else dataclasses.replace(spec, limits=limits)
+        return own.completed(spec, output_limit) if own.fields else spec
+
+
+def _yours(name: str) -> str:
+    return f"your maximum on this server (its setting limits.max.{name})"
 
 
 def flat(limits: worker_core.Limits) -> _Values:
@@ -194,19 +258,23 @@ def _bounds(table: Mapping[str, object], path: str, faults: list[_Fault]) -> Bou
     if BEST_EFFORT in most:
         del most[BEST_EFFORT]
         faults.append((f"{path}.max.{BEST_EFFORT}", "is no amount; it belongs to default"))
-    return Bounds(default, _amounts(most, f"{path}.max", faults), best_effort)
+    fields = _amounts(
+        {name: most.pop(name) for name in FIELDS if name in most}, f"{path}.max", faults
+    )
+    return Bounds(default, _amounts(most, f"{path}.max", faults), best_effort, fields)
 
 
 def _amounts(table: Mapping[str, object], path: str, faults: list[_Fault]) -> _Values:
     values = {}
+    known = {**AMOUNTS, **FIELDS} if path.endswith(".max") else AMOUNTS
     io = _table(table.get("io", {}), f"{path}.io", faults)
     given = {name: each for name, each in table.items() if name != "io"}
     for name, value in {**given, **{f"io.{each}": io[each] for each in io}}.items():
-        if name not in AMOUNTS:
-            faults.append((f"{path}.{_key(name)}", f"is no limit; there are {', '.join(AMOUNTS)}"))
+        if name not in known:
+            faults.append((f"{path}.{_key(name)}", f"is no limit; there are {', '.join(known)}"))
             continue
         try:
-            values[name] = math.inf if value == UNLIMITED else AMOUNTS[name].read(value)
+            values[name] = math.inf if value == UNLIMITED else known[name].read(value)
         except ValueError as error:
             faults.append((f"{path}.{name}", str(error)))
     return values

@@ -140,7 +140,11 @@ class Config:
         int, Setting(_count(0), "How many finished jobs are kept; 0 for any number.")
     ] = 0
     keep_bytes: Annotated[
-        int, Setting(units.size, "Bytes of output of finished jobs that are kept; 0 keeps all.")
+        int,
+        Setting(
+            units.size,
+            "Bytes of finished jobs that are kept, their outputs, inputs and specs; 0 keeps all.",
+        ),
     ] = 0
     keep_bytes_per_user: Annotated[
         int, Setting(units.size, "The same for the jobs of one user.")

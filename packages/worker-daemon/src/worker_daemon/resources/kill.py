@@ -63,6 +63,10 @@ class Kill(base.Resource):
         body: KillBody,
     ) -> None:
         """Answer 200 once it has ended, 202 while it has not, 409 when it ended by itself."""
+        if body.grace is not None:
+            faults = self.room.limits.of(req.context.user).check("stop_grace", body.grace)
+            if faults:
+                raise problems.invalid([dataclasses.replace(faults[0], field="grace")])
         audit.kill(req, job, body.reason)
         job = self.engine.kill(job.id, by=req.context.user, wait=0, **dataclasses.asdict(body))
         try:

@@ -48,7 +48,7 @@ class Numbers(base.Resource):
             ),
             metrics.Reading(
                 "workerd_output_bytes",
-                "Bytes that the output of finished jobs takes on the disk.",
+                "Bytes that finished jobs take on the disk: outputs, inputs and specs.",
                 told.output_bytes,
                 kind="gauge",
             ),
