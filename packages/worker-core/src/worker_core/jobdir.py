@@ -54,9 +54,7 @@ _MOST_RECORD = 1 << 20  # bytes of a record; the longest text in it is a reason
 _MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 
-# What open(2) says of a file that is not one of ours: there is none, a directory, a link, a pipe,
-# one that somebody holds a lease on, or one that is closed to us.
-_NOT_OURS = {
+NOT_OURS = {
     errno.ENOENT,
     errno.ENOTDIR,
     errno.EISDIR,
@@ -66,6 +64,8 @@ _NOT_OURS = {
     errno.EACCES,
     errno.EXDEV,
 }
+"""What open(2) says of a file that is not one of ours: there is none, a directory, a link, a pipe,
+one that somebody holds a lease on, or one that is closed to us."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class JobDir:
             with self.opened() as path:
                 return os.lstat(f"{path}/spec.json").st_mtime
         except OSError as error:
-            if error.errno not in _NOT_OURS:
+            if error.errno not in NOT_OURS:
                 raise
             return None
 
@@ -280,7 +280,7 @@ class JobDir:
             with self.opened() as path:
                 found = json.loads(atomic.read_regular(f"{path}/{name}", most))
         except OSError as error:
-            if error.errno not in _NOT_OURS:
+            if error.errno not in NOT_OURS:
                 raise
             return None
         except (ValueError, RecursionError):

@@ -13,6 +13,7 @@ root then keeps these in a directory of its own, which lasts as long as the mach
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -101,6 +102,24 @@ class _GuardedJobDir(JobDir):
         with self._opened(jobdir.JOBS) as path:
             jobdir.make_private_dir(f"{path}/{self.job_id}")
 
+    def claim(self, spec: dict[str, object]) -> bool:
+        try:
+            return super().claim(spec)
+        except OSError as error:
+            if not _is_planted(error):
+                raise
+            log.error("job %s: cannot be started: the engine has put there: %s", self.job_id, error)
+            return False
+
+    def write_exit(self, end: Exit, *, sync: bool) -> None:
+        try:
+            super().write_exit(end, sync=sync)
+        except OSError as error:
+            if not _is_planted(error):
+                raise
+            # Nobody but the engine reads it, and it is told of the end all the same.
+            log.error("job %s: its end is not recorded: %s", self.job_id, error)
+
     def claimed(self) -> dict[str, object] | None:
         found = super().claimed()
         return found if not found or requests.sound_spec(found) else {}
@@ -150,6 +169,11 @@ class _GuardedJobDir(JobDir):
             yield f"/proc/self/fd/{fd}"
         finally:
             os.close(fd)
+
+
+def _is_planted(error: OSError) -> bool:
+    """Return whether an error comes from what is there, and will not pass by itself."""
+    return error.errno in jobdir.NOT_OURS - {errno.ENOENT}
 
 
 def default(state_dir: str) -> str:
