@@ -135,6 +135,10 @@ def scripts(folder):
         ("noexec", b"#!/bin/sh\n", 0o644),
         ("badint", b"#!/no/such/interpreter -x\n", 0o755),
         ("empty", b"", 0o755),
+        ("windows", b"#!/bin/sh\r\necho x\r\n", 0o755),
+        ("nested", f"#!{folder}/badint\n".encode(), 0o755),
+        ("noexecint", f"#!{folder}/noexec\n".encode(), 0o755),
+        ("dirint", f"#! {folder}\n".encode(), 0o755),
     ):
         (folder / name).write_bytes(content)
         (folder / name).chmod(mode)
@@ -154,14 +158,21 @@ def scripts(folder):
          "./badint: bad interpreter: /no/such/interpreter: no such file or directory", 126),
         ("badint", {"env": {"PATH": "."}},
          "badint: bad interpreter: /no/such/interpreter: no such file or directory", 126),
+        ("./windows", {},
+         "./windows: bad interpreter: /bin/sh\\r: no such file or directory (the first line ends w",
+         126),
+        ("./nested", {},
+         "./nested: bad interpreter: /no/such/interpreter: no such file or directory", 126),
+        ("./noexecint", {},
+         "./noexecint: bad interpreter: {cwd}/noexec: permission denied (not executable)", 126),
+        ("./dirint", {},
+         "./dirint: bad interpreter: {cwd}: permission denied (not executable)", 126),
         ("./plain", {}, "./plain: exec format error", 126),
         ("./empty", {}, "./empty: exec format error", 126),
         ("ls", {"cwd": "/no/such/place"},
          "cannot change to working directory /no/such/place: No such file or directory", 126),
         ("ls", {"cwd": "/etc/passwd"},
          "cannot change to working directory /etc/passwd: Not a directory", 126),
-        ("echo", {"args": ["x" * 200_000]}, "echo: argument list too long", 126),
-        ("echo", {"args": ["x" * 1000] * 10_000}, "echo: argument list too long", 126),
         ("echo", {"args": ["a", "b\0c"]}, "echo: argument 2 contains a NUL byte", 126),
         ("ec\0ho", {}, "ec\\0ho: the command contains a NUL byte", 126),
         ("echo", {"env": {"X": "\0"}}, "echo: environment variable X contains a NUL byte", 126),
@@ -174,7 +185,7 @@ def test_what_cannot_start_says_why(engine, tmp_path, command, options, reason, 
     scripts(tmp_path)
     job = run(engine, JobSpec(command, **{"cwd": str(tmp_path)} | options))
     assert job.state is State.FAILED
-    assert job.reason.startswith(reason)
+    assert job.reason.startswith(reason.replace("{cwd}", str(tmp_path)))
     assert engine.read_output(job.id).decode() == job.reason + "\n"
     assert (job.exit_code, job.signal, job.started_at) == (exit_code, None, None)
 

@@ -72,7 +72,25 @@ def check(disk: Path, fails: Callable[[Path], object], why: str, fault: str) -> 
         assert run(engine, JobSpec("true")).state is State.COMPLETED
 
 
+def a_mount_without_programs_is_named(disk: Path) -> None:
+    """A script would be said not to be executable, which it is."""
+    script, reads = disk / "script", Path(f"{disk}.reads")
+    script.write_text("#!/bin/sh\n")
+    reads.write_text(f"#!{script}\n")
+    for each in (script, reads):
+        each.chmod(0o755)
+    subprocess.run(["mount", "-o", "remount,noexec", disk], check=True)
+    why = "permission denied (its file system is mounted noexec)"
+    with Engine(disk / "state") as engine:
+        assert run(engine, JobSpec(str(script))).reason == f"{script}: {why}"
+        assert (
+            run(engine, JobSpec(str(reads))).reason == f"{reads}: bad interpreter: {script}: {why}"
+        )
+    subprocess.run(["mount", "-o", "remount,exec", disk], check=True)
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
+    a_mount_without_programs_is_named(place)
     check(place, without_inodes, "No space left on device", "more files can be made")
     check(place, read_only, "Read-only file system", "is mounted read-only")

@@ -12,6 +12,8 @@ from worker_core import encoding
 NOT_EXECUTABLE = 126  # the exit codes of a POSIX shell for these two
 NOT_FOUND = 127
 
+_NESTED = 5  # scripts that read scripts: execve(2) follows no more
+
 
 class NotStartedError(Exception):
     """The job cannot be started; the message is its reason, `exit_code` a shell's code for it."""
@@ -36,7 +38,7 @@ def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> Not
         case errno.EACCES if found is not None and os.path.isdir(found):
             return NotStartedError(f"{command}: is a directory")
         case errno.EACCES:
-            return NotStartedError(f"{command}: permission denied (not executable)")
+            return NotStartedError(f"{command}: {_not_allowed(found)}")
         case errno.E2BIG:
             return NotStartedError(f"{command}: argument list too long")
         case errno.ENOEXEC:
@@ -68,9 +70,55 @@ def _interpreter(path: str) -> str:
             return "no such file or directory (a dangling link)"
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a file that can be executed"
-        with open(path, "rb") as file:
-            first = file.readline(256)
-        if first.startswith(b"#!"):
-            wanted = encoding.decode((first[2:].split() or [b""])[0])
-            return f"bad interpreter: {wanted}: no such file or directory"
+        wanted = _missing(path)
+        if wanted is not None:
+            why = "no such file or directory"
+            if wanted.endswith("\r"):
+                wanted = wanted.replace("\r", "\\r")
+                why += " (the first line ends with a carriage return, as lines on Windows do)"
+            return f"bad interpreter: {wanted}: {why}"
     return "bad interpreter: the program's loader is missing"
+
+
+def _not_allowed(path: str | None) -> str:
+    """Exec says "permission denied" of the file, of its interpreter, and of a whole mount."""
+    why = "permission denied (not executable)"
+    with contextlib.suppress(OSError):
+        if path is None or not _is_executable(path):
+            return why
+        for each in [path, *_interpreters(path)]:
+            prefix = "" if each == path else f"bad interpreter: {each}: "
+            if not _is_executable(each):
+                return prefix + why
+            if os.statvfs(each).f_flag & os.ST_NOEXEC:
+                return f"{prefix}permission denied (its file system is mounted noexec)"
+    return why
+
+
+def _is_executable(path: str) -> bool:
+    mode = os.stat(path).st_mode
+    return stat.S_ISREG(mode) and bool(mode & 0o111)
+
+
+def _missing(path: str) -> str | None:
+    """Return the interpreter that is not there: of a script, or of its interpreter."""
+    return next((each for each in _interpreters(path) if not os.path.exists(each)), None)
+
+
+def _interpreters(path: str) -> list[str]:
+    """Return what is to read a script, as the kernel reads its first line; the last one may be
+    missing."""
+    found: list[str] = []
+    while len(found) < _NESTED:
+        try:
+            with open(path, "rb") as file:
+                first = file.read(256).partition(b"\n")[0]
+        except OSError:
+            break
+        words = first[2:].replace(b"\t", b" ").split(b" ")
+        name = next((word for word in words if word), b"")
+        if not first.startswith(b"#!") or not name:
+            break
+        path = encoding.decode(name)
+        found.append(path)
+    return found
