@@ -298,6 +298,49 @@ def test_a_reader_that_leaves_is_told_of_what_goes_on(
     process.stderr.close()
 
 
+GAP = {"X-Output-Start": "7", "X-Output-Size": "11", "X-Job-Status": "completed"}
+LOST = "worker: 7 B of output are no longer kept (bytes 0 to 7); see run --output-limit\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "code"),
+    [
+        (("out", ID), {"exit_code": 0}, 1),
+        (("out", "-f", ID), {"exit_code": 0}, 1),
+        (("out", "-o", "file", ID), {"exit_code": 0}, 1),
+        (("run", "--wait", "yes"), {"exit_code": 0}, 1),
+        (("run", "--wait", "--separate-stderr", "yes"), {"exit_code": 0}, 1),
+        (("run", "--wait", "yes"), {"exit_code": 3}, 3),
+    ],
+)
+def test_output_that_is_not_whole_is_no_success(
+    worker: Worker, serve: Serve, words: tuple[str, ...], fields: dict[str, int], code: int
+) -> None:
+    """A script would take the end of an output for all of it."""
+    word = "completed" if not fields["exit_code"] else "failed"
+    script = routes(run=CREATED, out=answer(200, b"data", GAP), status=status(word, **fields))
+    done = worker.run(words[0], "--server", serve(script).url, *words[1:])
+    assert done.code == code
+    # Each stream is short of its own; data of the second goes to stderr, too.
+    assert done.stderr.replace("data", "") == LOST * (1 + ("--separate-stderr" in words))
+    whole = worker.run("out", "--server", serve(script).url, "--offset", "7", ID)
+    assert (whole.code, whole.stderr) == (0, "")
+
+
+def test_a_job_in_the_queue_says_why(worker: Worker, serve: Serve) -> None:
+    """A person would look at nothing, and not know whether anything happens."""
+    queued = status("queued", reason="4 jobs run already")
+    end = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "completed"}
+    answers = {"run": CREATED, "out": chunked([b"data"], end)}
+    script = routes(**answers, status=[queued, status("completed", exit_code=0)])
+    seen = worker.at_terminal("run", "--server", serve(script).url, "--wait", "make").read()
+    told = f"worker: job {ID} is queued: 4 jobs run already; Ctrl-C leaves it in the queue"
+    assert told in " ".join(seen.decode().split())
+    stub = serve(script)
+    assert worker.ok("run", "--server", stub.url, "--wait", "make").stderr == ""
+    assert [each.path.rpartition("/")[2] for each in stub.requests] == ["run", "out", "status"]
+
+
 def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
     """The same for output that cannot be written."""
     worker.environ["WORKER_SERVER"] = serve(endless("running")).url

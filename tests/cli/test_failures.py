@@ -23,6 +23,7 @@ Serve = Callable[[Script], Stub]
 ClientOf = Callable[[Stub], Client]
 
 LOST = {
+    requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ReadTimeout,
     http.client.BadStatusLine,
     http.client.IncompleteRead,

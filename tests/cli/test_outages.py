@@ -21,6 +21,7 @@ HEADERS = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "running
 SOME = chunked([b"data"], HEADERS, whole=False)
 AFTER = HEADERS | {"X-Output-Start": "4", "X-Output-Size": "8", "X-Job-Status": "completed"}
 REST = chunked([b"more"], AFTER)
+REST_CUT = chunked([b"more"], AFTER, whole=False)
 NO_MORE = chunked([], AFTER | {"X-Output-Start": "8"})
 
 
@@ -50,8 +51,19 @@ def test_a_person_is_told_once_of_a_lost_connection(
     stub = serve(in_order(*answers))
     assert main([*words, "--server", stub.url, ID]) == 0
     told = capfd.readouterr().err
-    assert told.count(f"worker: the connection to {stub.url} is lost; trying again\n") == 1
-    assert told.count("worker: ") == 1
+    lost = f"worker: the connection to {stub.url} is lost; trying again\n"
+    again = f"worker: connected to {stub.url} again\n"
+    assert (told.count(lost), told.count(again), told.count("worker: ")) == (1, 1, 2)
+    assert told.index(lost) < told.index(again)
+
+
+@pytest.mark.usefixtures("clock", "_person")
+def test_each_outage_is_told_with_its_end(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
+    """A person would not know whether it still tries, or has lost the connection again."""
+    stub = serve(in_order(SOME, DROP, REST_CUT, DROP, NO_MORE))
+    assert main(["out", "-f", "--server", stub.url, ID]) == 0
+    told = capfd.readouterr().err.splitlines()
+    assert [line.split()[1] for line in told] == ["the", "connected", "the", "connected"]
 
 
 @pytest.mark.usefixtures("clock")

@@ -80,24 +80,31 @@ def test_a_user_is_added_listed_changed_and_removed(file):
     assert ok(*user(file, "list")) == "alice\nzoë\n"
     known = users.Users(file)
     assert known.verify("zoë", b"two words ", "::1").accepted
-    stdin = b"new one\n"
+    stdin = b"a new one\n"
     ok(*user(file, "passwd", "zoë", "--password-stdin", "--cost=4"), stdin=stdin)
     assert not known.verify("zoë", b"two words ", "::1").accepted
-    assert known.verify("zoë", b"new one", "::1").accepted
+    assert known.verify("zoë", b"a new one", "::1").accepted
     ok(*user(file, "remove", "alice"))
     assert ok(*user(file, "list")) == "zoë\n"
 
 
+def test_a_short_password_that_is_in_use_goes_on_to_work(file):
+    """An upgrade would keep out whoever has one."""
+    with htpasswd.editing(file) as known:
+        known["alice"] = htpasswd.hash_password(b"x", 4)
+    assert users.Users(file).verify("alice", b"x", "::1").accepted
+
+
 def test_the_cost_is_twelve_unless_said_otherwise(file):
     """Hashes would be quick to guess, should the file be stolen."""
-    ok(*user(file, "add", "alice", "--password-stdin"), stdin=b"x\n")
+    ok(*user(file, "add", "alice", "--password-stdin"), stdin=b"wonderland\n")
     assert file.read_text().startswith("alice:$2b$12$")
 
 
 def test_only_the_first_line_is_the_password(file):
     """A password piped in by echo would have the newline in it."""
-    ok(*user(file, "add", "a", "--password-stdin", "--cost=4"), stdin=b"one\r\ntwo\n")
-    assert bcrypt.checkpw(b"one", file.read_bytes().split(b":")[1].strip())
+    ok(*user(file, "add", "a", "--password-stdin", "--cost=4"), stdin=b"first line\r\ntwo\n")
+    assert bcrypt.checkpw(b"first line", file.read_bytes().split(b":")[1].strip())
 
 
 @pytest.mark.parametrize(
@@ -105,18 +112,36 @@ def test_only_the_first_line_is_the_password(file):
     [
         (
             ["add", "alice", "--password-stdin"],
-            b"x\n",
+            b"wonderland\n",
             "alice is there already; `workerd user passwd`",
         ),
-        (["add", "a:b", "--password-stdin"], b"x\n", "'a:b' is not a user name: it has a colon"),
-        (["add", "", "--password-stdin"], b"x\n", "'' is not a user name: it is empty"),
-        (["add", "a\udcffb", "--password-stdin"], b"x\n", "is not a user name: it is not UTF-8"),
+        (
+            ["add", "a:b", "--password-stdin"],
+            b"wonderland\n",
+            "'a:b' is not a user name: it has a colon",
+        ),
+        (["add", "", "--password-stdin"], b"wonderland\n", "'' is not a user name: it is empty"),
+        (
+            ["add", "a\udcffb", "--password-stdin"],
+            b"wonderland\n",
+            "is not a user name: it is not UTF-8",
+        ),
         (["add", "bob", "--password-stdin"], b"\n", "the password is empty"),
+        (
+            ["add", "bob", "--password-stdin"],
+            b"x\n",
+            "the password has 1 character; choose one wit",
+        ),
+        (
+            ["passwd", "alice", "--password-stdin"],
+            b"1234567\n",
+            "has 7 characters; choose one with",
+        ),
         (["add", "bob", "--password-stdin"], b"x" * 73, "the password has 73 bytes; bcrypt takes"),
         (["add", "bob"], b"", "there is no terminal to ask for a password; use --password-stdin"),
         (
             ["passwd", "bob", "--password-stdin"],
-            b"x\n",
+            b"wonderland\n",
             "there is no user 'bob'; `workerd user list`",
         ),
         (["remove", "bob"], b"", "there is no user 'bob'"),
@@ -143,14 +168,14 @@ def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line
     add(file, "alice", "wonderland")
     file.write_text(f"{file.read_text()}{line}\ncarol\n")
     fault = f"{file}: line {{}}: 'carol' has no bcrypt hash; {htpasswd._CURE}"
-    done = run(*user(file, *mended), stdin=b"x\n")
+    done = run(*user(file, *mended), stdin=b"wonderland\n")
     assert done.returncode == 0
     number = 3 if mended[0] == "passwd" else 2
     left = f"still wrong: {fault.format(number)}"
     assert done.stderr.decode().splitlines() == [said, left]
     assert run(*user(file, "remove", "carol")).stderr.count(b"\n") == 1
     assert users.Users(file).verify("alice", b"wonderland", "::1").accepted
-    assert users.Users(file).verify("bob", b"x", "::1").accepted == (mended[0] == "passwd")
+    assert users.Users(file).verify("bob", b"wonderland", "::1").accepted == (mended[0] == "passwd")
 
 
 def test_a_line_that_is_nobodys_name_gets_no_password(file):
@@ -158,19 +183,21 @@ def test_a_line_that_is_nobodys_name_gets_no_password(file):
     add(file, "alice", "wonderland")
     file.write_text(f"{file.read_text()}b\x01b:x\n")
     arguments = user(file, "passwd", "b\x01b", "--password-stdin", "--cost=4")
-    assert "is not a user name: it has control characters" in refused(*arguments, stdin=b"x\n")
+    assert "is not a user name: it has control characters" in refused(
+        *arguments, stdin=b"wonderland\n"
+    )
 
 
 def test_a_password_is_asked_for_twice_and_not_shown(file):
     """It would be seen by whoever looks over the shoulder, or mistyped without a second look."""
     child = _prompted(file)
     child.expect("Password for alice: ")
-    child.sendline("won der")
+    child.sendline("won der land")
     child.expect("The same again: ")
-    child.sendline("won der")
+    child.sendline("won der land")
     ends(child, 0)
-    assert "won der" not in child.logfile_read.getvalue()
-    assert users.Users(file).verify("alice", b"won der", "::1").accepted
+    assert "won der land" not in child.logfile_read.getvalue()
+    assert users.Users(file).verify("alice", b"won der land", "::1").accepted
 
 
 def test_two_different_passwords_are_refused(file):

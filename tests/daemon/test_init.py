@@ -114,7 +114,7 @@ def test_every_setting_is_in_the_file_and_can_be_uncommented(made):
 def test_nothing_is_overwritten(made, monkeypatch):
     """All clients would have to trust a new CA, and all users be gone."""
     before = {path: path.read_bytes() for path in made.directory.iterdir()}
-    _type(monkeypatch, b"x\n")
+    _type(monkeypatch, b"wonderland\n")
     with pytest.raises(
         errors.DaemonError, match=r"has ca.pem, .* already, and nothing is overwritten"
     ):
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     """A mistyped --directory would be a traceback."""
     (tmp_path / "file").touch()
     wanted = init.plan(tmp_path / "file/x", ["localhost"], "localhost:0", "ann", None)
-    _type(monkeypatch, b"x\n")
+    _type(monkeypatch, b"wonderland\n")
     with pytest.raises(errors.DaemonError, match=r"cannot write .*/file/x: Not a directory"):
         init.init(wanted, from_stdin=True, cost=4)
 
@@ -209,8 +209,32 @@ def test_three_lines_tell_what_a_workstation_needs(capsys, made):
     """The administrator would have to explain it to everybody."""
     out = capsys.readouterr().out
     lines = out.partition("On a workstation, in a clone of worker:\n")[2].splitlines()
-    assert [line.split()[0] for line in lines] == ["pip", "scp", "worker"]
-    assert lines[2].split()[1:3] == ["login", "https://server.example.org:8443"]
+    words = [line.split() for line in lines]
+    assert [each[0] for each in words] == [
+        *("python3", "~/worker/bin/pip", "scp", "~/worker/bin/worker"),
+    ]
+    assert words[0][1:4] == ["-m", "venv", "~/worker"]
+    assert words[3][1:3] == ["login", "https://server.example.org:8443"]
+
+
+def test_nothing_is_installed_into_the_system_s_python(capsys, made):
+    """Debian's pip refuses that (PEP 668), and the first line that is typed would fail."""
+    packages = Path(__file__).parents[2] / "packages"
+    texts = [
+        file.read_text() for file in (*packages.glob("*/README.md"), packages / "../README.md")
+    ]
+    for text in (capsys.readouterr().out, *texts):
+        for line in re.findall(r"^.*pip install packages.*$", text, re.M):
+            assert re.search(r"(~|/opt)/worker/bin/pip install", line), line
+
+
+@pytest.mark.parametrize("password", ["x", "1234567", "äöüäöüä", "       "])
+def test_a_short_password_is_refused(plan, monkeypatch, password):
+    """It would be guessed in a few tries."""
+    _type(monkeypatch, password.encode() + b"\n")
+    with pytest.raises(errors.UsersError, match=r"has . characters?; choose one with at least 8"):
+        init.init(plan, from_stdin=True, cost=4)
+    assert not plan.directory.exists()
 
 
 def test_what_is_installed_comes_from_the_clone(capsys, made):

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
     """Create a job, pass on its output, and return the exit code that stands for its end."""
     job = create()
+    gaps = Gaps()
     try:
-        errors_follower = _Follower(job, "stderr", sys.stderr.buffer) if separate_stderr else None
-        _pass_on(job, "stdout", sys.stdout.buffer)
-        if errors_follower:
-            errors_follower.finish()
-        return _ended(client, job)
+        if terminal.person(sys.stderr):
+            _note_queued(job)
+        second = _Follower(job, "stderr", sys.stderr.buffer, gaps) if separate_stderr else None
+        _pass_on(job, "stdout", sys.stdout.buffer, gaps)
+        if second:
+            second.finish()
+        return _ended(client, job) or gaps.code
     except KeyboardInterrupt:
         _note_detached(job)
         return exits.INTERRUPTED
@@ -33,6 +36,14 @@ def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_s
     except (errors.ClientError, OSError, RuntimeError, MemoryError):
         terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
         raise
+
+
+def _note_queued(job: JobHandle) -> None:
+    """Say why nothing happens yet, if the job waits for its turn."""
+    status = job.status()
+    if status.status == "queued":
+        why = f": {status.reason}" if status.reason else ""
+        terminal.note(f"job {job.id} is queued{why}; Ctrl-C leaves it in the queue")
 
 
 def _note_detached(job: JobHandle) -> None:
@@ -50,10 +61,10 @@ def _goes_on(job: JobHandle) -> bool:
         return True
 
 
-def _pass_on(job: JobHandle, stream: str, to: BinaryIO) -> None:
+def _pass_on(job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
     target = sink.Sink(to, allow_binary=False)
     try:
-        for chunk in job.follow(stream=stream, on_gap=note_gap):
+        for chunk in job.follow(stream=stream, on_gap=gaps):
             target.write(chunk)
     except sink.BinaryRefused:
         terminal.note(
@@ -64,8 +75,8 @@ def _pass_on(job: JobHandle, stream: str, to: BinaryIO) -> None:
 class _Follower:
     """A second stream, passed on by a thread of its own beside the first."""
 
-    def __init__(self, job: JobHandle, stream: str, to: BinaryIO) -> None:
-        self._job, self._stream, self._to = job, stream, to
+    def __init__(self, job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
+        self._job, self._stream, self._to, self._gaps = job, stream, to, gaps
         self._error: Exception | None = None
         # A daemon thread: Ctrl-C must not wait for the job's end.
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -73,7 +84,7 @@ class _Follower:
 
     def _run(self) -> None:
         try:
-            _pass_on(self._job, self._stream, self._to)
+            _pass_on(self._job, self._stream, self._to, self._gaps)
         except Exception as error:  # noqa: BLE001  # raised again by finish, in the main thread
             self._error = error
 
@@ -95,9 +106,17 @@ def _ended(client: Client, job: JobHandle) -> int:
     return code
 
 
-def note_gap(start: int, end: int) -> None:
-    """Say that bytes are missing, because the server keeps only the newest ones."""
-    terminal.note(
-        f"{words.size(end - start)} of output are no longer kept (bytes {start} to {end}); "
-        "see run --output-limit"
-    )
+class Gaps:
+    """Says which bytes of the output are missing, and remembers whether there were any."""
+
+    def __init__(self) -> None:
+        self.code = exits.DONE
+        """The exit code of a command that has passed on all that there is."""
+
+    def __call__(self, start: int, end: int) -> None:
+        """Say that bytes are missing, because the server keeps only the newest ones."""
+        self.code = exits.REFUSED
+        terminal.note(
+            f"{words.size(end - start)} of output are no longer kept (bytes {start} to {end}); "
+            "see run --output-limit"
+        )

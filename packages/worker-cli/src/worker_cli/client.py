@@ -117,12 +117,18 @@ class Client:
     ) -> None:
         self.close()
 
-    def on_outage(self, tell: Callable[[errors.Unreachable], object]) -> None:
+    def on_outage(
+        self,
+        tell: Callable[[errors.Unreachable], object],
+        over: Callable[[], object] = lambda: None,
+    ) -> None:
         """Have `tell(error)` called before each further try of what was not answered.
 
-        The thread that waits calls it, and waits for it. Nothing is told by default.
+        `over()` is called at the first answer after that. The thread that waits calls them, and
+        waits for them. Nothing is told by default.
         """
         self._transport.on_outage = tell
+        self._transport.on_return = over
 
     def close(self) -> None:
         """Close the connections; jobs go on."""

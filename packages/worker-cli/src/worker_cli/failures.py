@@ -32,6 +32,7 @@ _LOST = (
     UrllibIncompleteRead,
     InvalidChunkLength,
     TimeoutError,
+    requests.exceptions.ChunkedEncodingError,
 )
 # Of the reasons that OpenSSL gives, or that the server sends as an alert.
 _NOTHING_IN_COMMON = (

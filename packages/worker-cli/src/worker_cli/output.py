@@ -113,7 +113,7 @@ class Output:
                 pause = next(pauses, None)
                 if pause is None:
                     raise
-                self._transport.on_outage(error)
+                self._transport.note_outage(error)
                 self._transport.sleep(pause)
             response = self._open_follower()[0] if follow else self._open_snapshot()
 

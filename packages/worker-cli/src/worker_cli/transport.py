@@ -77,6 +77,9 @@ class Transport:
         }
         self.on_outage: Callable[[errors.Unreachable], object] = lambda _: None
         """Called, by the thread that waits, before each further try of what was not answered."""
+        self.on_return: Callable[[], object] = lambda: None
+        """Called, by the thread that was answered, at the first answer after an outage."""
+        self._away = False
         self.clock_ahead = 0.0
         """Seconds by which the server's clock was ahead of this machine's in the latest answer."""
         self._contact = _Contact()
@@ -169,8 +172,13 @@ class Transport:
                 if isinstance(error, errors.Dropped):
                     dropped = str(error)
                 if isinstance(error, errors.Unreachable):
-                    self.on_outage(error)
+                    self.note_outage(error)
                 self.sleep(pause)
+
+    def note_outage(self, error: errors.Unreachable) -> None:
+        """Have it told that something was not answered and will be tried again."""
+        self._away = True
+        self.on_outage(error)
 
     def pauses(self) -> Iterator[float]:
         """Yield how long to wait before each further try: three, or while patience lasts.
@@ -215,6 +223,9 @@ class Transport:
         self._contact.made = True  # a handshake within the TLS of a proxy is not seen
         if problem:
             raise problem
+        if self._away:
+            self._away = False
+            self.on_return()
         return response
 
     def _compare_clocks(self, date: str | None) -> None:

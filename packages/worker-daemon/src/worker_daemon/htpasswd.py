@@ -20,6 +20,7 @@ from worker_daemon import errors
 DEFAULT_COST = 12
 MAX_COST = 16  # 5 s a login; more would be a way to stop the daemon
 MAX_PASSWORD = 72  # bytes; bcrypt sees no more than these
+MIN_PASSWORD = 8  # characters of a new one, as NIST SP 800-63B has it
 
 _CURE = (
     "set the password anew with `workerd user passwd`, or take the line out with `workerd user "
@@ -111,6 +112,19 @@ def password_fault(password: bytes) -> str | None:
         return f"the password has {len(password)} bytes; bcrypt takes at most {MAX_PASSWORD}"
     if b"\0" in password:
         return "the password has a NUL byte in it"
+    return None
+
+
+def new_password_fault(password: bytes) -> str | None:
+    """Say why nobody is given `password`, or return None; one that a user has already may stay."""
+    if fault := password_fault(password):
+        return fault
+    length = len(password.decode("utf-8", "surrogateescape"))
+    if length < MIN_PASSWORD:
+        return (
+            f"the password has {length} character{'s' * (length != 1)}; choose one with at least "
+            f"{MIN_PASSWORD}"
+        )
     return None
 
 

@@ -231,7 +231,9 @@ def _next_steps(wanted: Plan) -> str:
         f"It will listen on {wanted.listen}{every}; `listen` in {file.name} says where.\n"
         f"On this machine:  {command}\n"
         "On a workstation, in a clone of worker:\n"
-        "  pip install packages/worker-cli\n"
+        # An environment of its own: Debian's Python lets pip install nowhere else (PEP 668).
+        "  python3 -m venv ~/worker      # Debian has it in the package python3-venv\n"
+        "  ~/worker/bin/pip install packages/worker-cli\n"
         f"  scp {name}:{wanted.path('ca.pem')} worker-ca.pem\n"
-        f"  worker login {url} --cacert worker-ca.pem\n"
+        f"  ~/worker/bin/worker login {url} --cacert worker-ca.pem\n"
     )

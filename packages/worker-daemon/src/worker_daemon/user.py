@@ -73,7 +73,7 @@ def ask(name: str, *, from_stdin: bool) -> bytes:
     Raises UsersError when it cannot be anybody's.
     """
     password = _from_stdin() if from_stdin else _from_terminal(name)
-    if fault := htpasswd.password_fault(password):
+    if fault := htpasswd.new_password_fault(password):
         raise errors.UsersError(fault)
     return password
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -85,21 +86,28 @@ def connect(args: Args) -> Client:
         cacert=settings.cacert,
     )
     if terminal.person(sys.stderr):
-        client.on_outage(_tell_once(f"the connection to {client.server} is lost; trying again"))
+        outage = _Outage(client.server)
+        client.on_outage(outage.begin, outage.end)
     return client
 
 
-def _tell_once(text: str) -> Callable[[object], None]:
-    """Return what notes a text when it is called first; threads may call it at the same time."""
-    import threading
+class _Outage:
+    """Says once that a connection is lost, and once that it is there again; for any thread."""
 
-    told = threading.Lock()
+    def __init__(self, server: str) -> None:
+        import threading
 
-    def tell(_: object) -> None:
-        if told.acquire(blocking=False):
-            terminal.note(text)
+        self._server = server
+        self._told = threading.Lock()
 
-    return tell
+    def begin(self, _: object) -> None:
+        if self._told.acquire(blocking=False):
+            terminal.note(f"the connection to {self._server} is lost; trying again")
+
+    def end(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it was not told, or another thread was faster
+            self._told.release()
+            terminal.note(f"connected to {self._server} again")
 
 
 def log_requests(args: Args) -> None:

@@ -37,6 +37,7 @@ def run(args: Args) -> int:
     if args.has(TAIL) and args.has(OFFSET):
         raise errors.UsageError("--tail and --offset say two different places to begin at")
     file = args.get(FILE)
+    gaps = attach.Gaps()
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
         read = client.follow if args.has(FOLLOW) else client.chunks
@@ -45,7 +46,7 @@ def run(args: Args) -> int:
             stream="stderr" if args.has(STDERR) else "stdout",
             offset=args.get(OFFSET) or 0,
             tail=args.get(TAIL),
-            on_gap=attach.note_gap,
+            on_gap=gaps,
         )
         try:
             _copy(output, file)
@@ -70,7 +71,7 @@ def run(args: Args) -> int:
             if args.has(FOLLOW):
                 terminal.note(f"the job is not touched; to stop it: worker kill {job_id}")
             return exits.INTERRUPTED
-    return 0
+    return gaps.code
 
 
 def _way_back(args: Args, job_id: str, offset: int) -> str:
@@ -128,7 +129,9 @@ ACTION = Action(
     about=(
         "Print what a job has written so far, byte for byte. With -f, go on until it has ended "
         "and everything was read; a lost connection is made again, and the output goes on "
-        "where it stopped."
+        "where it stopped.\n\n"
+        "The exit code is 1 when some of it is no longer kept, because the job wrote more than its "
+        "output limit; which bytes are missing stands on stderr."
     ),
     options=(FOLLOW, TAIL, OFFSET, STDERR, FILE),
     examples=(

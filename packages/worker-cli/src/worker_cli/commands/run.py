@@ -236,7 +236,8 @@ ACTION = Action(
         "detached, is ended too. Start a server without &.\n\n"
         "With --wait the exit code is the job's own; 128+N when signal N ended it, 124 when its "
         "time was up, 126 or 127 when it could not be executed or found, 125 when the server "
-        "could not be asked, or nobody saw the job's end.\n\n"
+        "could not be asked, or nobody saw the job's end. A job that ended with 0 makes it 1 when "
+        "some of its output was no longer kept.\n\n"
         "The job runs in the home of its account on the server, or in /, and in a clean "
         "environment: nothing of yours is passed on but what --env sets."
     ),

@@ -51,9 +51,7 @@ _MOST_GROUPS = 100  # below one job, that are asked for their processes
 _LEAF_LINKS = 2  # of a directory without directories
 
 NO_MOUNT = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1)"
-NOT_OURS = (
-    "let the supervisor make control groups: run it in a systemd unit with Delegate=yes, or as root"
-)
+NOT_OURS = "let the supervisor make control groups: run it in a systemd unit with Delegate=yes"
 NO_CONTROLLERS = (
     "the cgroup2 mount of this machine has no controllers: boot with "
     "systemd.unified_cgroup_hierarchy=1"

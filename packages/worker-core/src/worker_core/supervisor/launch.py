@@ -240,8 +240,9 @@ def _step_failed(error: spawn.StepError, program: _Program) -> NotStartedError:
     cure = ""
     if error.step == "isolation" and error.errno in _NO_NAMESPACES:
         cure = (
-            "; isolation needs a supervisor that runs as root, or a kernel that lets users make "
-            "namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone)"
+            "; isolation needs a kernel that lets users make namespaces "
+            "(user.max_user_namespaces, kernel.unprivileged_userns_clone), or the service "
+            "worker-supervisor"
         )
     return NotStartedError(f"cannot set up the job: {error}{cure}")
 
