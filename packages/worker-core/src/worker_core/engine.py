@@ -245,11 +245,13 @@ class Engine:
         cursor: str | None = None,
         max_bytes: int | None = None,
         whole: bool = True,
+        on_step: Callable[[], None] | None = None,
     ) -> Page:
         """Return the jobs that match everything given, newest first.
 
         At most `limit` jobs, and with `max_bytes` no more than whose specs have so many bytes in
         JSON together, but at least one. Without `whole`, a long spec is an outline; see `get`.
+        `on_step` is called now and then during a long search; what it raises ends the search.
 
         `since` is the earliest time of creation, `ended_before` the latest end, in Unix seconds;
         see `ago`. Raises InvalidRequest for a bad cursor or limit.
@@ -259,7 +261,9 @@ class Engine:
             raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
         wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
         with self._store.reading() as db:
-            jobs, more = records.page(db, wanted, limit, cursor, max_bytes)
+            jobs, more = records.page(
+                db, wanted, limit, cursor, max_bytes=max_bytes, on_step=on_step
+            )
             if whole:
                 jobs = [records.complete(db, job) for job in jobs]
         return Page(tuple(map(self._jobs.explained, jobs)), more)

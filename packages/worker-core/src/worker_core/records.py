@@ -5,10 +5,11 @@ The functions take a connection and run inside whatever transaction it has; `sto
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ MIGRATIONS = tuple(
 """Version N of the schema is reached by the first N of these; none is ever changed."""
 
 
+_STEP = 20_000  # instructions of SQLite's machine, of which a row that does not match takes a few
 LONG_SPEC = 4096
 """Bytes of a spec in JSON. A longer one is kept apart, and what is returned here has only its
 outline, unless something else is said."""
@@ -223,11 +225,14 @@ def page(
     wanted: Filter,
     limit: int,
     cursor: str | None,
+    *,
     max_bytes: int | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[list[Job], str | None]:
     """Return jobs newest first, and the cursor of the next page if there is one.
 
     Their whole specs have at most `max_bytes` in JSON together, unless there is only one job.
+    `on_step` is called now and then during a long search, and what it raises ends that.
     """
     where, values = _where(wanted)
     if cursor is not None:
@@ -237,7 +242,8 @@ def page(
     values["limit"] = limit + 1
     # Every piece of the statement is a constant of this file; what is asked for is bound.
     statement = f"SELECT * FROM jobs {clause} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
-    rows = db.execute(statement, values).fetchall()
+    with _stepwise(db, on_step):
+        rows = db.execute(statement, values).fetchall()
     jobs: list[Job] = []
     size = 0
     for row in rows[:limit]:
@@ -248,6 +254,32 @@ def page(
         jobs.append(job)
     more = len(jobs) < len(rows)
     return jobs, str(rows[len(jobs) - 1]["seq"]) if more else None
+
+
+@contextlib.contextmanager
+def _stepwise(db: sqlite3.Connection, on_step: Callable[[], None] | None) -> Iterator[None]:
+    """Have `on_step` called again and again while statements run; what it raises ends them."""
+    if on_step is None:
+        yield
+        return
+    raised: list[Exception] = []
+
+    def step() -> int:
+        try:
+            on_step()
+        except Exception as error:  # noqa: BLE001  # SQLite would lose it
+            raised.append(error)
+        return len(raised)
+
+    db.set_progress_handler(step, _STEP)
+    try:
+        yield
+    except sqlite3.OperationalError:
+        if raised:
+            raise raised[0] from None
+        raise
+    finally:
+        db.set_progress_handler(None, 0)
 
 
 def _cursor(cursor: str) -> int:

@@ -29,6 +29,7 @@ from worker_daemon.resources import (
 _BODIES = 32 << 20  # bytes
 _RECORDS = 32 << 20  # bytes
 _LONG_ANSWERS = 32
+_SEARCHES = 16
 
 ROUTES: dict[str, Callable[[base.Room], base.Resource]] = {
     "/jobs": jobs.Jobs,
@@ -90,6 +91,7 @@ def create_app(
         run_as=functools.partial(accounts.of, settings),
         bodies=budget.Budget(_BODIES),
         records=budget.Budget(_RECORDS),
+        searches=followers.Followers(_SEARCHES, draining),
         long_answers=followers.Followers(_LONG_ANSWERS, draining),
     )
     authenticated = authentication.Authentication(verifier)

@@ -33,6 +33,8 @@ class Room:
     access: access.Access
     long_answers: followers.Followers
     """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
+    searches: followers.Followers
+    """The cap on searches for jobs that take long."""
     followers: followers.Followers
     draining: threading.Event
     metrics: Sequence[metrics.Metric]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import falcon
@@ -13,6 +15,8 @@ from worker_daemon import access, audit, fields, problems
 from worker_daemon.resources import base
 
 _MOST = 500
+_SEARCH_SECONDS = 5.0  # that a search takes at most
+_SEARCH_AT_ONCE = 0.1  # seconds that one takes without a place
 _MOST_BYTES = 1 << 20  # of the specs on a page, in JSON
 
 
@@ -88,7 +92,20 @@ class Jobs(base.Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, query: JobsQuery) -> None:
         """Answer with one page."""
         owner = self.room.access.owner(req)
-        page = self.engine.list(
+        with contextlib.ExitStack() as place:
+            page = self._page(owner, query, _Search(self.room, req, place).look)
+        base.answer_record(
+            req,
+            resp,
+            self.room,
+            page.jobs,
+            lambda records: {"jobs": records, "next_cursor": page.next_cursor},
+        )
+
+    on_head = on_get
+
+    def _page(self, owner: str, query: JobsQuery, look: Callable[[], None]) -> worker_core.Page:
+        return self.engine.list(
             owner=None if owner == access.EVERYBODY else owner,
             states=query.status,
             labels=_labels(query.label),
@@ -100,19 +117,36 @@ class Jobs(base.Resource):
             cursor=query.cursor,
             max_bytes=_MOST_BYTES,
             whole=False,
+            on_step=look,
         )
-        base.answer_record(
-            req,
-            resp,
-            self.room,
-            page.jobs,
-            lambda records: {"jobs": records, "next_cursor": page.next_cursor},
-        )
-
-    on_head = on_get
 
     def _stamp(self, when: float | fields.Ago | None) -> float | None:
         return self.engine.ago(when.seconds) if isinstance(when, fields.Ago) else when
+
+
+class _Search:
+    """A search for jobs that may take long: one that does takes a place as a follower does, and
+    ends when its time is up or nobody waits for it any more."""
+
+    def __init__(self, room: base.Room, req: falcon.Request, place: contextlib.ExitStack) -> None:
+        self._room = room
+        self._req = req
+        self._place = place
+        self._begun = time.monotonic()
+        self._placed = False
+
+    def look(self) -> None:
+        """Go on, or raise Problem."""
+        taken = time.monotonic() - self._begun
+        if self._room.searches.over(self._req):
+            raise problems.draining()
+        if taken > _SEARCH_SECONDS:
+            cure = "give fewer filters, or since and ended_before"
+            told = f"the search took more than {_SEARCH_SECONDS:g} s; {cure}"
+            raise problems.invalid([worker_core.FieldError("", told)])
+        if taken > _SEARCH_AT_ONCE and not self._placed:
+            self._placed = True
+            self._place.enter_context(self._room.searches.enter(self._req.context.user))
 
 
 class Job(base.Resource):
