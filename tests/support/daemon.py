@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +38,7 @@ class Daemon:
         self.port = 0
         self.environment: dict[str, str] = {}
         self.arguments: list[str] = []
+        self.popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
         self._log = directory / "workerd.log"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ class Daemon:
         argv = [sys.executable, "-m", "worker_daemon", f"--config={self.config}"]
         argv += [f"--listen={self.host}:{self.port}", *self.arguments]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = self.popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment()
             )
         wait_until(lambda: self._listening(before), START_TIMEOUT, self.log)
