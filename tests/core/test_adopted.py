@@ -229,7 +229,7 @@ def test_a_supervisor_that_is_a_service_takes_back_what_systemd_has_kept(
     state_dir.mkdir(0o700)
     argv = [sys.executable, "-m", "worker_core.supervisor", str(state_dir), "--foreground"]
     settings = EngineSettings(start_supervisor=False)
-    first = manager.start(*argv)
+    first = manager.start(argv)
     try:
         wait_until((state_dir / "supervisor.sock").exists)
         with Engine(state_dir, settings=settings) as engine:
@@ -245,7 +245,7 @@ def test_a_supervisor_that_is_a_service_takes_back_what_systemd_has_kept(
         first.wait(30)
     for each in leaders:
         inherited(each)
-    second = manager.start(*argv)
+    second = manager.start(argv)
     try:
         for job in jobs.values():
             wait_until(lambda job=job: JobDir(str(state_dir), job.id).exit())

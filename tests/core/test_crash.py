@@ -72,6 +72,14 @@ def test_the_supervisor_may_die_at_every_point(tmp_path, point):
     crashing.check(tmp_path / "state", promised, may_be_lost=True)
 
 
+def test_a_job_that_was_claimed_and_not_forked_is_started_by_the_next_supervisor(tmp_path):
+    """It would be lost, although it has certainly never run."""
+    program = crashing.start(tmp_path / "state", WORKER_CRASH_AT="supervisor.claimed:1")
+    promised = crashing.acknowledged(program, timeout=60)
+    assert program.returncode == 0
+    crashing.check(tmp_path / "state", promised)
+
+
 def test_the_engine_may_die_at_any_instant(tmp_path):
     """Between the points that have names there could be one that loses a job."""
     numbers = random.Random(7)

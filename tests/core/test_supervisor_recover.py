@@ -1,6 +1,7 @@
 """What a new supervisor makes of a job whose claim is all that there is."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -50,7 +51,7 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
 @pytest.mark.parametrize(("kill", "stopping"), [(None, False), (object(), True)])
 def test_it_is_told_whether_a_kill_is_under_way(tmp_path, kill, stopping):
     """A job would be asked to end twice."""
-    process = SimpleNamespace(pid=None, kill=kill)
+    process = SimpleNamespace(pid=None, kill=kill, unrecorded=None)
     processes = SimpleNamespace(run_dir=RunDir(str(tmp_path)), jobs={"id": process})
     assert recover.known(processes, "id") == {"running": None, "stopping": stopping}
 
@@ -189,4 +190,48 @@ def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
     fourth = Births(str(tmp_path))
     assert [fourth.of(each) for each in "abc"] == [1, 2, None]
     fourth.note("d", 4)
-    assert file.read_bytes() == b"d 4\n"
+    assert file.read_text().split() == ["boot", boot_id(), "d", "4"]
+
+
+def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
+    """A job would be run twice, or be lost although it can be started."""
+    births = Births(str(tmp_path))
+    for job_id in "abcd":
+        births.claimed(job_id)
+    births.forking("b")
+    births.note("c", 3)
+    births.forking("d")
+    births.claimed("d")  # it could not be forked
+    after = Births(str(tmp_path))
+    assert [after.never_forked(each) for each in "abcde"] == [True, False, False, True, False]
+    after.claimed("a")  # the next try
+    assert not after.never_forked("a")
+
+
+def test_after_a_crash_of_the_machine_nothing_is_certain(tmp_path):
+    """The note that a job was forked may not have reached the disk: it would be run twice."""
+    births = Births(str(tmp_path))
+    births.claimed("a")
+    file = tmp_path / "supervisor.births"
+    file.write_text(file.read_text().replace(boot_id(), "another"))
+    second = Births(str(tmp_path))
+    second.claimed("b")
+    third = Births(str(tmp_path))
+    assert [third.never_forked(each) for each in "ab"] == [False, True]
+
+
+def test_a_note_that_cannot_be_written_lets_no_job_be_forked(tmp_path, monkeypatch):
+    """On a full disk a job would be run twice when the supervisor ends."""
+    births = Births(str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    births.claimed("a")
+    births.note("a", 1)
+    with pytest.raises(OSError, match="No space"):
+        births.forking("a")
+    monkeypatch.setattr(os, "write", lambda _, data: len(data) - 1)
+    with pytest.raises(OSError, match="only"):
+        births.forking("a")

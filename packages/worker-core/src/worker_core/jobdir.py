@@ -211,6 +211,11 @@ class JobDir:
             return False
         return True
 
+    def unclaim(self) -> None:
+        """Give the claim up: the job has certainly not been started, and another may claim it."""
+        with self.opened() as path, contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}/spec.json")
+
     def claimed(self) -> dict[str, Any] | None:
         """Return what the claim holds; {} if it was cut short; None if there is none."""
         found = self._read("spec.json", _MOST_SPEC)

@@ -1,7 +1,13 @@
-"""Which process each job began with, noted at its start: a line, until pid.json is written.
+"""How far the start of each job has come, noted in a file: until pid.json is written.
 
-That is one write, where pid.json is a file of its own. By the mark alone, which its children have
-as well, a leader that has ended could not be told from what it has left behind.
+A note is one write, where pid.json is a file of its own. There are three for a job, a line each:
+
+    <id> -      it is claimed: whoever reads this as the last one knows that it was never forked
+    <id> ?      it is about to be forked
+    <id> <pid>  which process it began with
+
+By the mark alone, which its children have as well, a leader that has ended could not be told from
+what it has left behind.
 """
 
 from __future__ import annotations
@@ -9,10 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 
-from worker_core import atomic
+from worker_core import atomic, jobdir
 
 _NAME = "supervisor.births"
 _FULL = 1 << 18  # bytes; what was noted more than some hundredths of a second ago is in pid.json
+_BOOT = b"boot"
+_CLAIMED, _FORKING = b"-", b"?"
 
 
 class Births:
@@ -25,19 +33,62 @@ class Births:
         self._file = os.open(path, flags, atomic.PRIVATE_FILE)
         noted = atomic.read(path)
         self._size = len(noted)
-        self._before = dict(
-            line.split(b" ") for line in noted.splitlines() if line.count(b" ") == 1
-        )
+        self._boot = jobdir.boot_id().encode()
+        self._before: dict[bytes, bytes] = {}
+        self._never_forked: set[bytes] = set()
+        last_boot = b""
+        for line in noted.splitlines():
+            if line.count(b" ") != 1:
+                continue
+            name, value = line.split(b" ")
+            last_boot = value if name == _BOOT else last_boot
+            self._learn(name, value, surviving=last_boot == self._boot)
+        if last_boot != self._boot:
+            self._note_boot()
+
+    def _learn(self, job_id: bytes, value: bytes, *, surviving: bool) -> None:
+        """Take what was noted; after a crash of the machine, later notes may be missing."""
+        self._before[job_id] = value
+        if value == _CLAIMED and surviving:
+            self._never_forked.add(job_id)
+        else:
+            self._never_forked.discard(job_id)
+
+    def claimed(self, job_id: str) -> None:
+        """Note that a job is claimed, and not forked."""
+        self._never_forked.discard(job_id.encode())  # which was about an earlier try
+        with contextlib.suppress(OSError):  # then it counts as perhaps forked
+            self._write(job_id.encode(), _CLAIMED)
+
+    def forking(self, job_id: str) -> None:
+        """Note that a job may have been forked from now on; raises OSError."""
+        self._write(job_id.encode(), _FORKING)
 
     def note(self, job_id: str, pid: int) -> None:
         """Note the leader of a job. On a full disk there is the mark to go by."""
         with contextlib.suppress(OSError):
-            if self._size > _FULL:
-                os.ftruncate(self._file, 0)
-                self._size = 0
-            self._size += os.write(self._file, b"%s %d\n" % (job_id.encode(), pid))
+            self._write(job_id.encode(), b"%d" % pid)
+
+    def _write(self, name: bytes, value: bytes) -> None:
+        if self._size > _FULL:
+            os.ftruncate(self._file, 0)
+            self._size = 0
+            self._note_boot()
+        line = b"%s %s\n" % (name, value)
+        written = os.write(self._file, line)
+        self._size += written
+        if written < len(line):
+            raise OSError(f"only {written} bytes of a note were written")
+
+    def _note_boot(self) -> None:
+        with contextlib.suppress(OSError):
+            self._size += os.write(self._file, b"\n%s %s\n" % (_BOOT, self._boot))
 
     def of(self, job_id: str) -> int | None:
         """Return the leader that the supervisor before has noted, None if there is no such line."""
         pid = self._before.get(job_id.encode(), b"")
         return int(pid) if pid.isdigit() else None
+
+    def never_forked(self, job_id: str) -> bool:
+        """Return whether the supervisor before has claimed a job and then certainly not forked."""
+        return job_id.encode() in self._never_forked

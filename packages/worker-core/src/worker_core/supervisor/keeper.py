@@ -64,6 +64,8 @@ class Keeper:
             finally:
                 if pidfd != process.pidfd:
                     os.close(pidfd)
+        except ProcessLookupError:  # it was reaped already, by who started it for us
+            return
         except OSError as error:
             log.warning("job %s: nobody keeps its pidfd: %s", process.id, error)
 

@@ -109,6 +109,7 @@ class Processes:
         if not claimed:
             self._tell_again(process.id)
             return
+        self.births.claimed(process.id)
         crash.point("supervisor.claimed")
         self.jobs[process.id] = process
         process.give_up = self._loop.clock.monotonic() + _START_PATIENCE
@@ -119,6 +120,7 @@ class Processes:
             return
         began, at = self._loop.clock.monotonic(), self.now()  # before anything that the job can do
         try:
+            self.births.forking(process.id)  # else the next supervisor would start it again
             launched = launch.launch(
                 process.dir, process.spec, self._groups, root_jobs=self._root_jobs
             )
@@ -128,6 +130,7 @@ class Processes:
             if self._loop.clock.monotonic() > process.give_up:
                 self._not_started(process, f"cannot start a process now: {error}", None)
             else:
+                self.births.claimed(process.id)
                 self._loop.call_later(_RETRY, lambda: self._launch(process))
         except Exception as error:
             # Nobody foresaw it; but a job that neither runs nor ends would wait for ever.

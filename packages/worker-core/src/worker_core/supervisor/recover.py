@@ -5,6 +5,8 @@ Asked for one job, the findings are:
     held          this process runs it                                        -> running
     ended         exit.json is there                                          -> its end
     unknown       nobody ever claimed it                                      -> {}
+    not forked    claimed, but it was noted that its supervisor did not come
+                  to fork it                                                  -> {}, unclaimed
     ours          claimed, and its leader is our child: we executed ourselves -> watched as before
     adopted       claimed, and its leader lives, or has ended and is not
                   reaped yet: its supervisor died                             -> watched by pidfd
@@ -50,10 +52,21 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
         spec = jobdir.claimed()
         if spec is None:
             return {}
+        if _never_forked(processes, jobdir):
+            jobdir.unclaim()
+            return {}
         process = _take_up(processes, jobdir, spec)
     pid = vars(process.pid) if process.pid is not None else None
     told = {"running": pid, "stopping": process.kill is not None}
     return told if process.unrecorded is None else told | {"unrecorded": process.unrecorded}
+
+
+def _never_forked(processes: Processes, jobdir: JobDir) -> bool:
+    """Return whether the supervisor before has claimed a job and ended before it forked."""
+    booted = processes.now() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    claimed_at = jobdir.claimed_at()
+    this_boot = claimed_at is not None and claimed_at >= booted
+    return this_boot and processes.births.never_forked(jobdir.job_id) and jobdir.pid() is None
 
 
 def take_back(processes: Processes, bag: int) -> None:
