@@ -85,6 +85,13 @@ def test_an_unknown_failure_is_named() -> None:
         (requests.exceptions.ConnectionError("Read timed out."), errors.Dropped, "in time"),
         (requests.exceptions.StreamConsumedError("x"), errors.Unreachable, "StreamConsumed"),
         (ssl.SSLError(1, "BAD_RECORD_MAC"), errors.Dropped, "lost before the answer was whole"),
+        (
+            requests.exceptions.ChunkedEncodingError(
+                urllib3.exceptions.ProtocolError("Response ended prematurely")
+            ),
+            errors.Dropped,
+            "lost before the answer was whole",
+        ),
         (OSError(errno.EMFILE, "x"), errors.Unreachable, "ulimit -n"),
     ],
 )

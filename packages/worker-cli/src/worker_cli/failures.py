@@ -13,7 +13,12 @@ from socket import gaierror
 
 import requests
 from urllib3.exceptions import IncompleteRead as UrllibIncompleteRead
-from urllib3.exceptions import InvalidChunkLength, LocationValueError, NewConnectionError
+from urllib3.exceptions import (
+    InvalidChunkLength,
+    LocationValueError,
+    NewConnectionError,
+    ProtocolError,
+)
 
 from worker_cli import addresses, errors, shortage, trust
 
@@ -89,8 +94,10 @@ def broken(error: Exception, peer: Peer) -> errors.ClientError:
         return not_workerd(peer, "a body that is compressed, or encoded in another way,")
     if short := _shortage(causes):
         return short
-    # Of TLS, a record that was damaged on its way is as good as lost.
-    if _is_lost(causes) or any(isinstance(cause, ssl.SSLError) for cause in causes):
+    # Of TLS, a record that was damaged on its way is as good as lost. A body in chunks that ends
+    # between two of them is a ProtocolError of no kind of its own.
+    cut_off = (ssl.SSLError, ProtocolError)
+    if _is_lost(causes) or any(isinstance(cause, cut_off) for cause in causes):
         return cut_short(peer)
     return _unknown(error, peer)
 
