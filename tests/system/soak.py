@@ -158,7 +158,7 @@ class Soak:
         seen = self._read_over(client, job_id)
         self.figures["followed over restarts"] += 1
         if sha(seen) != JOBS["followed"][2]:
-            self.wrong.append(f"a follower of {job_id} saw {len(seen)} bytes: {seen[-80:]!r}")
+            self.wrong.append(f"a follower of {job_id} saw {len(seen)} bytes: {seen[-400:]!r}")
 
     def _kill(self, job):
         """Kill a job, again if the daemon was killed before it answered."""
@@ -344,7 +344,7 @@ class Soak:
     def _compare_seen(self, job_id, seen):
         self.figures["followers"] += 1
         if seen != FOLLOW[1]:
-            self.wrong.append(f"a follower of {job_id} saw {len(seen)} bytes: {seen[-80:]!r}")
+            self.wrong.append(f"a follower of {job_id} saw {len(seen)} bytes: {seen[-400:]!r}")
 
 
 def _kill9(pid):

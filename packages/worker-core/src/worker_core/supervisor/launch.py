@@ -13,7 +13,7 @@ import functools
 import os
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,10 @@ _NO_NAMESPACES = {errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.E
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+BeforeFork = Callable[[dict[str, str | None]], None]
+"""Called, with what enforces each limit, when nothing is left to do before the fork."""
 
 
 class ShortageError(Exception):
@@ -58,7 +62,12 @@ class _Program:
 
 
 def launch(
-    jobdir: JobDir, spec: dict[str, Any], groups: Cgroups | None, *, root_jobs: bool
+    jobdir: JobDir,
+    spec: dict[str, Any],
+    groups: Cgroups | None,
+    before_fork: BeforeFork,
+    *,
+    root_jobs: bool,
 ) -> Launched:
     """Start the leader of a job, a child of this process.
 
@@ -92,6 +101,7 @@ def launch(
             if plan.group_files and error.errno not in _SHORTAGE:
                 raise NotStartedError(f"cannot limit the job: {error}") from error
             raise ShortageError(str(error)) from error
+        before_fork(plan.enforced)
         pid = _spawn_fast(program, stdio) if way is None else _spawn(program, way)
     crash.point("supervisor.forked")
     return Launched(pid, plan.enforced)

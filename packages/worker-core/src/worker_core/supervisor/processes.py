@@ -120,9 +120,12 @@ class Processes:
             return
         began, at = self._loop.clock.monotonic(), self.now()  # before anything that the job can do
         try:
-            self.births.forking(process.id)  # else the next supervisor would start it again
             launched = launch.launch(
-                process.dir, process.spec, self._groups, root_jobs=self._root_jobs
+                process.dir,
+                process.spec,
+                self._groups,
+                lambda _: self.births.forking(process.id),
+                root_jobs=self._root_jobs,
             )
         except NotStartedError as error:
             self._not_started(process, str(error), error.exit_code)
