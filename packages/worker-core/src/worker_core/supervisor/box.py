@@ -25,6 +25,9 @@ from worker_core import libc
 
 _SIOCSIFFLAGS = 0x8914  # linux/sockios.h
 _IFF_UP = 0x1
+GRACE = signal.SIGUSR1
+"""What the supervisor sends to the leader and the init of a box before it ends the program."""
+
 _STATUS = struct.Struct("i")
 
 
@@ -125,19 +128,27 @@ def _outcome_told(told: int, init: int) -> int:
     """Wait, deaf to every signal that can be ignored, for how the program ended."""
     _stand_by()
     data = os.read(told, _STATUS.size)
-    os.waitpid(init, 0)
+    if not _has_grace():  # else init goes on, and is left to the supervisor
+        os.waitpid(init, 0)
     # Without a word from it, init was killed, and everything in the box with it.
     return int(_STATUS.unpack(data)[0]) if data else int(signal.SIGKILL)
 
 
 def _reap_until(program: int, tell: int) -> NoReturn:
-    """Be the init of the box. When this process ends, the kernel ends all others in it."""
+    """Be the init of the box. When this process ends, the kernel ends all others in it.
+
+    So it outlives the program if a kill is under way: the rest has its grace.
+    """
     _stand_by()
     while True:
-        pid, status = os.waitpid(-1, 0)
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            os._exit(0)
         if pid == program:
             os.write(tell, _STATUS.pack(status))
-            os._exit(0)
+            if not _has_grace():
+                os._exit(0)
 
 
 def _end_as(status: int) -> NoReturn:
@@ -146,8 +157,13 @@ def _end_as(status: int) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program's core is enough
         if signum not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
         os.kill(os.getpid(), signum)
     os._exit(os.WEXITSTATUS(status))
+
+
+def _has_grace() -> bool:
+    return GRACE in signal.sigpending()
 
 
 def _stand_by() -> None:
@@ -158,7 +174,9 @@ def _stand_by() -> None:
     """
     with contextlib.suppress(OSError):
         libc.set_command_line("worker: sandbox of a job")
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [GRACE])  # kept until somebody looks for it
+    kept = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, GRACE}
+    for signum in signal.valid_signals() - kept:
         signal.signal(signum, signal.SIG_IGN)
     for fd in range(3):
         os.close(fd)

@@ -8,7 +8,7 @@ from typing import cast
 
 from worker_core import crash, procfs
 from worker_core.jobdir import Cause, Kill
-from worker_core.supervisor import tree
+from worker_core.supervisor import box, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process, logged
@@ -45,6 +45,8 @@ class Kills:
         if signum == signal.SIGKILL:
             self._kill_hard(process)
         else:
+            if process.boxed:
+                self._send_passing_on(process, box.GRACE)
             reached = tree.send_all(targets, signum)
             if target not in reached and self._whose_end(process) is None:
                 # It has ended by itself while the intent was being recorded.
@@ -62,6 +64,27 @@ class Kills:
             if due is None:
                 due = now + process.kill.kill_at - self._loop.clock.now()
             self._arm(process, max(due, now))
+
+    def grace_until(self, process: Process) -> float:
+        """Return until when the tree of a leader that has ended is left alone (monotonic time).
+
+        After a kill that is its grace; otherwise 0, as whatever a leader leaves behind is killed.
+        """
+        kill = process.kill
+        if kill is None or signal.SIGKILL in kill.signalled:
+            return 0.0
+        if kill.kill_at_boottime is not None:
+            return kill.kill_at_boottime
+        return self._loop.clock.monotonic() + kill.kill_at - self._loop.clock.now()
+
+    def hasten(self, process: Process, signum: int, *, grace: float) -> None:
+        """Kill what is left of a job whose leader has ended once more, with less grace."""
+        if signum == signal.SIGKILL:
+            grace = 0.0
+        else:
+            tree.send_all(tree.members(process.id), signum)
+        due = self._loop.clock.monotonic() + grace
+        process.grace_until = min(process.grace_until, due)
 
     def _arm(self, process: Process, due: float) -> None:
         if process.kill_timer is not None:
@@ -119,11 +142,17 @@ class Kills:
         if stat is not None and not stat.ended:
             return target
         if process.boxed:
-            passing_on = map(procfs.stat, (leader, *procfs.children(leader)))
-            for each in passing_on:
-                if each is not None:
-                    tree.send(each, signal.SIGCONT)
+            self._send_passing_on(process, signal.SIGCONT)
         return None
+
+    def _passing_on(self, process: Process) -> list[int]:
+        leader = cast("int", process.leader)
+        return [leader, *procfs.children(leader)]
+
+    def _send_passing_on(self, process: Process, signum: int) -> None:
+        for each in map(procfs.stat, self._passing_on(process)):
+            if each is not None:
+                tree.send(each, signum)
 
     def _kill_hard(self, process: Process) -> None:
         """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
@@ -150,7 +179,7 @@ class Kills:
             members = tree.members(process.id, leader)
         if process.boxed and signum != signal.SIGKILL:
             # The leader and the init of a box only pass on its end; they must never be stopped.
-            passing_on = {leader, *procfs.children(leader)}
+            passing_on = set(self._passing_on(process))
             members = [each for each in members if each.pid not in passing_on]
         return sorted(members, key=lambda each: each.pid != leader)
 

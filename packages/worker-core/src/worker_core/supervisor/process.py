@@ -33,6 +33,7 @@ class Process:
     unrecorded: str | None = None  # why its end could not be written the last time
     began: float = 0.0  # monotonic time, as the next one
     give_up: float = 0.0
+    grace_until: float = 0.0  # for what a kill has reached beside the leader, which has ended
     announcement: Timer | None = None
     timeout: Timer | None = None
     kill_timer: Timer | None = None

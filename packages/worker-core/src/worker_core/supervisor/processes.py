@@ -46,6 +46,8 @@ _RETRY = 0.1  # seconds between two tries of what a shortage made fail
 _START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
 _ANNOUNCE = 0.02  # seconds after which a job is told to run; of a shorter one its end says it
 _SWEEP = 0.02  # seconds between two looks at what a tree still holds
+_LOOK = 0.05  # seconds between two looks whether a tree has ended within its grace
+_LOOK_FOREIGN = 0.5  # the same if its processes are not our children: then /proc has to be walked
 _SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
 
 
@@ -223,6 +225,9 @@ class Processes:
         A leader that has ended, or is on its way out, ended by itself: it keeps its outcome.
         """
         process = self.jobs.get(job_id)
+        if process is not None and process.grace_until:
+            self._hasten(process, signum, grace)
+            return
         if process is None or process.end is not None or process.gone:
             return
         if process.pid is None:
@@ -233,6 +238,14 @@ class Processes:
             signum = signals.number(process.spec["stop_signal"])
         wait = process.spec["stop_grace"] if grace is None else grace
         self._kills.kill(process, cause, reason, signum, grace=wait)
+
+    def _hasten(self, process: Process, signum: int | None, grace: float | None) -> None:
+        if signum is None:
+            signum = signals.number(process.spec["stop_signal"])
+        wait = process.spec["stop_grace"] if grace is None else grace
+        self._kills.hasten(process, signum, grace=wait)
+        process.give_up = process.grace_until + _SWEEP_PATIENCE
+        self._sweep(process)
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -318,7 +331,9 @@ class Processes:
             began: dict[str, Any] = {"started_at": pid.started_at, "enforced": pid.enforced}
             end = replace(end, pid=pid.pid, **began, **used)
         process.end = end
-        process.give_up = self._loop.clock.monotonic() + _SWEEP_PATIENCE
+        process.grace_until = self._kills.grace_until(process)
+        now = self._loop.clock.monotonic()
+        process.give_up = max(now, process.grace_until) + _SWEEP_PATIENCE
         for timer in (process.announcement, process.timeout, process.kill_timer):
             if timer is not None:
                 timer.cancel()
@@ -327,6 +342,8 @@ class Processes:
 
     def _sweep(self, process: Process) -> None:
         """End what the leader left in its tree; record the end once nothing is left."""
+        if self._has_grace(process):
+            return
         if self._left_behind(process):
             now = self._loop.clock.monotonic()
             if now < process.give_up:
@@ -338,6 +355,28 @@ class Processes:
             log.error("job %s: some of its processes do not end by SIGKILL", process.id)
         if self._sweeping.pop(process.id, None) is not None:
             self._record(process)
+
+    def _has_grace(self, process: Process) -> bool:
+        """Whether something is left that a kill has reached and that may still end by itself."""
+        now = self._loop.clock.monotonic()
+        if now >= process.grace_until or not self._lives(process):
+            process.grace_until = 0.0
+            return False
+        # Its processes are our children by now, and the end of each is a reason to look as well.
+        due = min(now + (_LOOK_FOREIGN if process.foreign else _LOOK), process.grace_until)
+        if process.sweep_timer is not None:
+            process.sweep_timer.cancel()
+        process.sweep_timer = self._loop.call_at(due, lambda: self._sweep(process))
+        return True
+
+    def _lives(self, process: Process) -> bool:
+        """Whether a process of a job is left whose leader has ended."""
+        if self._groups is not None and not self._groups.emptied(process.id):
+            return True
+        if process.foreign:
+            return bool(tree.members(process.id))
+        wanted = tree.mark(process.id)
+        return any(mark == wanted for _, mark in tree.orphans(self._by_pid))
 
     def _left_behind(self, process: Process) -> bool:
         if process.id not in self._sweeping or (process.pid is None and not process.foreign):

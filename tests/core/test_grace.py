@@ -1,0 +1,115 @@
+"""After a kill or a timeout the whole tree has its grace, not only its first process."""
+
+import os
+import signal
+import time
+
+import pytest
+from support.core import supervisor_pid
+from support.waiting import wait_until
+from worker_core import Engine, Isolation, JobSpec, State
+from worker_core.supervisor import tree
+
+BOX = Isolation(pid_namespace=True)
+
+# A program that needs a moment to clean up. Whoever is killed while it waits for that leaves no
+# "cleaned" behind.
+CHILD = """
+trap 'sleep 0.3; echo cleaned; exit 0' TERM
+echo ready
+while :; do sleep 0.05; done
+"""
+DEAF = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+@pytest.fixture(params=["groups", "marks"])
+def engine(request, tmp_path, monkeypatch):
+    """An engine whose supervisor finds the tree of a job by its group, or by marks."""
+    if request.param == "marks":
+        monkeypatch.setenv("WORKER_CGROUPS", "off")
+    with Engine(tmp_path / "state") as engine:
+        yield engine
+        for job in engine.list(owner="me").jobs:
+            if not job.state.final:
+                engine.kill(job.id, by="me", grace=0, wait=20)
+    pid = supervisor_pid(tmp_path / "state")
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: supervisor_pid(tmp_path / "state") is None)
+
+
+def begin(engine, tmp_path, child, **spec):
+    """Start a shell that waits for a child, and ends at once by the signal."""
+    (tmp_path / "child.sh").write_text(child)
+    args = ["-c", f"bash {tmp_path}/child.sh; echo after"]
+    job = engine.submit(JobSpec("sh", args, **spec), "me")
+    wait_until(lambda: b"ready" in engine.read_output(job.id))
+    return job
+
+
+def left(job):
+    return tree.members(job.id)
+
+
+@pytest.mark.parametrize("isolation", [Isolation(), BOX], ids=["open", "box"])
+def test_a_kill_leaves_the_tree_its_grace(engine, tmp_path, isolation):
+    """The shell dies of the signal at once, and the program below it could not clean up."""
+    job = begin(engine, tmp_path, CHILD, stop_grace=30.0, isolation=isolation)
+    job = engine.kill(job.id, by="me", wait=20)
+    assert (job.state, job.signal) == (State.KILLED, signal.SIGTERM)
+    assert engine.read_output(job.id).endswith(b"\ncleaned\n")
+    assert left(job) == []
+
+
+def test_a_timeout_leaves_the_tree_its_grace(engine, tmp_path):
+    """A job with a limit of time could not clean up below a shell."""
+    job = begin(engine, tmp_path, CHILD, stop_grace=30.0, timeout=1.0)
+    job = engine.wait(job.id, 20)
+    assert (job.state, job.signal) == (State.TIMED_OUT, signal.SIGTERM)
+    assert engine.read_output(job.id).endswith(b"\ncleaned\n")
+
+
+@pytest.mark.parametrize("isolation", [Isolation(), BOX], ids=["open", "box"])
+def test_what_outlives_the_grace_is_killed(engine, tmp_path, isolation):
+    """What ignores the signal below a shell would keep the job for ever."""
+    job = begin(engine, tmp_path, DEAF, stop_grace=0.5, isolation=isolation)
+    began = time.monotonic()
+    job = engine.kill(job.id, by="me", wait=20)
+    assert time.monotonic() - began >= 0.5
+    assert (job.state, job.signal) == (State.KILLED, signal.SIGTERM)
+    assert left(job) == []
+
+
+@pytest.mark.parametrize("again", [{"signal": "KILL"}, {"grace": 0.1}])
+def test_a_second_kill_hastens_what_is_left(engine, tmp_path, again):
+    """An impatient user would have to wait for a grace that was meant for the first process."""
+    job = begin(engine, tmp_path, DEAF, stop_grace=1000.0)
+    engine.kill(job.id, by="me", wait=0)
+    wait_until(lambda: not _leader_lives(job))
+    assert left(job)
+    job = engine.kill(job.id, by="me", wait=20, **again)
+    assert job.state is State.KILLED
+    assert left(job) == []
+
+
+def _leader_lives(job):
+    return any(each.session == each.pid for each in left(job))
+
+
+def test_what_a_leader_leaves_behind_by_itself_has_no_grace(engine, tmp_path):
+    """A job that has ended would go on, with whatever it has forgotten."""
+    (tmp_path / "child.sh").write_text(DEAF)
+    script = f"bash {tmp_path}/child.sh & sleep 0.2; exit 3"
+    job = engine.submit(JobSpec("sh", ["-c", script], stop_grace=1000.0), "me")
+    job = engine.wait(job.id, 20)
+    assert job.exit_code == 3
+    assert left(job) == []
+
+
+def test_a_closed_engine_waits_for_no_grace(tmp_path):
+    """A program would hang at its end as long as what it has killed cleans up."""
+    with Engine() as engine:
+        job = begin(engine, tmp_path, DEAF, stop_grace=1000.0)
+        engine.kill(job.id, by="me", wait=0)
+        wait_until(lambda: not _leader_lives(job))
+    assert left(job) == []
