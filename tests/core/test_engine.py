@@ -14,6 +14,7 @@ from worker_core import (
     Engine,
     EngineClosed,
     EngineSettings,
+    ExecutorUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     JobNotFinished,
@@ -339,6 +340,38 @@ def test_a_directory_that_cannot_be_used_is_an_error_of_its_own(path):
     with pytest.raises(StoreUnavailable, match="cannot keep jobs in "):
         Engine(path)
     assert os.listdir() == before
+
+
+def test_a_state_directory_below_a_removed_directory_is_refused(tmp_path, monkeypatch):
+    """A program would be told that a file is missing, and not which."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for use in (Engine, worker_core.rebuild_records):
+        with pytest.raises(StoreUnavailable, match="cannot use s: the working directory was remov"):
+            use("s")
+
+
+@pytest.mark.parametrize("left", range(3))  # store, executor and retention need one each
+def test_without_a_thread_to_spare_no_engine_is_made_and_nothing_is_left(
+    tmp_path, monkeypatch, left
+):
+    """A program would see an error that does not name the limit, or be unable to try again."""
+    start, started = threading.Thread.start, []
+
+    def limited(self):
+        if len(started) == left:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", limited)
+        with pytest.raises(ExecutorUnavailable, match="the limit on processes is reached"):
+            Engine(tmp_path)
+    with Engine(tmp_path) as engine:
+        assert run(engine, JobSpec("true")).state is State.COMPLETED
 
 
 def test_what_there_is_can_be_found():

@@ -247,3 +247,13 @@ def test_a_spec_is_the_same_after_the_store(command, args, env, timeout, stdin, 
     spec = JobSpec(command, args, env=env, timeout=timeout, stdin=stdin, output_limit=output_limit)
     stored = json.loads(json.dumps(spec.to_dict()))
     assert JobSpec.from_stored(stored) == spec
+
+
+def test_an_input_file_below_a_removed_directory_is_refused_by_name(tmp_path, monkeypatch):
+    """A program would end with an error that names no file."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(InvalidSpec, match="stdin: must be an absolute path: the working directory"):
+        JobSpec("cat", stdin=Path("input"))

@@ -443,3 +443,119 @@ def test_settings_that_cannot_be_read_are_said(tmp_path):
         first, *others = said.splitlines()
         assert first == f"workerd: {config}: threads must be a whole number of at least 1, not 0"
         assert bool(others) == (action == "check"), "of which there is no certificate either"
+
+
+# A machine that cannot work
+
+
+REMOVED = "must be an absolute path: the working directory was removed"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["serve", "--state-dir=./s"], f"workerd: --state-dir {REMOVED}"),
+        (["check", "--state-dir=./s"], f"workerd: --state-dir {REMOVED}"),
+        (["check", "--users=u"], f"workerd: --users {REMOVED}"),
+        (["check", "--config=x.toml"], f"workerd: --config x.toml {REMOVED}"),
+        (["recover", "--state-dir=s"], f"workerd: --state-dir {REMOVED}"),
+        (["init", "--directory=x"], f"workerd: --directory {REMOVED}"),
+    ],
+)
+def test_a_removed_working_directory_is_named(arguments, tmp_path, words, says):
+    """A traceback would say nothing of what to do."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    given = [each for each in options(arguments) if each.partition("=")[0] not in words[1]]
+    given = [] if words[0] == "init" else given
+    script = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", gone, *ARGV, *words, *given],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mount", "says"),
+    [
+        ("mount -t proc -o subset=pid proc /proc", "/proc is mounted with subset=pid, which hides"),
+        ("mount -t tmpfs none /proc", "/proc is not mounted; mount it: mount -t proc proc /proc"),
+    ],
+)
+@pytest.mark.parametrize("action", ["check", "serve"])
+def test_an_unusable_proc_is_named(arguments, mount, says, action):
+    """The database would be blamed, or a traceback shown."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("needs root: mounts another /proc, seen by nobody else")
+    enter = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*enter, *ARGV, action, *options(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"workerd: cannot run jobs: {says}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+SHORT = """
+import faulthandler, sys, threading
+from worker_daemon.__main__ import main
+left, start = int(sys.argv.pop(1)), threading.Thread.start
+def limited(self):
+    global left
+    left -= 1
+    if left < 0:
+        raise RuntimeError("can't start new thread")
+    start(self)
+def none_left(*_, **__):
+    raise RuntimeError("unable to start watchdog thread")
+threading.Thread.start = limited
+faulthandler.dump_traceback_later = none_left
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("threads", range(4))  # of the import, store, executor, retention
+def test_a_limit_on_processes_at_the_start_is_named(arguments, threads):
+    """A traceback would say nothing of what to do."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT, str(threads), "serve", *options(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "workerd: cannot start a thread: the limit on processes is reached; raise it (Task" in (
+        done.stderr
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_limit_on_processes_at_the_stop_is_no_failure(arguments):
+    """A server that is stopped where no process is to spare would end with a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SHORT, "1000", "serve", *options(arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as running:
+        while "listening on" not in running.stderr.readline():
+            assert running.poll() is None
+        running.terminate()
+        _, rest = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert "Traceback" not in rest

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from worker_core.job import Job, Usage
     from worker_core.lifecycle import Statistics
     from worker_core.limits import without_controller
+    from worker_core.procfs import proc_fault
     from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
     from worker_core.spec import JobSpec
@@ -72,6 +73,7 @@ _ROOMS = {
     "UNKNOWN_OWNER": "rebuild",
     "Usage": "job",
     "WorkerError": "errors",
+    "proc_fault": "procfs",
     "rebuild_records": "rebuild",
     "without_controller": "limits",
 }
@@ -105,6 +107,7 @@ __all__ = [
     "StreamNotSeparate",
     "Usage",
     "WorkerError",
+    "proc_fault",
     "rebuild_records",
     "without_controller",
 ]

@@ -21,6 +21,7 @@ from worker_core import (
     continuity,
     crash,
     jobdir,
+    procfs,
     rebuild,
     records,
     reserve,
@@ -32,6 +33,7 @@ from worker_core.clock import Clock, Offsets, SystemClock, Timeline
 from worker_core.descriptor_store import DescriptorStore
 from worker_core.errors import (
     EngineClosed,
+    ExecutorUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     InvalidSpec,
@@ -100,13 +102,15 @@ class Engine:
 
         Raises StateDirInUse, StoreUnavailable or ExecutorUnavailable.
         """
+        if fault := procfs.proc_fault():
+            raise ExecutorUnavailable(f"cannot run jobs: {fault}")
         self.settings = settings or EngineSettings()
         self._clock = clock or SystemClock()
         self._ephemeral = state_dir is None
         self._closed = threading.Event()
         self._process = os.getpid()
         self._boot = jobdir.boot_id()
-        with contextlib.ExitStack() as undo:
+        with _shortage_named(), contextlib.ExitStack() as undo:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
             self._reserve = reserve.Reserve(self.state_dir)
@@ -637,6 +641,20 @@ class Engine:
         """Take back what was prepared for a job that is not, or is an earlier one."""
         JobDir(self.state_dir, job_id).remove()
         self._jobs.release(job_id)
+
+
+@contextlib.contextmanager
+def _shortage_named() -> Iterator[None]:
+    """Raise ExecutorUnavailable where no thread can be started: the limit on processes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise ExecutorUnavailable(
+            "cannot start a thread: the limit on processes is reached; raise it (TasksMax= of a "
+            "service, `ulimit -u` of an account), or end other processes"
+        ) from error
 
 
 def _disk_fault(path: str) -> str | None:

@@ -22,6 +22,18 @@ _NSPID = re.compile(rb"^NSpid:.*\t(\d+)$", re.MULTILINE)
 _MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
 
+def proc_fault() -> str | None:
+    """Return what is wrong with /proc, without which no job can be watched, and the cure."""
+    if not os.path.exists("/proc/self/stat"):
+        return "/proc is not mounted; mount it: mount -t proc proc /proc"
+    if not os.path.exists("/proc/sys/kernel/random/boot_id"):
+        return (
+            "/proc is mounted with subset=pid, which hides the boot id of the machine; mount it "
+            "without that (ProcSubset=all in the unit of a service)"
+        )
+    return None
+
+
 @dataclass(frozen=True)
 class Stat:
     """The fields of /proc/PID/stat that matter here; the state is that of a thread that lives."""
@@ -139,7 +151,7 @@ def peak_memory(pid: int) -> int | None:
 @functools.cache
 def cgroup2_mount() -> str | None:
     """Return where the whole cgroup2 hierarchy is mounted (cgroups(7))."""
-    with open("/proc/self/mountinfo") as file:
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/mountinfo") as file:
         for line in file:
             fields = line.split()
             if fields[fields.index("-") + 1] == "cgroup2" and fields[3] == "/":

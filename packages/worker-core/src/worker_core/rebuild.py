@@ -89,7 +89,7 @@ def rebuild_records(state_dir: str | os.PathLike[str]) -> Rebuilt:
     Safe to repeat. Raises StateDirInUse while an engine has the directory open, and
     StoreUnavailable if it is no state directory, was used by a later release, or cannot be written.
     """
-    path = os.path.abspath(state_dir)
+    path = statedir.absolute(state_dir)
     if not os.path.isdir(os.path.join(path, jobdir.JOBS)):
         raise StoreUnavailable(f"cannot recover {path}: it is not a state directory of workerd")
     with contextlib.ExitStack() as stack:

@@ -95,7 +95,7 @@ class JobSpec:
         object.__setattr__(self, "env", dict(self.env))
         object.__setattr__(self, "labels", dict(self.labels))
         if isinstance(self.stdin, Path):  # who opens it is in another directory
-            object.__setattr__(self, "stdin", self.stdin.absolute())
+            object.__setattr__(self, "stdin", _absolute(self.stdin))
         object.__setattr__(self, "stop_signal", signals.name(signals.number(self.stop_signal)))
 
     @classmethod
@@ -188,6 +188,14 @@ def outline(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _MAY_BE_LONG = {"command", "args", "env", "cwd", "stdin"}
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        why = "must be an absolute path: the working directory was removed"
+        raise InvalidSpec([FieldError("stdin", why)]) from None
 
 
 def _unchecked(values: dict[str, Any], kind: type[JobSpec] = JobSpec) -> JobSpec:

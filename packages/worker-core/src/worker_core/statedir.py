@@ -20,6 +20,17 @@ _LOCK = "engine.lock"
 _PATIENCE = 1.0
 
 
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path; raise StoreUnavailable if the working directory was removed."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise StoreUnavailable(
+            f"cannot use {os.fspath(path)}: the working directory was removed; change to one that "
+            "is there, or give an absolute path"
+        ) from None
+
+
 def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> str:
     """Return the state directory, made and locked; None stands for a temporary one.
 
@@ -33,7 +44,7 @@ def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> 
             made = tempfile.mkdtemp(prefix="worker-")
             undo.callback(shutil.rmtree, made, ignore_errors=True)
         else:
-            made = os.path.abspath(path)
+            made = absolute(path)
             jobdir.make_private_dir(made)
         jobdir.make_private_dir(os.path.join(made, jobdir.JOBS))
         _lock(made, undo)

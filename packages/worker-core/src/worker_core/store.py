@@ -135,7 +135,11 @@ class Store:
                 raise
         self._version: int = last[0]
         self._thread = threading.Thread(target=self._stand_in, name="worker-store", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the limit on processes
+            self._db.close()
+            raise
 
     def write(self, run: Operation[T], then: Callable[[T], None] | None = None) -> Write[T]:
         """Have `run` executed in a transaction; call `result` of what is returned to have it done.

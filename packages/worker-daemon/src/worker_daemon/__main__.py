@@ -31,6 +31,12 @@ _FLAGS = {
 }
 
 
+_NO_THREAD = (
+    "cannot start a thread: the limit on processes is reached; raise it (TasksMax= of the service, "
+    "`ulimit -u` of the account), or end other processes"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
@@ -39,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.DaemonError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"workerd: {line}\n")
+        return 1
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        sys.stderr.write(f"workerd: {_NO_THREAD}\n")
         return 1
     except EOFError:
         sys.stderr.write("\nworkerd: the input ended at a question; nothing was changed\n")

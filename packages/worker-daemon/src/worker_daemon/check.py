@@ -13,6 +13,8 @@ import math
 import os
 from collections.abc import Collection, Iterable
 
+import worker_core
+
 from worker_daemon import accounts, bounds, certificate, config, errors, htpasswd, listen, tls
 
 _SOON = datetime.timedelta(days=30)
@@ -23,7 +25,8 @@ def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
 
     What rests on one of the `broken` settings, which could not be read, is left out.
     """
-    found: list[str] = []
+    fault = worker_core.proc_fault()
+    found: list[str] = [] if fault is None else [f"cannot run jobs: {fault}"]
     for step, rests_on in (
         (_certificate, {"cert", "key", "client_ca", "tls_min_version"}),
         (_address, {"listen", "cert"}),
@@ -123,6 +126,8 @@ def _state_dir(settings: config.Config) -> list[str]:
         return [f"cannot keep jobs in {path}: {error.strerror}"]
     if not nearest.is_dir():
         return [f"cannot keep jobs in {path}: {nearest} is not a directory"]
+    if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        return [f"cannot keep jobs in {path}: its file system is mounted read-only"]
     if not os.access(nearest, os.W_OK | os.X_OK):
         return [f"cannot keep jobs in {path}: {nearest} is not writable for this user"]
     return []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -292,7 +291,9 @@ def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, ob
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        if required:
+        if required and not path.is_absolute() and not places.has_directory():
+            faults.append(f"--config {path} {places.NO_DIRECTORY}")
+        elif required:
             faults.append(f"cannot read {path}: {error.strerror}; `workerd init` writes one")
     except OSError as error:
         faults.append(f"cannot read {path}: {error.strerror}")
@@ -323,7 +324,7 @@ def _read_all(raw: Mapping[str, object], source: Path | None, faults: list[str])
 
 def _based(value: object, source: Path | None) -> object:
     if isinstance(value, Path):
-        return Path(os.path.abspath((source.parent if source else Path()) / value))
+        return places.absolute((source.parent if source else Path()) / value)
     return value
 
 

@@ -58,8 +58,12 @@ def plan(
     names = list(names) or [_host_name()]
     for name in names:
         authority.check_name(name)
+    try:
+        directory = places.absolute(directory)
+    except ValueError as error:
+        raise errors.DaemonError(f"--directory {error}") from None
     return Plan(
-        directory.absolute(),
+        directory,
         list(dict.fromkeys([*names, *_LOCAL])),
         address,
         (os.environ.get("SUDO_USER") or _own_name()) if first_user is None else first_user,

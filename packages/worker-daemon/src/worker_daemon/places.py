@@ -18,6 +18,11 @@ from worker_daemon import errors
 _DIRS = platformdirs.PlatformDirs("workerd", appauthor=False)
 
 
+NO_DIRECTORY = (
+    "must be an absolute path: the working directory was removed (or change to one that is there)"
+)
+
+
 def config_dir() -> Path:
     """Return the directory of the configuration; it need not exist. Raises HomeError."""
     if given := _from_systemd("CONFIGURATION_DIRECTORY"):
@@ -59,6 +64,23 @@ def beside(configuration: Path) -> dict[str, Path]:
         "key": _credential("server.key") or directory / "server.key",
         "users": directory / "users",
     }
+
+
+def has_directory() -> bool:
+    """Return whether the working directory is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def absolute(path: Path) -> Path:
+    """Return an absolute path without `..`; raise ValueError if that is not known any more."""
+    try:
+        return Path(os.path.abspath(path))
+    except FileNotFoundError:
+        raise ValueError(NO_DIRECTORY) from None
 
 
 def state_dir() -> Path:

@@ -59,6 +59,7 @@ def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
         daemon = _Daemon(settings, load, engine, sockets)
         daemon.run()
     faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     return 0
 
 
@@ -126,6 +127,15 @@ def _watchdog() -> Callable[[float], None]:
     return beat
 
 
+def _limit_end(seconds: float) -> None:
+    """End this process after a time, whatever hangs; a traceback shows what it was."""
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    except RuntimeError:  # no thread can be started for that: then without a traceback
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 class _Daemon:
     """The running daemon and what signals do to it."""
 
@@ -175,8 +185,7 @@ class _Daemon:
         if self._ending:
             os._exit(128 + number)
         self._ending = True
-        # Whatever hangs, the promised time holds; the traceback shows what it was.
-        faulthandler.dump_traceback_later(self._settings.drain_timeout + _CLOSING, exit=True)
+        _limit_end(self._settings.drain_timeout + _CLOSING)
         systemd.notify("STOPPING=1")
         self._server.drain()
 

@@ -80,10 +80,15 @@ class LocalExecutor:
     def connect(self, listener: Listener) -> None:
         """Connect, starting a supervisor if there is none."""
         decoder = self._open()
-        self._reader = threading.Thread(
+        reader = threading.Thread(
             target=self._read, args=(listener, decoder), name="worker-executor", daemon=True
         )
-        self._reader.start()
+        try:
+            reader.start()
+        except RuntimeError:  # the limit on processes
+            self.close(end_jobs=False)
+            raise
+        self._reader = reader
 
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
         """Have a job started."""

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from worker_core import atomic, encoding, jobdir, libc, limits, wire
+from worker_core import atomic, encoding, jobdir, libc, limits, procfs, wire
 from worker_core.clock import SystemClock
 from worker_core.descriptor_store import DescriptorStore
 from worker_core.supervisor import account, cgroup, keeper, recover, requests, rights, rundir
@@ -229,6 +229,9 @@ def main() -> int:
     """Start, detach, serve."""
     encoding.use_utf8()
     options = _options()
+    if fault := procfs.proc_fault():
+        sys.stderr.write(f"cannot serve {options.state_dir}: {fault}\n")
+        return 1
     try:
         run_dir = _prepare(options)
     except (OSError, ValueError) as error:
