@@ -79,7 +79,9 @@ class Api:
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, directory: Path, **settings: Any) -> Iterator[Api]:
+def serving(
+    engine: Engine, directory: Path, *, downloads: int = 1024, **settings: Any
+) -> Iterator[Api]:
     """Serve the API around an engine until the block ends."""
     file = directory / "users"
     file.touch(mode=0o600)
@@ -95,7 +97,11 @@ def serving(engine: Engine, directory: Path, **settings: Any) -> Iterator[Api]:
 
     with edge.serving(application, admit=admit, **settings) as running:
         made = app.create_app(
-            engine, users.Users(file), running.settings, draining=running.server.draining
+            engine,
+            users.Users(file),
+            running.settings,
+            draining=running.server.draining,
+            downloads=downloads,
         )
         api = Api(engine, running)
         try:

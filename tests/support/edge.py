@@ -51,9 +51,7 @@ class Edge:
 
     def plain(self) -> socket.socket:
         """Return a TCP connection that sends at once, with a deadline on everything."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+        return connect_to(self.port)
 
     def connect(self, **kwargs: Any) -> ssl.SSLSocket:
         """Return a TLS connection whose certificate is checked."""
@@ -61,6 +59,13 @@ class Edge:
         for name, value in kwargs.items():
             setattr(context, name, value)
         return context.wrap_socket(self.plain(), server_hostname="localhost")
+
+
+def connect_to(port: int) -> socket.socket:
+    """Return a TCP connection that sends at once, with a deadline on everything."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Requests for the tests of the HTTP reader: positions of the grammar; waitress's own parser."""
 
 import re
+import threading
 from types import SimpleNamespace
 
 from waitress import parser, receiver
@@ -74,6 +75,7 @@ def adjustments(*, head: int = 1 << 20, body: int = 1 << 20) -> SimpleNamespace:
         max_request_body_size=body + 1,
         inbuf_overflow=1 << 20,
         url_scheme="https",
+        stored_bodies=threading.BoundedSemaphore(1),
     )
 
 

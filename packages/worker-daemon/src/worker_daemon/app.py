@@ -75,8 +75,12 @@ def create_app(
     settings: config.Config,
     *,
     draining: threading.Event | None = None,
+    downloads: int = 1024,
 ) -> App:
-    """Return the WSGI application. Once `draining` is set, followers end and nothing new begins."""
+    """Return the WSGI application. Once `draining` is set, followers end and nothing new begins.
+
+    At most so many `downloads` hold a file open at the same time.
+    """
     draining = draining or threading.Event()
     staying = followers.Followers(settings.max_followers, draining)
     measured = measure.Measure()
@@ -84,6 +88,9 @@ def create_app(
         engine=engine,
         access=access.Access(engine, settings.admins),
         followers=staying,
+        downloads=followers.Followers(
+            downloads, draining, code="too_many_downloads", what="outputs are being sent already"
+        ),
         draining=draining,
         metrics=measured.all,
         max_body=settings.max_body,

@@ -33,8 +33,12 @@ class Followers:
         most: int,
         draining: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        code: str = "too_many_followers",
+        what: str = "requests already stay to follow or to wait",
     ) -> None:
         self._most = most
+        self._code, self._what = code, what
         self._draining = draining
         self._clock = clock
         self._lock = threading.Lock()
@@ -53,9 +57,7 @@ class Followers:
             if self.count >= self._most - (self._most // 8 if own else 0):
                 whose = f", {own} of them yours" if own else ""
                 raise problems.Problem(
-                    "too_many_followers",
-                    f"{self.count} requests already stay to follow or to wait{whose}; "
-                    "ask again soon",
+                    self._code, f"{self.count} {self._what}{whose}; ask again soon"
                 )
             self._of_user[user] += 1
             self.count += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 from typing import IO
 
 from worker_daemon import http1_head
@@ -20,8 +21,8 @@ _HEX = b"0123456789ABCDEFabcdef"
 class Counted:
     """A body of known length."""
 
-    def __init__(self, length: int) -> None:
-        self.file: IO[bytes] = io.BytesIO() if length <= IN_MEMORY else _spooled()
+    def __init__(self, length: int, slots: threading.BoundedSemaphore) -> None:
+        self.file: IO[bytes] = io.BytesIO() if length <= IN_MEMORY else _Spooled(slots)
         self._left = length
 
     def take(self, data: bytes) -> int:
@@ -40,8 +41,8 @@ class Counted:
 class Chunked:
     """A body in chunks. Chunk extensions and trailer fields are checked and dropped."""
 
-    def __init__(self) -> None:
-        self.file: IO[bytes] = _spooled()
+    def __init__(self, slots: threading.BoundedSemaphore) -> None:
+        self.file: IO[bytes] = _Spooled(slots)
         self.complete = False
         self._left = 0  # bytes of the current chunk that are still to come
         self._line = bytearray()  # the part of a line that has come
@@ -93,5 +94,24 @@ class Chunked:
         self.complete = not line
 
 
-def _spooled() -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)
+class _Spooled(tempfile.SpooledTemporaryFile[bytes]):
+    """Takes one of the slots before it becomes a file on the disk."""
+
+    def __init__(self, slots: threading.BoundedSemaphore) -> None:
+        super().__init__(max_size=IN_MEMORY)
+        self._slots, self._has_slot = slots, False
+
+    def rollover(self) -> None:
+        if not self._has_slot:
+            if not self._slots.acquire(blocking=False):
+                raise http1_head.Malformed(
+                    "too many long bodies are received at the moment; try again soon", 503
+                )
+            self._has_slot = True
+        super().rollover()
+
+    def close(self) -> None:
+        super().close()
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()

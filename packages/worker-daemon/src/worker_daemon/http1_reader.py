@@ -38,6 +38,7 @@ class RequestReader:
     def __init__(self, adj: Any) -> None:
         self._max_head = adj.max_request_header_size
         self._max_body = adj.max_request_body_size
+        self._slots = adj.stored_bodies
         self.url_scheme = adj.url_scheme
         self.headers: dict[str, str] = {}
         self._head = bytearray()  # what has come of the head
@@ -117,9 +118,9 @@ class RequestReader:
 
     def _begin_body(self) -> None:
         if self._length is None:
-            self._body = http1_body.Chunked()
+            self._body = http1_body.Chunked(self._slots)
         else:
-            self._body = http1_body.Counted(self._length)
+            self._body = http1_body.Counted(self._length, self._slots)
 
     def _withhold(self, ahead: bytes) -> None:
         self.withheld = self.completed = True

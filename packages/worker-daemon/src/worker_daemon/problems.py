@@ -53,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "queue_full": Kind(503, "Queue full", retry_after=10),
     "server_busy": Kind(503, "Server busy", retry_after=5),
     "too_many_followers": Kind(503, "Too many followers", retry_after=5),
+    "too_many_downloads": Kind(503, "Too many downloads", retry_after=5),
     "users_unavailable": Kind(503, "Users unavailable", retry_after=5),
     "store_unavailable": Kind(503, "Store unavailable", retry_after=5),
     "supervisor_unavailable": Kind(503, "Supervisor unavailable", retry_after=5),

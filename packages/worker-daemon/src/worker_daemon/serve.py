@@ -23,6 +23,7 @@ from worker_daemon import (
     known_addresses,
     listen,
     logs,
+    open_files,
     systemd,
     tls,
     units,
@@ -155,8 +156,11 @@ class _Daemon:
         self._users = users.Users(settings.users, known=known)
         self._tls = tls.Tls(settings)
         draining = threading.Event()
-        application = app.create_app(engine, self._users, settings, draining=draining)
         # After the engine, whose supervisor must not inherit the room that this makes for files.
+        shares = open_files.make_room(settings)
+        application = app.create_app(
+            engine, self._users, settings, draining=draining, downloads=shares.downloads
+        )
         self._server = server.Server(
             application,
             settings,
@@ -165,6 +169,7 @@ class _Daemon:
             draining=draining,
             on_tick=_watchdog(),
             admit=application.admit,
+            shares=shares,
         )
 
     def run(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import resource
 import socket
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from waitress import adjustments, server, wasyncore
 
-from worker_daemon import channel, config, loop, tls
+from worker_daemon import channel, config, loop, open_files, tls
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +20,6 @@ _ACCEPT = 64  # connections accepted before the others have their turn
 _PATIENCE = 1.0  # seconds that a connection may do nothing when others wait for its place
 _TICK = 0.5  # seconds between two looks at the clock
 _HURRY = 0.05  # the same, while the daemon ends
-_OTHER_FILES = 256  # descriptors kept free for everything that is no connection
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     # A follower may be silent for days; a machine that vanished without a word is noticed so.
@@ -183,6 +181,7 @@ class Server:
         on_tick: Callable[[float], None] | None = None,
         admit: Callable[[str, str | None, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
+        shares: open_files.Shares | None = None,
     ) -> None:
         self.application = application
         self.settings = settings
@@ -197,7 +196,7 @@ class Server:
         self._ending = threading.RLock()
         self._calls: list[Callable[[], None]] = []
         sockets = list(sockets)
-        adj = _adjustments(settings, sockets)
+        adj = _adjustments(settings, sockets, shares or open_files.make_room(settings))
         self._listeners = [Listener(sock, self, adj) for sock in sockets]
 
     @property
@@ -276,14 +275,16 @@ class Server:
             self.map.close()
 
 
-def _adjustments(settings: config.Config, sockets: list[socket.socket]) -> Any:
+def _adjustments(
+    settings: config.Config, sockets: list[socket.socket], shares: open_files.Shares
+) -> Any:
     adj = adjustments.Adjustments(
         sockets=sockets,
         ident=None,  # no Server header
         url_scheme="https",
         recv_bytes=channel.RECORD,
         channel_request_lookahead=1,  # keeps reading while a request runs: so a hang-up is seen
-        connection_limit=_room(settings.max_connections),
+        connection_limit=shares.connections,
         cleanup_interval=1 << 30,  # `Server` looks at the clock itself
         log_socket_errors=False,
         max_request_header_size=settings.max_header + 1,
@@ -294,16 +295,6 @@ def _adjustments(settings: config.Config, sockets: list[socket.socket]) -> Any:
         outbuf_overflow=1 << 20,
     )
     adj.socket_options = _SOCKET_OPTIONS
+    # For http1_reader, which knows nothing else of the server.
+    adj.stored_bodies = threading.BoundedSemaphore(shares.bodies)  # type: ignore[attr-defined]
     return adj
-
-
-def _room(wanted: int) -> int:
-    """Return how many connections there is room for, having made as much as allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted + _OTHER_FILES:
-        soft = min(wanted + _OTHER_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    room = max(10, min(wanted, soft - _OTHER_FILES))
-    if room < wanted:
-        _log.warning("only %d connections at a time: no more files may be open (ulimit -n)", room)
-    return room

@@ -35,6 +35,8 @@ class Room:
     """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
     searches: followers.Followers
     """The cap on searches for jobs that take long."""
+    downloads: followers.Followers
+    """The cap on outputs that are being sent, each of which holds a file open."""
     followers: followers.Followers
     draining: threading.Event
     metrics: Sequence[metrics.Metric]

@@ -11,7 +11,7 @@ from typing import Annotated
 import falcon
 import worker_core
 
-from worker_daemon import access, fields, followers, problems, reading, spans
+from worker_daemon import access, fields, followers, open_files, problems, reading, spans
 from worker_daemon.resources import base
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,13 @@ class Output(base.Resource):
         "Give the output of a job",
         {200: ("Output", "Bytes"), 206: ("Bytes",), 304: ()},
         query=OutputQuery,
-        problems=("range_not_satisfiable", "stream_not_separate", "too_many_followers", "draining"),
+        problems=(
+            "range_not_satisfiable",
+            "stream_not_separate",
+            "too_many_followers",
+            "too_many_downloads",
+            "draining",
+        ),
     )
     def on_get(
         self,
@@ -196,12 +202,14 @@ class Output(base.Resource):
     ) -> None:
         """Send a finished output as a file: the server needs no thread for that."""
         resp.content_length = span.size
-        if not found.info.final or not span.size:
+        if not found.info.final or span.size <= _AT_ONCE:
             self._send(req, resp, found.exactly(span), span)
         elif req.method != "HEAD":
-            file = self.engine.open_output(found.job.id, found.stream)
-            file.seek(span.start)
-            resp.stream = file
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.room.downloads.enter(req.context.user))
+                file = stack.enter_context(self.engine.open_output(found.job.id, found.stream))
+                file.seek(span.start)
+                resp.stream = open_files.Download(file, stack.pop_all())
 
     def _send(
         self,
@@ -214,8 +222,11 @@ class Output(base.Resource):
         if span.size <= _AT_ONCE:
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
-            place = self.room.followers.enter(req.context.user)
-            resp.stream = followers.Stream(followers.while_logged_in(req, chunks), place)
+            with contextlib.ExitStack() as stack:
+                for cap in (self.room.followers, self.room.downloads):
+                    stack.enter_context(cap.enter(req.context.user))
+                kept = followers.while_logged_in(req, chunks)
+                resp.stream = followers.Stream(kept, stack.pop_all())
 
 
 def _gap(due: int, start: int) -> None:
