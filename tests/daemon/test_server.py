@@ -20,7 +20,9 @@ class App:
         self.gone = threading.Event()
 
     def __call__(self, environ, start_response):
-        if environ["PATH_INFO"] == "/hold":
+        if environ["PATH_INFO"].startswith("/known"):
+            environ["worker_daemon.logged_in"](lambda: True)
+        if environ["PATH_INFO"] in ("/hold", "/known/hold"):
             self.holding.append(environ)
             self.release.wait(20)
         if environ["PATH_INFO"] == "/follow":
@@ -551,7 +553,7 @@ def test_connections_at_work_do_not_make_room(app):
     with serving(app, max_connections=12) as edge:
         busy = [edge.connect() for _ in range(8)]
         for connection in busy:
-            connection.sendall(request(b"/hold"))
+            connection.sendall(request(b"/known/hold"))
         wait_until(lambda: len(app.holding) == 8)
         crowd = [edge.plain() for _ in range(4)]
         assert ask(edge, request()).endswith(b"0 bytes")

@@ -76,6 +76,12 @@ class TlsChannel(channel.HTTPChannel):
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
         self.sendbuf_len = _CHUNK
+        self.server.came(self)
+
+    def del_channel(self, *args: Any) -> None:
+        """Leave the loop, and the count of connections without a login."""
+        self.server.unauthenticated.remove(self)
+        super().del_channel(*args)
 
     # What the main loop waits for.
 
@@ -274,6 +280,7 @@ class TlsChannel(channel.HTTPChannel):
         try:
             header = request.headers.get("AUTHORIZATION")
             self.server.admit(request.command, header, self.addr[0])
+            self.server.unauthenticated.remove(self)
         except Exception as error:  # noqa: BLE001 - it is answered, and logged
             request.error = problems.of(error)
             if request.error is not error:
@@ -333,6 +340,7 @@ class TlsChannel(channel.HTTPChannel):
         if not self.total_outbufs_len:
             self._logins.clear()
         self._logins.add(stands)
+        self.server.unauthenticated.remove(self)
 
     def barred(self) -> bool:
         """Say whether an answer is on its way to somebody whose login counts no more."""

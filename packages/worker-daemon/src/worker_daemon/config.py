@@ -165,6 +165,14 @@ class Config:
     max_connections: Annotated[int, Setting(_count(10), "Connections open at the same time.")] = (
         4096
     )
+    max_unauthenticated_per_address: Annotated[
+        int,
+        Setting(
+            _count(1),
+            "Connections without a login from one IPv4 address or IPv6 /64 at a time; one more "
+            "closes the oldest of them.",
+        ),
+    ] = 1024
     max_body: Annotated[
         int, Setting(units.Size(4096), "The longest body of a request, in bytes.")
     ] = 16 << 20

@@ -12,7 +12,7 @@ from typing import Any
 
 from waitress import adjustments, server, wasyncore
 
-from worker_daemon import channel, config, loop, open_files, tls
+from worker_daemon import channel, config, loop, open_files, tls, unauthenticated
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class Listener(server.TcpWSGIServer):
         self.serving = threading.local()  # its `channel` is what a task thread serves
         self.admit = owner.admit
         self.call = owner.call
+        self.unauthenticated = owner.unauthenticated
         self._tls = owner.tls
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
@@ -137,12 +138,25 @@ class Listener(server.TcpWSGIServer):
         return bool(super().readable())
 
     def _make_room(self) -> None:
-        """Close the connection that has done nothing for longest: who opens many must not be able
-        to shut out who needs one."""
-        idle = [c for c in self.active_channels.values() if c.idle]
-        longest = max(idle, key=channel.TlsChannel.quiet, default=None)
-        if longest is not None and longest.quiet() > _PATIENCE:
-            longest.abandon()
+        """Close a connection that has not logged in, or else the one that is idle for longest.
+
+        Whoever opens many connections must not be able to shut out others who need one.
+        """
+        chosen = self.unauthenticated.first()
+        if chosen is None:
+            idle = [c for c in self.active_channels.values() if c.idle]
+            chosen = max(idle, key=channel.TlsChannel.quiet, default=None)
+            if chosen is None or chosen.quiet() <= _PATIENCE:
+                return
+        chosen.abandon()
+
+    def came(self, connection: channel.TlsChannel) -> None:
+        """Count a new connection, and close one of the same network if it has too many."""
+        self.unauthenticated.add(connection, connection.addr[0])
+        limit = self.settings.max_unauthenticated_per_address
+        excess = self.unauthenticated.excess(connection, limit)
+        if excess is not None:
+            excess.abandon()
 
     def handle_accept(self) -> None:
         """Accept what is waiting, not more than there is room for."""
@@ -190,6 +204,9 @@ class Server:
         self.map = loop.Loop()
         self.threads = Threads(settings.threads + settings.max_followers)
         self.admit = admit
+        self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (
+            unauthenticated.Unauthenticated()
+        )
         self._on_tick = on_tick
         self._clock = clock
         self._asked_to_drain = self._ended = False
