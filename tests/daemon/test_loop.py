@@ -146,6 +146,27 @@ def test_a_descriptor_that_is_used_again_belongs_to_its_new_user(waits):
     assert (first.events, second.events) == ([], ["read"])
 
 
+def test_an_event_of_a_closed_descriptor_is_not_its_next_users(waits):
+    """A client that has just connected would be cut off for one that has hung up."""
+    users = [User(waits) for _ in range(2)]
+    for user in users:
+        user.wants_read = True
+    waits.turn(0)
+    replaced = []
+
+    def replace(gone):
+        descriptor = gone._fileno
+        gone.close()
+        replaced.append(User(waits))
+        assert replaced[0]._fileno == descriptor
+
+    for user, other in (users, reversed(users)):
+        user.handle_read_event = lambda other=other: replace(other)
+        user.other.send(b"x")
+    waits.turn(5)
+    assert [user.events for user in replaced] == [[]]
+
+
 def test_who_is_closed_in_a_turn_is_not_called_in_it(waits):
     """An event would be handled on a closed socket, as an error in the log."""
     users = [User(waits) for _ in range(2)]

@@ -59,6 +59,37 @@ def test_a_user_who_is_there_stays(crowded):
             connection.close()
 
 
+def test_idle_users_leave_room_for_those_who_come(tmp_path, monkeypatch):
+    """With as many idle users as there are places, nobody else could ever log in."""
+    monkeypatch.setattr("worker_daemon.server._PATIENCE", 0)
+    with (
+        Engine() as engine,
+        support.serving(engine, tmp_path, max_connections=20) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(60):
+            user = stack.enter_context(running.user("alice"))
+            assert user.get("/whoami").status_code == 200
+        assert len(running.edge.server._channels()) <= 20
+
+
+def test_nobody_is_closed_while_nobody_comes(tmp_path):
+    """The last one who fits in would be closed at once, for want of a place for the next."""
+    with (
+        Engine() as engine,
+        support.serving(engine, tmp_path, max_connections=20) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        places = 20 - len(running.edge.server.map)
+        for _ in range(places):
+            user = stack.enter_context(running.user("alice"))
+            assert user.get("/whoami").status_code == 200
+        ticks = []
+        running.edge.server._on_tick = ticks.append
+        wait_until(lambda: len(ticks) > 2)
+        assert len(running.edge.server._channels()) == places
+
+
 def test_one_address_has_a_limit_of_its_own(tmp_path):
     """One stranger would use up the memory that thousands of connections need."""
     with (

@@ -53,7 +53,8 @@ class Loop(dict[int, Any]):
             self._ask(self._changed.popleft())
         for descriptor, happened in self._epoll.poll(timeout):
             user = self.get(descriptor)
-            if user is not None:  # else closed by what was handled before it
+            # What was handled before may have closed it, and given its descriptor to another.
+            if user is not None and descriptor in self._waits:
                 wasyncore.readwrite(user, happened)
                 self._ask(user)
 

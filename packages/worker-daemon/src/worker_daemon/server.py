@@ -103,6 +103,7 @@ class Listener(server.TcpWSGIServer):
         self.call = owner.call
         self.unauthenticated = owner.unauthenticated
         self._tls = owner.tls
+        self._stuck = False  # whether there is no place for a new connection
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
             owner.application,
@@ -132,31 +133,40 @@ class Listener(server.TcpWSGIServer):
         return self._tls.context
 
     def readable(self) -> bool:
-        """Say whether there is room for a new connection, and make some if not."""
-        if self.accepting and len(self._map) >= self.adj.connection_limit:
-            self._make_room()
-        return bool(super().readable())
-
-    def _make_room(self) -> None:
-        """Close a connection that has not logged in, or else the one that is idle for longest.
-
-        Whoever opens many connections must not be able to shut out others who need one.
-        """
-        chosen = self.unauthenticated.first()
-        if chosen is None:
-            idle = [c for c in self.active_channels.values() if c.idle]
-            chosen = max(idle, key=channel.TlsChannel.quiet, default=None)
-            if chosen is None or chosen.quiet() <= _PATIENCE:
-                return
-        chosen.abandon()
+        """Return whether a new connection has a place, or can be given that of another."""
+        if not self.accepting:
+            return False
+        full = len(self._map) >= self.adj.connection_limit
+        stuck = full and self.unauthenticated.first() is None and self._idle() is None
+        if stuck and not self._stuck:
+            _log.warning("no place for new connections: all %d are at work", len(self._map))
+        self._stuck = stuck
+        return not stuck
 
     def came(self, connection: channel.TlsChannel) -> None:
-        """Count a new connection, and close one of the same network if it has too many."""
+        """Count a new connection; close another if there are too many, in all or of its network."""
+        if len(self._map) > self.adj.connection_limit:
+            self._make_room()
         self.unauthenticated.add(connection, connection.addr[0])
         limit = self.settings.max_unauthenticated_per_address
         excess = self.unauthenticated.excess(connection, limit)
         if excess is not None:
             excess.abandon()
+
+    def _make_room(self) -> None:
+        """Close a connection that has not logged in, or else the one that is idle for longest.
+
+        Whoever opens many connections must not be able to shut out others who need one. Idle
+        connections leave an eighth of the places to those who have yet to log in.
+        """
+        few = 8 * len(self.unauthenticated) < self.adj.connection_limit
+        chosen = (few and self._idle()) or self.unauthenticated.first() or self._idle()
+        if chosen:
+            chosen.abandon()
+
+    def _idle(self) -> channel.TlsChannel | None:
+        idle = [c for c in self.active_channels.values() if c.idle and c.quiet() > _PATIENCE]
+        return max(idle, key=channel.TlsChannel.quiet, default=None)
 
     def handle_accept(self) -> None:
         """Accept what is waiting, not more than there is room for."""

@@ -36,6 +36,9 @@ class Unauthenticated(Generic[T]):
         self._with_count: dict[int, dict[str | bytes, None]] = {}  # networks with that many
         self._most = 0  # that one network has
 
+    def __len__(self) -> int:
+        return len(self._network)
+
     def add(self, connection: T, address: str) -> None:
         """Add a connection that has just been accepted."""
         with self._lock:
