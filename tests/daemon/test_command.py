@@ -559,3 +559,33 @@ def test_a_limit_on_processes_at_the_stop_is_no_failure(arguments):
         _, rest = running.communicate(timeout=30)
     assert running.returncode == 0
     assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(
+    ("environment", "redirection", "says"),
+    [
+        ("LISTEN_FDS=1", "3<&-", "cannot use descriptor 3, which LISTEN_FDS=1 names: Bad file"),
+        ("LISTEN_FDS=99999999999", "3<&-", "cannot use descriptor 3, which LISTEN_FDS=99999999999"),
+        (
+            "LISTEN_FDS=1",
+            "3</etc/passwd",
+            "cannot use descriptor 3, which LISTEN_FDS names: Socket",
+        ),
+    ],
+)
+def test_a_descriptor_that_is_no_listening_socket_is_named(
+    arguments, environment, redirection, says
+):
+    """A service whose socket unit is wrong would end with a traceback."""
+    script = f'export LISTEN_PID=$$ {environment}; exec "$@" {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *ARGV, "serve", *options(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"workerd: {says}" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import worker_daemon
 from worker_core import DescriptorStore
-from worker_daemon import systemd
+from worker_daemon import errors, systemd
 
 UNITS = Path(worker_daemon.__file__).with_name("systemd")
 
@@ -50,6 +50,29 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(monkeypatch):
     assert systemd.watchdog_interval() == 15.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert systemd.watchdog_interval() is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "\N{SUPERSCRIPT TWO}"])
+def test_numbers_that_systemd_never_gives_are_ignored(monkeypatch, text):
+    """A daemon would end with a traceback over a variable that somebody else has set."""
+    monkeypatch.setenv("WATCHDOG_USEC", text)
+    monkeypatch.setenv("LISTEN_FDS", text)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    assert systemd.watchdog_interval() is None
+    assert DescriptorStore.passed() == []
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_that_does_not_listen_is_refused(kind):
+    """The daemon would say that it listens, and nobody could connect."""
+    with (
+        socket.socket(socket.AF_INET, kind) as other,
+        pytest.raises(
+            errors.ListenError,
+            match="it does not listen for TCP connections; it comes from ListenSt",
+        ),
+    ):
+        systemd.sockets([("", other.fileno())])
 
 
 def test_sockets_meant_for_another_process_are_left_alone(monkeypatch):

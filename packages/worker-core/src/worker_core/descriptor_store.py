@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterable
 
 from worker_core import descriptors
+from worker_core.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,22 @@ class DescriptorStore:
         """Return name and number of each descriptor that systemd has passed to this process.
 
         They are closed at exec from then on, and the variables that announce them are removed, so
-        that no child takes them for its own.
+        that no child takes them for its own. Raises InvalidRequest if one is not open.
         """
         count = os.environ.pop("LISTEN_FDS", "")
         pid = os.environ.pop("LISTEN_PID", "")
         names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-        if pid != str(os.getpid()) or not count.isdigit():
+        if pid != str(os.getpid()) or not (count.isascii() and count.isdecimal()):
             return []
         numbers = range(_FIRST, _FIRST + int(count))
         for each in numbers:
-            os.set_inheritable(each, False)
+            try:
+                os.set_inheritable(each, False)
+            except OSError as error:
+                raise InvalidRequest(
+                    f"cannot use descriptor {each}, which LISTEN_FDS={count} names: "
+                    f"{error.strerror}; unset LISTEN_FDS, or start this by its socket unit"
+                ) from None
         names += [""] * len(numbers)  # an older systemd gives none
         return list(zip(names, numbers, strict=False))
 

@@ -53,7 +53,7 @@ def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
     import worker_core
 
     with contextlib.ExitStack() as stack:
-        passed = worker_core.DescriptorStore.passed()
+        passed = _passed()
         sockets = _sockets(settings, passed)
         opening = _engine_while_importing(settings, worker_core.DescriptorStore(passed))
         engine = stack.enter_context(opening)
@@ -62,6 +62,15 @@ def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
     faulthandler.cancel_dump_traceback_later()
     signal.setitimer(signal.ITIMER_REAL, 0.0)
     return 0
+
+
+def _passed() -> list[tuple[str, int]]:
+    import worker_core
+
+    try:
+        return worker_core.DescriptorStore.passed()
+    except worker_core.WorkerError as error:
+        raise errors.DaemonError(str(error)) from None
 
 
 def _sockets(settings: config.Config, passed: list[tuple[str, int]]) -> list[socket.socket]:

@@ -12,6 +12,8 @@ import time
 
 import worker_core
 
+from worker_daemon import errors
+
 
 def notify(*lines: str) -> None:
     """Tell systemd something, such as ``READY=1``; a manager that does not listen is no error."""
@@ -35,7 +37,9 @@ def notify_reloading() -> None:
 def watchdog_interval() -> float | None:
     """Return how often in seconds to send ``WATCHDOG=1``; None when nobody waits for it."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or not _for_this_process("WATCHDOG_PID"):
+    if not (microseconds.isascii() and microseconds.isdecimal()) or not _for_this_process(
+        "WATCHDOG_PID"
+    ):
         return None
     return int(microseconds) / 1e6 / 2
 
@@ -43,10 +47,28 @@ def watchdog_interval() -> float | None:
 def sockets(passed: list[tuple[str, int]]) -> list[socket.socket]:
     """Return the listening sockets that systemd opened for this process; none is the usual case.
 
-    `passed` is name and number of each descriptor that it has passed: see DescriptorStore.
+    `passed` is name and number of each descriptor that it has passed: see DescriptorStore. Raises
+    ListenError for one that nobody can connect to over TCP.
     """
     stored = worker_core.DescriptorStore.owns
-    return [socket.socket(fileno=number) for name, number in passed if not stored(name)]
+    return [_listening(number) for name, number in passed if not stored(name)]
+
+
+def _listening(number: int) -> socket.socket:
+    why = "it does not listen for TCP connections"
+    try:
+        found = socket.socket(fileno=number)
+        if found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        ):
+            return found
+        found.detach()
+    except OSError as error:
+        why = str(error.strerror)
+    raise errors.ListenError(
+        f"cannot use descriptor {number}, which LISTEN_FDS names: {why}; it comes from "
+        "ListenStream= of a socket unit, or unset LISTEN_FDS"
+    )
 
 
 def _for_this_process(variable: str) -> bool:
