@@ -165,7 +165,7 @@ def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, value: o
         cap = room.long_answers if len(data) > _LARGE else room.followers
         place = cap.enter(req.context.user)
         resp.content_length, resp.data = len(data), None
-        resp.stream = followers.Stream(_pieces(data), place)
+        resp.stream = followers.Stream(followers.while_logged_in(req, _pieces(data)), place)
 
 
 def _pieces(data: bytes) -> Generator[bytes, None, None]:
