@@ -1,6 +1,7 @@
 """The pidfds of leaders outlive the supervisor: where they are kept, and within which bounds."""
 
 import contextlib
+import itertools
 import logging
 import os
 import resource
@@ -164,56 +165,71 @@ def test_the_limit_on_descriptors_in_flight_is_none_for_a_bag(children):
 # The keeper
 
 
-def test_a_new_bag_has_what_still_runs_and_is_shared(children):
+def test_a_bag_has_what_still_runs_and_little_else(children):
     """What is kept would grow with every job that ever ran, or forget one that runs for days."""
-    jobs, shared, seen = {}, [], []
-    keeper = Keeper(
-        lambda: jobs, lambda fd: (shared.append(fd), seen.append(looked_into(fd))), None
-    )
+    jobs = {}
+    keeper = Keeper(lambda: jobs)
     long = [running(children()) for _ in range(3)]
     short = running(children())
     for process in long:
         jobs[process.id] = process
-        keeper.add(process)
+        keeper.add(process.id, process.pid.pid, 1.5)
     for _ in range(600):
         short.dir = JobDir("/nowhere", new_id())
         jobs[short.id] = short
-        keeper.add(short)
+        keeper.add(short.id, short.pid.pid, 1.5)
         del jobs[short.id]
-    kept = {held.job_id: held for held in looked_into(keeper._bag.fileno())}
+    kept = {held.job_id: held for held in looked_into(keeper.bag.fileno())}
     assert {process.id for process in long} <= set(kept)
     assert kept[long[0].id] == Held(long[0].id, long[0].pid.pid, 1.5)
     assert len(kept) <= keeping._ROOM + len(long)
-    assert len(shared) == 3
-    assert [len(held) for held in seen[1:]] == [len(long)] * 2
-    keeper._bag.close()
+    keeper.bag.close()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_tidying_keeps_hundreds_of_running_jobs(children, full):
+    """With many jobs the bag would overflow, or lose some of them."""
+    bag = Bag()
+    pidfd = os.pidfd_open(children())
+    held = [Held(new_id(), 1, 1.5) for _ in range(400)]
+    with contextlib.suppress(BlockingIOError):
+        for each in held if not full else itertools.cycle(held):
+            bag.put([each], [pidfd])
+    before = {each.job_id for each in looked_into(bag.fileno())}
+    assert bag.tidy(before) >= len(before)
+    assert {each.job_id for each in looked_into(bag.fileno())} == before
+    assert bag.tidy({held[7].job_id}) >= 1
+    assert {each.job_id for each in looked_into(bag.fileno())} == {held[7].job_id}
+    assert bag.tidy(()) == 0
+    assert looked_into(bag.fileno()) == []
+    os.close(pidfd)
+    bag.close()
 
 
 def test_a_start_goes_on_although_nothing_can_be_opened(children, full, caplog):
     """On a machine that is short of descriptors, jobs that run would be taken for not started."""
-    keeper = Keeper(dict, lambda _: None, None)
+    keeper = Keeper(dict)
     process = running(children())
     with caplog.at_level(logging.WARNING), full():
-        keeper.add(process)
+        keeper.add(process.id, process.pid.pid, 1.5)
     assert f"job {process.id}: nobody keeps its pidfd" in caplog.text
+    keeper.bag.close()
 
 
 def test_a_bag_is_passed_on_through_exec(children):
     """An upgrade of the supervisor would forget what others have kept of adopted jobs."""
-    keeper = Keeper(dict, lambda _: None, None)
-    assert keeping.passed_on() == []
-    keeper.pass_on()  # with nothing to pass on
+    keeper = Keeper(dict)
     assert keeping.passed_on() == []
     process = running(children())
-    keeper.add(process)
+    keeper.add(process.id, process.pid.pid, 1.5)
     keeper.pass_on()
-    bag = keeper._bag.fileno()
+    bag = keeper.bag.fileno()
     assert os.get_inheritable(bag)
     assert keeping.passed_on() == [bag]
     assert not os.get_inheritable(bag)
     assert [held.job_id for held in looked_into(bag)] == [process.id]
     assert keeping.passed_on() == []
-    keeper._bag.close()
+    keeper.bag.close()
 
 
 # Taking back
@@ -314,8 +330,7 @@ def served(tmp_path):
     came = []
 
     def handle(message, connection):
-        connection.keeps = True
-        came.append((message["op"], connection.take()))
+        came.append((message["op"], connection.take(), connection))
 
     server = Server(listener, loop, handle, on_alone=lambda: None, able={}, engine_uid=os.geteuid())
     peers = []
@@ -351,7 +366,7 @@ def test_descriptors_are_taken_from_the_own_account_only(served, trusted):
     descriptors.send(peer, wire.encode({"op": "kept"}), [null])
     os.close(null)
     turn(lambda: came)
-    [(op, given)] = came
+    [(op, given, _)] = came
     assert (op, len(given)) == ("kept", int(trusted))
     descriptors.close(given)
 
@@ -366,8 +381,9 @@ def test_an_engine_gets_the_descriptor_with_its_message(served, children):
     turn(lambda: came)
     pipes = [os.pipe() for _ in range(3)]
     kept, decoder, messages = KeptDescriptor(None), wire.Decoder(), []
+    [(_, _, given)] = came
     for reading, _ in pipes:
-        server.share(reading)
+        given.send({"event": "kept"}, reading)
     server.broadcast({"event": "last"})
     while not messages or messages[-1].get("event") != "last":
         messages += decoder.feed(kept.receive(peer, 4096))

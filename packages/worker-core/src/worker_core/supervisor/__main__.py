@@ -49,9 +49,7 @@ _SETTLE = 10.0  # seconds for which a service refuses to be upgraded again by an
 class Supervisor:
     """Joins the parts: requests in, events out, and the reasons to end."""
 
-    def __init__(
-        self, options: argparse.Namespace, run_dir: RunDir, lock: int, store: DescriptorStore | None
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, run_dir: RunDir, lock: int) -> None:
         state_dir = self.state_dir = options.state_dir
         self.run_dir = run_dir
         self._lock = lock
@@ -70,7 +68,7 @@ class Supervisor:
             engine_uid=os.geteuid() if options.engine is None else options.engine.pw_uid,
         )
         self._began = self.loop.clock.monotonic()
-        self._keeper = Keeper(lambda: self._processes.jobs, self._server.share, store)
+        self._keeper = Keeper(lambda: self._processes.jobs)
         self._processes = Processes(
             run_dir,
             self.loop,
@@ -90,6 +88,11 @@ class Supervisor:
                 signal.SIGHUP: self._execute_anew if self._service else lambda: None,
             }
         )
+
+    def keep_in(self, store: DescriptorStore) -> None:
+        """Take back what systemd has kept, and have it keep what the next supervisor will need."""
+        self.take_back(store.stored)
+        self._keeper.publish(store)
 
     def take_back(self, bags: Iterable[int]) -> None:
         """Go on with the jobs whose leaders others have kept; close the bags that they are in."""
@@ -316,9 +319,10 @@ def _serve(
     options: argparse.Namespace, run_dir: RunDir, lock: int, say_ready: Callable[[], None]
 ) -> int:
     _detach(options.state_dir)
-    store = DescriptorStore(DescriptorStore.passed()) if options.foreground else None
-    supervisor = Supervisor(options, run_dir, lock, store)
-    supervisor.take_back([*keeper.passed_on(), *(store.stored if store is not None else ())])
+    supervisor = Supervisor(options, run_dir, lock)
+    supervisor.take_back(keeper.passed_on())
+    if options.foreground:
+        supervisor.keep_in(DescriptorStore(DescriptorStore.passed()))
     if options.lock is not None:
         supervisor.take_up(run_dir.take_running())
     supervisor.take_up(run_dir.job_ids())

@@ -1,8 +1,8 @@
 """A pair of sockets that holds pidfds: sent into one end, and left unread at the other.
 
 Whoever has the reading end keeps all of them with one descriptor of its own: an engine, or systemd
-for a service. Only a supervisor looks inside, and leaves everything there, so that whoever comes
-next can look again.
+for a service. A supervisor that is given one looks inside and leaves everything there, so that
+whoever comes next can look again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from worker_core import descriptors
@@ -54,6 +54,44 @@ class Bag:
         """Put copies of up to 253 pidfds into it; raises BlockingIOError if it is full."""
         entries = [_ENTRY.pack(_packed(each), each.pid, each.started_at) for each in held]
         descriptors.send(self._writing, _FORMAT + b"".join(entries), pidfds)
+
+    def tidy(self, running: Container[str]) -> int:
+        """Drop the pidfds of jobs that do not run any more; return how many are left.
+
+        What is left is put in again before the old messages are dropped, so that it is in there at
+        every moment. If there is no room for that, it is the other way round.
+        """
+        left: list[tuple[Held, int]] = []
+        messages = 0
+        for some in contents(self.fileno()):
+            messages += 1
+            useful = [pair for pair in some if pair[0].job_id in running]
+            descriptors.close(pidfd for _, pidfd in {*some} - {*useful})
+            left += useful
+        try:
+            for at in range(0, len(left), descriptors.MOST):
+                chunk = left[at : at + descriptors.MOST]
+                messages -= self._put_again(chunk, messages)
+            self._drop(messages)
+        finally:
+            descriptors.close(pidfd for _, pidfd in left)
+        return len(left)
+
+    def _put_again(self, chunk: Sequence[tuple[Held, int]], messages: int) -> int:
+        """Put in what was in the oldest messages; return how many had to be dropped for that."""
+        held, pidfds = [each for each, _ in chunk], [pidfd for _, pidfd in chunk]
+        try:
+            self.put(held, pidfds)
+        except BlockingIOError:
+            self._drop(messages)
+            self.put(held, pidfds)
+            return messages
+        return 0
+
+    def _drop(self, messages: int) -> None:
+        """Take the oldest messages out. Their descriptors are closed, for want of room for any."""
+        for _ in range(messages):
+            self._reading.recv(_SIZE, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         """Let go of it; it exists as long as anybody else has its reading end."""

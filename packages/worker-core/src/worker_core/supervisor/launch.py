@@ -40,6 +40,10 @@ BeforeFork = Callable[[dict[str, str | None]], None]
 """Called, with what enforces each limit, when nothing is left to do before the fork."""
 
 
+Forked = Callable[[int], None]
+"""Called with the leader's pid, if possible before it executes its program."""
+
+
 class ShortageError(Exception):
     """The machine has no process, memory or descriptor to spare now; trying again may help."""
 
@@ -66,6 +70,7 @@ def launch(
     spec: dict[str, Any],
     groups: Cgroups | None,
     before_fork: BeforeFork,
+    forked: Forked,
     *,
     root_jobs: bool,
 ) -> Launched:
@@ -102,7 +107,11 @@ def launch(
                 raise NotStartedError(f"cannot limit the job: {error}") from error
             raise ShortageError(str(error)) from error
         before_fork(plan.enforced)
-        pid = _spawn_fast(program, stdio) if way is None else _spawn(program, way)
+        if way is None:
+            pid = _spawn_fast(program, stdio)
+            forked(pid)
+        else:
+            pid = _spawn(program, replace(way, forked=forked))
     crash.point("supervisor.forked")
     return Launched(pid, plan.enforced)
 

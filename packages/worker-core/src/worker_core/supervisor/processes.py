@@ -64,11 +64,11 @@ class Processes:
         emit: Callable[[Message], None],
         watched: Callable[[], bool],
         on_empty: Callable[[], None],
-        keep: Callable[[Process], None] = lambda _: None,
+        keep: Callable[[str, int, float, int | None], None] = lambda *_: None,
     ) -> None:
         """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last.
 
-        `keep` has the leader's pidfd kept for the supervisor after this one.
+        `keep` has a leader's pidfd kept for the supervisor after this one: see Keeper.add.
         """
         self.run_dir = run_dir
         self.jobs: dict[str, Process] = {}
@@ -127,6 +127,7 @@ class Processes:
                 process.spec,
                 self._groups,
                 lambda _: self.births.forking(process.id),
+                lambda pid: self._forked(process, pid, at),
                 root_jobs=self._root_jobs,
             )
         except NotStartedError as error:
@@ -145,17 +146,19 @@ class Processes:
             process.began = began
             self._started(process, launched, at)
 
+    def _forked(self, process: Process, pid: int, at: float) -> None:
+        """Have the next supervisor know the leader, whatever it takes to execute its program."""
+        self.births.note(process.id, pid)
+        self._keep(process.id, pid, at, None)
+
     def _started(self, process: Process, launched: launch.Launched, at: float) -> None:
         pid = launched.pid
         self._by_pid[pid] = process
         process.pid = Pid(pid, 0, self.boot, at, launched.enforced)
-        self._keep(process)
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
         if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that
             self._record_pid(process)
-        else:
-            self.births.note(process.id, pid)
 
     def _announce(self, process: Process) -> None:
         """Record and tell which process the leader is; of a short job its end says that.
@@ -289,7 +292,7 @@ class Processes:
         """Watch a job that another supervisor started, or this one before it executed itself."""
         pid = cast("Pid", process.pid)
         self.jobs[process.id] = process
-        self._keep(process)
+        self._keep(process.id, pid.pid, pid.started_at, process.pidfd)
         process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
         if process.pidfd is not None:
             self._adopted.add(process)

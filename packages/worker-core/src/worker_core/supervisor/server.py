@@ -50,7 +50,6 @@ class Connection:
         self._along: list[int] = []  # to be sent, at the latest with the message that is about them
         self._came: list[int] = []
         self.greeted = False
-        self.keeps = False  # whether the engine keeps the bag
         peer.setblocking(False)
         loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
 
@@ -196,12 +195,6 @@ class Server:
         """Tell every engine."""
         for each in list(self._connections):
             each.send(message)
-
-    def share(self, descriptor: int) -> None:
-        """Have every engine that does so keep this descriptor instead of the one before."""
-        for each in list(self._connections):
-            if each.keeps:
-                each.send({"event": "kept"}, descriptor)
 
     def closed(self, connection: Connection) -> None:
         """Take note that a connection is gone."""

@@ -56,6 +56,7 @@ class Way:
     box: box.Box | None = None
     account: Account | None = None
     group: Entry = field(default_factory=Entry)
+    forked: Callable[[int], None] = lambda _: None  # called in the parent at once
 
 
 def spawn(way: Way) -> int:
@@ -66,6 +67,7 @@ def spawn(way: Way) -> int:
             pid = way.group.fork()
             if pid == 0:
                 _child(way, error)
+            way.forked(pid)
         finally:
             os.close(error)
         failed = pipe.read()
