@@ -123,6 +123,12 @@ def while_logged_in(
             yield chunk
 
 
+def pass_on(resp: falcon.Response) -> None:
+    """Ask proxies to pass the answer on as it comes, neither collected nor compressed."""
+    resp.set_header("X-Accel-Buffering", "no")  # nginx, and others that follow it
+    resp.set_header("Cache-Control", f"{problems.ALWAYS['Cache-Control']}, no-transform")
+
+
 def send_head(req: falcon.Request) -> None:
     """Send status and headers now; a WSGI server waits with them for the first byte of the body."""
     write = req.env.get(WRITE)

@@ -75,6 +75,7 @@ class Events(base.Resource):
             fault = worker_core.FieldError("owner", "events are told of one user at a time")
             raise problems.invalid([fault])
         resp.content_type = "text/event-stream"
+        followers.pass_on(resp)
         if req.method != "HEAD":
             place = self.room.followers.enter(req.context.user)
             encoded = self._unnamed if query.unnamed else self._named

@@ -139,6 +139,7 @@ class Output(base.Resource):
         found: reading.Reading,
         span: spans.Span,
     ) -> None:
+        followers.pass_on(resp)
         if req.method != "HEAD":
             place = self.room.followers.enter(req.context.user)
             resp.stream = followers.Stream(self._followed(req, found, span.start), place)
