@@ -169,3 +169,13 @@ def test_a_removal_that_a_crash_interrupts_early_keeps_the_job(used):
     with Engine(used) as engine:
         assert engine.read_output(job.id) == b"kept\n"
         assert run(engine, JobSpec("true")).state is State.COMPLETED
+
+
+def test_who_removes_database_and_jobs_may_begin_anew(used):
+    """Whoever wants to forget everything would have to know every file of a state directory."""
+    for path in used.glob("worker.db*"):
+        path.unlink()
+    shutil.rmtree(used / "jobs")
+    for _ in range(2):
+        with Engine(used) as engine:
+            assert run(engine, JobSpec("true")).state is State.COMPLETED

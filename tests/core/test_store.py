@@ -2,6 +2,7 @@
 
 import contextlib
 import dis
+import errno
 import functools
 import gc
 import os
@@ -435,3 +436,24 @@ def test_a_state_directory_of_the_first_version_opens(tmp_path):
     db = sqlite3.connect(tmp_path / "worker.db")
     assert db.execute("PRAGMA user_version").fetchone() == (len(records.MIGRATIONS),)
     db.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EACCES, "Permission denied; make it readable and writable for the account"),
+        (errno.EROFS, "Read-only file system; mount the file system so that it can be written"),
+        (errno.EISDIR, "Is a directory"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_names_the_cure(tmp_path, monkeypatch, number, cure):
+    """An administrator would know that it fails, and not what to do."""
+
+    def failing(path, *_):
+        raise OSError(number, os.strerror(number), path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", failing)
+        with pytest.raises(StoreUnavailable) as refused:
+            Store(str(tmp_path / "worker.db"))
+    assert str(refused.value).startswith(f"cannot open {tmp_path}/worker.db: {cure}")

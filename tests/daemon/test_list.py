@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import worker_core
 from support.api import Api, User, refused
 
 
@@ -176,3 +177,14 @@ def test_any_name_and_label_can_be_asked_for(own: Api, text: str) -> None:
 def test_bytes_where_none_can_be_are_refused(alice: User, query: str) -> None:
     """A broken query would be read as something else than was meant."""
     refused(alice.get(f"/jobs?{query}"), 400, "malformed_request")
+
+
+def test_jobs_whose_owner_is_not_known_are_an_administrators(own: Api) -> None:
+    """After the loss of the database nobody would find a job of release 0.1.0, or anybody would."""
+    job_id = own.engine.submit(worker_core.JobSpec("true"), worker_core.UNKNOWN_OWNER).id
+    alice, root = own.user("alice"), own.user("root")
+    assert page(alice, "")["jobs"] == []
+    refused(alice.get("/jobs?owner=:unknown"), 422, "invalid_request")
+    refused(alice.get(f"/jobs/{job_id}"), 404, "job_not_found")
+    assert [job["id"] for job in page(root, "?owner=:unknown")["jobs"]] == [job_id]
+    assert root.get(f"/jobs/{job_id}?owner=:unknown").status_code == 200

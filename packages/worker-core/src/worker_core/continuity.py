@@ -61,12 +61,12 @@ def open_store(
     latest one, or if it cannot be used.
     """
     ids = job_ids(state_dir)
-    check_present(state_dir, database, ids)
+    is_new = check_present(state_dir, database, ids)
     try:
         store = Store(database, may_create=not ids, on_full=on_full)
         try:
             with store.reading() as db:
-                unknown = check_current(state_dir, db, ids)
+                unknown = ids if is_new else check_current(state_dir, db, ids)
         except BaseException:
             store.close()
             raise
@@ -75,17 +75,21 @@ def open_store(
     return store, unknown
 
 
-def check_present(state_dir: str, database: str, ids: set[str]) -> None:
-    """Raise StoreUnavailable if jobs have directories but there is no database, or an empty one."""
+def check_present(state_dir: str, database: str, ids: set[str]) -> bool:
+    """Return whether there is neither a database nor a job, as in a new state directory.
+
+    Raises StoreUnavailable if jobs have directories but there is no database, or an empty one.
+    """
     try:
         is_empty = os.stat(database).st_size == 0
     except FileNotFoundError:
         if ids:
             why = f"{os.path.basename(database)} is missing, but {_count(ids)} a directory"
             raise refusal(state_dir, why) from None
-        return
+        return True
     if is_empty and ids:
         raise refusal(state_dir, f"{database} is empty, but {_count(ids)} a directory")
+    return is_empty
 
 
 def check_current(state_dir: str, db: sqlite3.Connection, ids: set[str]) -> set[str]:

@@ -10,6 +10,7 @@ two changes of threads for each, which cost more than the write.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -35,6 +36,11 @@ _READERS = 16  # connections kept for reading; more are opened and closed as nee
 _ROOM = 300  # calls below the interpreter's limit that are left to who leads
 
 
+_CURES = {
+    errno.EACCES: "; make it readable and writable for the account that opens it",
+    errno.EPERM: "; make it readable and writable for the account that opens it",
+    errno.EROFS: "; mount the file system so that it can be written",
+}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
 
@@ -415,4 +421,5 @@ def _unavailable(what: str) -> Iterator[None]:
         kind = StoreDamaged if damaged else StoreUnavailable
         raise kind(f"{what}: {error}") from error
     except OSError as error:
-        raise StoreUnavailable(f"{what}: {error.strerror or error}") from error
+        cure = _CURES.get(error.errno or 0, "")
+        raise StoreUnavailable(f"{what}: {error.strerror or error}{cure}") from error
