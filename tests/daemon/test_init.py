@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import ssl
 import stat
 import subprocess
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import requests
+from cryptography import x509
 from support.edge import reply, serving
 from worker_daemon import authority, certificate, config, errors, init, places, users
 
@@ -197,6 +200,99 @@ def test_renewing_keeps_the_ca_and_everything_else(made):
         context = ssl.create_default_context(cafile=made.path("ca.pem"))
         with context.wrap_socket(edge.plain(), server_hostname="192.0.2.7"):
             pass
+
+
+def test_clients_believe_the_ca_for_this_server_only(made):
+    """Whoever steals the CA's key could pretend to be any site to everybody who trusts the CA."""
+    stolen = authority.Authority.read(made.path("ca.pem"), made.path("ca.key"))
+    mine = x509.load_pem_x509_certificate(stolen.certificate)
+    extension = mine.extensions.get_extension_for_class(x509.NameConstraints)
+    assert extension.critical
+    assert {str(each.value) for each in extension.value.permitted_subtrees} == {
+        *("server.example.org", "localhost"),
+        *("192.0.2.7/32", "127.0.0.1/32", "::1/128"),
+    }
+    for name in ("bank.example", "192.0.2.8", "::2", "server.example.org.evil.example"):
+        with pytest.raises(errors.CertificateError, match="clients believe this CA for"):
+            stolen.issue([name])
+        cert, key = unchecked(stolen).issue(["localhost", name])
+        made.path("forged.pem").write_bytes(cert)
+        made.path("forged.key").touch(mode=0o600)
+        made.path("forged.key").write_bytes(key)
+        files = {"cert": made.path("forged.pem"), "key": made.path("forged.key")}
+        with serving(app, **files) as edge:
+            trust = ssl.create_default_context(cafile=made.path("ca.pem"))
+            with (
+                edge.plain() as raw,
+                pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"),
+            ):
+                trust.wrap_socket(raw, server_hostname=name)
+
+
+def unchecked(ca):
+    """Return a CA of the same name and key that looks at no constraint: a thief's."""
+    thief = authority.Authority(ca.certificate, ca.key)
+
+    class Thief(authority.Authority):
+        def issue(self, names):
+            real = authority._check_permitted
+            authority._check_permitted = lambda *_: None
+            try:
+                return thief.issue(names)
+            finally:
+                authority._check_permitted = real
+
+    return Thief(ca.certificate, ca.key)
+
+
+def test_all_clients_accept_the_constrained_chain(made):
+    """A client that cannot read the constraints could not be used at all."""
+    loaded = config.load(made.path("workerd.toml"))
+    ca = str(made.path("ca.pem"))
+    with serving(app, cert=loaded.cert, key=loaded.key) as edge:
+        for name in ("localhost", "127.0.0.1"):
+            url = f"https://{name}:{edge.port}/"
+            with requests.Session() as session:
+                session.trust_env = False
+                assert session.get(url, verify=ca, timeout=30).status_code == 204
+            if curl := shutil.which("curl"):
+                argv = [curl, "-sS", "--noproxy", "*", "--cacert", ca, "-w", "%{http_code}", url]
+                done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+                assert (done.returncode, done.stdout) == (0, b"204"), done.stderr
+    done = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", ca, loaded.cert],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_renewing_for_another_name_is_refused_with_the_cure(made, plan):
+    """The server would get a certificate that no client accepts."""
+    import dataclasses
+
+    before = made.path("server.pem").read_bytes()
+    other = dataclasses.replace(made, names=[*made.names, "new.example.org", "10.0.0.1"])
+    with pytest.raises(errors.CertificateError) as caught:
+        init.renew(other)
+    assert str(caught.value).startswith(
+        "cannot issue a certificate for new.example.org, 10.0.0.1: clients believe this CA for"
+        " server.example.org, 192.0.2.7, localhost, 127.0.0.1, ::1 only; "
+    )
+    assert made.path("server.pem").read_bytes() == before
+    below = dataclasses.replace(made, names=["Sub.Server.example.org", "localhost"])
+    init.renew(below)
+
+
+def test_a_ca_of_an_earlier_release_can_be_renewed_for_any_name(made, plan):
+    """A server of release 0.1.0 could get no new certificate."""
+    old = authority.Authority.create("server.example.org")
+    made.path("ca.pem").write_bytes(old.certificate)
+    made.path("ca.key").write_bytes(old.key)
+    import dataclasses
+
+    init.renew(dataclasses.replace(made, names=["new.example.org"]))
 
 
 def test_renewing_without_a_ca_is_refused(plan):

@@ -47,8 +47,8 @@ class Authority:
         self.key = key
 
     @classmethod
-    def create(cls, name: str) -> Authority:
-        """Make a CA for the server called `name`."""
+    def create(cls, name: str, names: Sequence[str] = ()) -> Authority:
+        """Make a CA for the server called `name`; clients believe it for `names` only, if given."""
         private = ec.generate_private_key(ec.SECP256R1())
         subject = _name(f"worker CA of {name}")
         builder = (
@@ -59,6 +59,8 @@ class Authority:
                 x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
             )
         )
+        if names:
+            builder = builder.add_extension(_constraints(names), critical=True)
         return cls(_pem(builder.sign(private, hashes.SHA256())), _key_pem(private))
 
     @classmethod
@@ -74,8 +76,12 @@ class Authority:
     def issue(
         self, names: Sequence[str], *, now: datetime.datetime | None = None
     ) -> tuple[bytes, bytes]:
-        """Return certificate and new key, both in PEM, for a server reached by `names`."""
+        """Return certificate and new key, both in PEM, for a server reached by `names`.
+
+        Raises CertificateError when clients would not believe this CA for one of them.
+        """
         ca = x509.load_pem_x509_certificate(self.certificate)
+        _check_permitted(ca, names)
         private = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(_name(names[0]), ca.subject, private.public_key(), _SERVER_YEARS, now)
@@ -131,6 +137,52 @@ def _usage(*wanted: str) -> x509.KeyUsage:
 def _issuer_key(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
+
+
+def _constraints(names: Sequence[str]) -> x509.NameConstraints:
+    """Return the extension that lets a CA sign for `names`, and what is below a host's name.
+
+    Everything of a kind that is not permitted is refused, but a kind of which nothing is named is
+    left open (RFC 5280, 4.2.1.10). So `names` need a host name and an address.
+    """
+    return x509.NameConstraints([_subtree(_alternative(name)) for name in names], None)
+
+
+def _subtree(name: x509.GeneralName) -> x509.GeneralName:
+    return x509.IPAddress(ipaddress.ip_network(name.value)) if _is_address(name) else name
+
+
+def _is_address(name: x509.GeneralName) -> bool:
+    return isinstance(name, x509.IPAddress)
+
+
+def _check_permitted(ca: x509.Certificate, names: Sequence[str]) -> None:
+    """Raise CertificateError for a name that a constrained CA is not for."""
+    try:
+        extension = ca.extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        return
+    permitted = extension.value.permitted_subtrees or []
+    strangers = [name for name in names if not _permits(permitted, _alternative(name))]
+    if strangers:
+        known = ", ".join(
+            str(each.value).removesuffix("/32").removesuffix("/128") for each in permitted
+        )
+        raise errors.CertificateError(
+            f"cannot issue a certificate for {', '.join(strangers)}: clients believe this CA for"
+            f" {known} only; make a new CA with `workerd init --directory DIRECTORY NAME …`, and"
+            " give its ca.pem to all clients"
+        )
+
+
+def _permits(permitted: Sequence[x509.GeneralName], name: x509.GeneralName) -> bool:
+    same = [each for each in permitted if type(each) is type(name)]
+    if _is_address(name):
+        return any(name.value in each.value for each in same)
+    host = name.value.lower()
+    return any(
+        host == each.value.lower() or host.endswith(f".{each.value.lower()}") for each in same
+    )
 
 
 def check_name(name: str) -> None:

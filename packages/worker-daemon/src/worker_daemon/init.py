@@ -106,7 +106,7 @@ def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
         )
     user.check_name(wanted.user)
     password = user.ask(wanted.user, from_stdin=from_stdin)
-    ca = authority.Authority.create(wanted.names[0])
+    ca = authority.Authority.create(wanted.names[0], wanted.names)
     with _told():
         wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         _write(wanted, "ca.pem", ca.certificate, 0o644)
