@@ -18,6 +18,8 @@ from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, Stat
 from worker_core.jobdir import Exit, JobDir, Pid
 from worker_core.supervisor import exit_status, process
 from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.rundir import RunDir
 from worker_core.testing.fakes import FakeClock
 
 NOTE = "it ended while no supervisor was running, before the time recorded here"
@@ -372,6 +374,44 @@ def test_on_an_older_kernel_the_reason_says_which_one_is_needed(orphan, monkeypa
         exit_status.wait_status(-1, pid)
     assert "only Linux 6.15 and later then report an exit status" in str(told.value)
     assert f"(this is {os.uname().release})" in str(told.value)
+
+
+def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tmp_path):
+    """It could be shown as running for ever, or with an outcome that is made up."""
+    pid, _ = orphan("read line; exit 4")
+
+    def too_old(_):
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr(libc, "wait_status", too_old)
+    told = []
+    table = Processes(
+        RunDir(str(tmp_path)),
+        loop,
+        None,
+        root_jobs=True,
+        emit=told.append,
+        watched=lambda: True,
+        on_empty=lambda: None,
+    )
+    directory = JobDir(str(tmp_path), "00000000-0000-4000-8000-000000000000")
+    directory.make()
+    table.adopt(process.Process(directory, {}, pid=pid, foreign=True, pidfd=os.pidfd_open(pid.pid)))
+    os.kill(pid.pid, signal.SIGKILL)
+    wait_gone(pid.pid)
+    for key, ready in loop._selector.select(10):
+        loop._guard(key.data, ready)
+
+    def recorded():
+        loop.clock.advance(0.05)
+        loop._run_timers()
+        return directory.exit()
+
+    end = wait_until(recorded)  # once nothing of it is left
+    assert (end.cause, end.exit_code, end.signal) == ("lost", None, None)
+    assert "the end could not be observed: the supervisor that started it had ended" in end.reason
+    assert "Linux 6.15" in end.reason
+    assert [each["event"] for each in told] == ["exited"]
 
 
 def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(

@@ -276,6 +276,27 @@ def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkey
         assert engine.wait(job.id, 10).exit_code == 9
 
 
+def test_a_supervisor_of_an_older_revision_is_upgraded_once_and_then_used(tmp_path, monkeypatch):
+    """After an upgrade, a supervisor that cannot be replaced would be asked for that for ever."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(waiting_for(tmp_path / "go") + "; exit 9"))
+        before = supervisor_pid(engine.state_dir)
+    hellos = []
+    decode = wire.Decoder.feed
+
+    def older(self, data):
+        messages = decode(self, data)
+        hellos.extend(each for each in messages if each.pop("revision", None) is not None)
+        return messages
+
+    monkeypatch.setattr(wire.Decoder, "feed", older)
+    with Engine(tmp_path) as engine:
+        assert len(hellos) == 2
+        assert supervisor_pid(engine.state_dir) == before
+        (tmp_path / "go").touch()
+        assert engine.wait(job.id, 10).exit_code == 9
+
+
 def test_a_supervisor_of_a_later_protocol_is_left_alone(tmp_path, monkeypatch):
     """An old release would talk to a new supervisor in words that mean something else now."""
     theirs = wire.PROTOCOL
