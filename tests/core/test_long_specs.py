@@ -72,7 +72,7 @@ def test_most_requests_read_only_the_outline(engine):
     for outlined in (job, engine.get(job.id, whole=False), *engine.list(whole=False).jobs):
         assert not outlined.spec.whole
         assert outlined.spec.args == ()
-        assert (outlined.spec.name, outlined.spec.labels) == ("long", {"team": "blue"})
+        assert (outlined.spec.name, outlined.spec.labels) == ("long", {})
         assert outlined.spec.separate_stderr
         assert outlined.status_view() == engine.get(job.id).status_view()
 

@@ -113,17 +113,17 @@ def test_a_budget_lends_no_more_than_there_is() -> None:
     taken = threading.Event()
 
     def take() -> None:
-        with shared.lent(60, nothing):
+        with shared.lent(60, "a", nothing):
             taken.set()
 
-    with shared.lent(60, nothing):
+    with shared.lent(60, "a", nothing):
         thread = threading.Thread(target=take)
         thread.start()
         wait_until(lambda: shared._line)
         assert not taken.is_set()
     assert taken.wait(10)
     thread.join()
-    with shared.lent(1 << 40, nothing):  # more than there is: alone
+    with shared.lent(1 << 40, "a", nothing):  # more than there is: alone
         pass
 
 
@@ -131,14 +131,14 @@ def test_who_waits_too_long_for_its_share_is_refused() -> None:
     """A request would hang for ever."""
     shared = budget.Budget(100, seconds=0.01)
     with (
-        shared.lent(100, nothing),
+        shared.lent(100, "a", nothing),
         pytest.raises(problems.Problem) as caught,
-        shared.lent(1, nothing),
+        shared.lent(1, "a", nothing),
     ):
         pass
     assert caught.value.code == "server_busy"
     assert caught.value.headers["Retry-After"] == "5"
-    with shared.lent(100, nothing):
+    with shared.lent(100, "a", nothing):
         pass
 
 
@@ -148,11 +148,11 @@ def test_the_first_in_line_is_the_first_to_be_served() -> None:
     order: list[int] = []
 
     def take(size: int) -> None:
-        with shared.lent(size, nothing):
+        with shared.lent(size, "a", nothing):
             order.append(size)
 
     threads = []
-    with shared.lent(100, nothing):
+    with shared.lent(100, "a", nothing):
         for size in (90, 20):
             threads.append(threading.Thread(target=take, args=(size,)))
             threads[-1].start()
@@ -160,6 +160,42 @@ def test_the_first_in_line_is_the_first_to_be_served() -> None:
     for thread in threads:
         thread.join()
     assert order == [90, 20]
+
+
+def test_a_user_alone_cannot_shut_out_others() -> None:
+    """A user with hundreds of long requests in line would keep everybody else from theirs."""
+    shared = budget.Budget(100)
+    order: list[str] = []
+
+    def take(user: str) -> None:
+        with shared.lent(50, user, nothing):
+            order.append(user)
+
+    threads = []
+    with shared.lent(50, "a", nothing):
+        with shared.lent(50, "c", nothing):
+            for user in "aab":
+                threads.append(threading.Thread(target=take, args=(user,)))
+                threads[-1].start()
+                wait_until(lambda: len(shared._line) == len(threads))
+        threads[2].join()
+        wait_until(lambda: len(order) == 3)
+    for thread in threads:
+        thread.join()
+    assert order == ["b", "a", "a"]
+
+
+def test_long_requests_leave_time_to_others() -> None:
+    """Long requests without a pause would keep the interpreter from all short ones."""
+    rests: list[float] = []
+    times = iter([1.0, 1.25, 2.0, 2.5])  # seconds of CPU
+    shared = budget.Budget(100, clock=lambda: next(times), sleep=rests.append)
+    with shared.lent(100, "a", nothing):
+        pass
+    assert rests == [], "nobody waits"
+    with shared.lent(100, "a", nothing):
+        shared._line[object()] = "b"
+    assert rests == [0.5]
 
 
 def test_a_long_body_has_its_share_while_it_is_answered(

@@ -235,6 +235,11 @@ class Engine:
         with self._store.reading() as db:
             return records.complete(db, job)
 
+    def spec_json(self, job: Job) -> str:
+        """Return the spec of a job whose record has an outline of it, in JSON as it is stored."""
+        with self._store.reading() as db:
+            return records.long_spec(db, job.id)
+
     def list(
         self,
         *,

@@ -39,6 +39,7 @@ MIGRATIONS = tuple(
 """Version N of the schema is reached by the first N of these; none is ever changed."""
 
 
+_LONGEST_REASON = 4000  # characters; one may repeat a command, which may have 128 KiB
 _STEP = 20_000  # instructions of SQLite's machine, of which a row that does not match takes a few
 LONG_SPEC = 4096
 """Bytes of a spec in JSON. A longer one is kept apart, and what is returned here has only its
@@ -116,10 +117,15 @@ def complete(db: sqlite3.Connection, job: Job) -> Job:
     """Return a record with its whole spec; raise JobNotFound if the job was removed meanwhile."""
     if job.spec.whole:
         return job
-    row = db.execute(QUERIES["long_spec"], {"id": job.id}).fetchone()
+    return job.having(spec=JobSpec.from_stored(json.loads(long_spec(db, job.id))))
+
+
+def long_spec(db: sqlite3.Connection, job_id: str) -> str:
+    """Return a spec that is kept apart, in JSON; raise JobNotFound."""
+    row = db.execute(QUERIES["long_spec"], {"id": job_id}).fetchone()
     if row is None:
-        raise JobNotFound(job.id)
-    return job.having(spec=JobSpec.from_stored(json.loads(row["spec"])))
+        raise JobNotFound(job_id)
+    return str(row["spec"])
 
 
 def _long_spec_bytes(db: sqlite3.Connection, job_id: str) -> int:
@@ -137,7 +143,7 @@ def change(
 
 def save(db: sqlite3.Connection, recent: Recent, job: Job) -> Job:
     """Write what a job has come to; its owner and its spec never change."""
-    reason = None if job.reason is None else printable(job.reason)
+    reason = None if job.reason is None else printable(job.reason)[:_LONGEST_REASON]
     kill_reason = None if job.kill_reason is None else printable(job.kill_reason)
     job = job.having(reason=reason, kill_reason=kill_reason)
     usage = job.usage
@@ -242,18 +248,17 @@ def page(
     values["limit"] = limit + 1
     # Every piece of the statement is a constant of this file; what is asked for is bound.
     statement = f"SELECT * FROM jobs {clause} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
-    with _stepwise(db, on_step):
-        rows = db.execute(statement, values).fetchall()
     jobs: list[Job] = []
-    size = 0
-    for row in rows[:limit]:
-        job = _job(row)
-        size += len(row["spec"]) if job.spec.whole else _long_spec_bytes(db, job.id)
-        if max_bytes is not None and size > max_bytes and jobs:
-            break
-        jobs.append(job)
-    more = len(jobs) < len(rows)
-    return jobs, str(rows[len(jobs) - 1]["seq"]) if more else None
+    last, size = "", 0
+    with _stepwise(db, on_step), contextlib.closing(db.execute(statement, values)) as rows:
+        for row in rows:
+            job = _job(row)
+            size += len(row["spec"]) if job.spec.whole else _long_spec_bytes(db, job.id)
+            if len(jobs) == limit or (max_bytes is not None and size > max_bytes and jobs):
+                return jobs, last
+            jobs.append(job)
+            last = str(row["seq"])
+    return jobs, None
 
 
 @contextlib.contextmanager

@@ -157,6 +157,8 @@ class JobSpec:
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
         kind = JobSpec if "command" in value else Outline
+        if kind is Outline:  # the labels of hundreds of these could be many megabytes
+            value = value | {"labels": {}}
         values = vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))}
         return _unchecked(values, kind)
 
@@ -175,7 +177,8 @@ class JobSpec:
 @dataclass(frozen=True)
 class Outline(JobSpec):
     """A stored spec without what may be long of it, each of which has its default here: command,
-    args, env, cwd, stdin and the paths of isolation. Whoever needs these reads the whole spec."""
+    args, env, cwd, stdin, labels and the paths of isolation. Whoever needs these reads the whole
+    spec."""
 
     whole: ClassVar[bool] = False
 

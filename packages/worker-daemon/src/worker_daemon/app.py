@@ -26,7 +26,7 @@ from worker_daemon.resources import (
 )
 
 # A body takes up to ten times its length while it is read and stored, a record three times.
-_BODIES = 32 << 20  # bytes
+_BODIES = 16 << 20  # bytes
 _RECORDS = 32 << 20  # bytes
 _LONG_ANSWERS = 32
 _SEARCHES = 16

@@ -1,67 +1,100 @@
-"""How much memory long bodies and long answers may take together."""
+"""How much memory and time long bodies and long answers may take together."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from worker_daemon import problems
 
 _SECONDS = 10.0  # that a request waits for its share
+_LONGEST_REST = 1.0  # seconds
+
+Waiting = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 class Budget:
-    """Bytes that are lent to requests; who finds none left waits in line."""
+    """Bytes that are lent to requests; who finds none left waits in line.
 
-    def __init__(self, most: int, seconds: float = _SECONDS) -> None:
+    The next in line is the first of the user to whom the least is lent, so that no user alone can
+    shut the others out.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        seconds: float = _SECONDS,
+        *,
+        clock: Callable[[], float] = time.thread_time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`clock` tells the CPU time of the calling thread."""
         self._most = most
         self._seconds = seconds
-        self._changed = threading.Condition()
-        self._line: collections.deque[object] = collections.deque()
+        self._clock = clock
+        self._sleep = sleep
+        self._changed = threading.Condition()  # guards what follows
+        self._line: dict[object, str] = {}  # who waits, in order, and the user of each
         self._lent = 0
+        self._lent_to: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def lent(
-        self, size: int, waiting: Callable[[], contextlib.AbstractContextManager[object]]
-    ) -> Iterator[None]:
+    def lent(self, size: int, user: str, waiting: Waiting) -> Iterator[None]:
         """Lend so many bytes in this block, or all there are to a request that needs more.
 
-        `waiting` is entered while it waits. Raises Problem when nothing is left for too long.
+        `waiting` is entered while it waits. While others wait, the block is followed by a rest that
+        takes as long as the processor was at work in it: what is at work here can hold the
+        interpreter lock for long, and short requests need it, too.
+
+        Raises Problem when nothing is left for too long.
         """
         size = min(size, self._most)
-        if not self._take_at_once(size):
+        if not self._take_at_once(size, user):
             with waiting():
-                self._take(size)
+                self._take(size, user)
+        begun = self._clock()
         try:
             yield
+            if self._line:
+                self._sleep(min(self._clock() - begun, _LONGEST_REST))
         finally:
             with self._changed:
                 self._lent -= size
+                self._lent_to[user] -= size
+                if not self._lent_to[user]:
+                    del self._lent_to[user]
                 self._changed.notify_all()
 
-    def _take_at_once(self, size: int) -> bool:
+    def _take_at_once(self, size: int, user: str) -> bool:
         with self._changed:
-            fits = not self._line and self._lent + size <= self._most
-            self._lent += size if fits else 0
-            return fits
+            if self._line or self._lent + size > self._most:
+                return False
+            self._note(size, user)
+            return True
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int, user: str) -> None:
         me = object()
         with self._changed:
-            self._line.append(me)
+            self._line[me] = user
             try:
-                first = self._changed.wait_for(
-                    lambda: self._line[0] is me and self._lent + size <= self._most, self._seconds
-                )
-                if not first:
+                if not self._changed.wait_for(lambda: self._may_go(me, size), self._seconds):
                     raise problems.Problem(
                         "server_busy",
                         "the server is at work on as many long requests as it has memory for; "
                         "try again soon",
                     )
-                self._lent += size
+                self._note(size, user)
             finally:
-                self._line.remove(me)
+                del self._line[me]
                 self._changed.notify_all()
+
+    def _may_go(self, me: object, size: int) -> bool:
+        first = min(self._line, key=lambda each: self._lent_to[self._line[each]])
+        return first is me and self._lent + size <= self._most
+
+    def _note(self, size: int, user: str) -> None:
+        self._lent += size
+        self._lent_to[user] += size

@@ -54,7 +54,8 @@ class Room:
         """Hold what a request needs of `bodies` while it is answered."""
         if body is None or (size := payload.size(req, body, self.max_body)) < payload.LONG:
             return contextlib.nullcontext()
-        return self.bodies.lent(size, lambda: self.followers.enter(req.context.user))
+        user = req.context.user
+        return self.bodies.lent(size, user, lambda: self.followers.enter(user))
 
 
 class Resource:
@@ -143,24 +144,35 @@ def answer_record(
     resp: falcon.Response,
     room: Room,
     jobs: Sequence[worker_core.Job],
-    value: Callable[[list[dict[str, Any]]], object],
+    value: Callable[[list[bytes]], bytes],
 ) -> None:
     """Answer with JSON made of the whole records of jobs, whose specs may be long."""
     if all(job.spec.whole for job in jobs):
-        answer_long(req, resp, room, value([job.record_view() for job in jobs]))
+        answer_long(req, resp, room, value([_record(job) for job in jobs]))
         return
-    with room.records.lent(_LONG_RECORD, lambda: room.followers.enter(req.context.user)):
+    user = req.context.user
+    with room.records.lent(_LONG_RECORD, user, lambda: room.followers.enter(user)):
         whole = []
         for job in jobs:
             with contextlib.suppress(worker_core.JobNotFound):  # removed meanwhile
-                whole.append(room.engine.whole(job).record_view())
+                long = None if job.spec.whole else room.engine.spec_json(job)
+                whole.append(_record(job, long))
         answer_long(req, resp, room, value(whole))
 
 
-def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, value: object) -> None:
+def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
+    """Return a record in JSON, with a long spec as it is stored: to read one and write it again
+    would keep all other requests waiting for tens of milliseconds."""
+    view = job.record_view()
+    if spec is None:
+        return strict_json.encode(view)
+    del view["spec"]
+    return b'%s, "spec": %s}' % (strict_json.encode(view)[:-1], spec.encode("ascii"))
+
+
+def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, data: bytes) -> None:
     """Answer with JSON; one that is long takes a place, as it waits in memory until it is sent."""
-    answer(resp, value)
-    data = resp.data or b""
+    resp.content_type, resp.data = falcon.MEDIA_JSON, data
     if len(data) > _LONG and req.method != "HEAD":
         cap = room.long_answers if len(data) > _LARGE else room.followers
         place = cap.enter(req.context.user)

@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import falcon
 import worker_core
 
-from worker_daemon import access, audit, fields, problems
+from worker_daemon import access, audit, fields, problems, strict_json
 from worker_daemon.resources import base
 
 _MOST = 500
@@ -99,7 +99,10 @@ class Jobs(base.Resource):
             resp,
             self.room,
             page.jobs,
-            lambda records: {"jobs": records, "next_cursor": page.next_cursor},
+            lambda records: (
+                b'{"jobs": [%s], "next_cursor": %s}\n'
+                % (b", ".join(records), strict_json.encode(page.next_cursor))
+            ),
         )
 
     on_head = on_get
@@ -161,10 +164,10 @@ class Job(base.Resource):
     ) -> None:
         """Answer with the record, spec included."""
 
-        def only(records: list[dict[str, Any]]) -> dict[str, Any]:
+        def only(records: list[bytes]) -> bytes:
             if not records:
                 raise problems.job_not_found(job.id)
-            return records[0]
+            return records[0] + b"\n"
 
         base.answer_record(req, resp, self.room, [job], only)
 
