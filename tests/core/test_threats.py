@@ -794,6 +794,29 @@ def test_what_is_made_is_the_engines(supervisor):
         assert (found.st_uid, found.st_mode & 0o077) == (ENGINE, 0), each
 
 
+@sentence(20)
+def test_a_descriptor_that_an_engine_sends_does_not_arrive(supervisor):
+    """To close one can take for ever, on a file system that the engine makes up."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setresgid(ENGINE, ENGINE, ENGINE)
+            os.setresuid(ENGINE, ENGINE, ENGINE)
+            engine = Engine(supervisor.state_dir)
+            socket.send_fds(engine.peer, [wire.encode({"op": "kept"})], [writing])
+            code = engine.known()  # it has read all of that
+        finally:
+            os._exit(code != {})
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 0
+    os.set_blocking(reading, False)
+    assert os.read(reading, 1) == b""  # nobody has the other end
+    os.close(reading)
+
+
 @sentence(17)
 def test_a_stranger_cannot_connect(supervisor):
     """Any local user could run jobs as anybody."""
