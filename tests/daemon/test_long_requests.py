@@ -188,7 +188,7 @@ def test_a_user_alone_cannot_shut_out_others() -> None:
 def test_long_requests_leave_time_to_others() -> None:
     """Long requests without a pause would keep the interpreter from all short ones."""
     rests: list[float] = []
-    times = iter([1.0, 1.25, 2.0, 2.5])  # seconds of CPU
+    times = iter([1.0, 2.0, 2.5])  # seconds of CPU
     shared = budget.Budget(100, clock=lambda: next(times), sleep=rests.append)
     with shared.lent(100, "a", nothing):
         pass
