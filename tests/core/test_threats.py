@@ -480,6 +480,7 @@ def requests_of(job_id):
             "x",
             [1],
             {"memory": "x"},
+            {"pids": -1},
             {"a": {"b": "c"}},
             dict.fromkeys(map(str, range(40)), 1),
         ],
@@ -500,7 +501,7 @@ def requests_of(job_id):
             yield {"op": "kill", "id": job_id, name: value}
     for value in (None, "9", 0, 65, True):
         yield {"op": "signal", "id": job_id, "signal": value}
-    for value in (None, "x", {}, [[]], [None], ["x"] * 100_001):
+    for value in (None, "x", {}, [[]], [None], [ID] * (requests.MAX_IDS + 1)):
         yield {"op": "query", "ids": value, "token": 1}
     for value in (None, [], "x" * 100, {}, 1.5):
         yield {"op": "query", "ids": [], "token": value}
@@ -591,6 +592,60 @@ def test_all_connections_together_hold_a_bounded_amount(supervisor):
         with contextlib.suppress(AssertionError, ConnectionError):
             engine = supervisor.engine()
     assert engine.end(engine.start())["exit_code"] == 0
+
+
+@sentence(10)
+def test_an_answer_is_bounded(supervisor):
+    """An engine could ask again and again for all ends, with reasons of its own making."""
+    engine = supervisor.engine()
+    ids = [str(uuid.uuid4()) for _ in range(300)]
+    end = {"cause": "own", "exit_code": 0, "signal": None, "ended_at": 1.0}
+    for job_id in ids:
+        directory = supervisor.state_dir / "jobs" / job_id
+        directory.mkdir()
+        os.chown(directory, ENGINE, -1)
+        forge(directory / "exit.json", end | {"reason": "x" * 200_000})
+    assert len(engine.known(*ids[:50])) == 50
+    with pytest.raises((AssertionError, ConnectionError)):  # noqa: PT012  # either may find out
+        for _ in range(20):
+            engine.send({"op": "query", "ids": ids, "token": 1})
+        engine.receive()
+    assert memory(supervisor) < BOUNDED
+    engine = supervisor.engine()
+    assert engine.end(engine.start())["exit_code"] == 0
+
+
+@sentence(9)
+def test_a_long_question_is_answered_while_others_go_on(supervisor):
+    """One connection would keep all jobs from being started and reaped."""
+    engine, other = supervisor.engine(), supervisor.engine()
+    ids = [str(uuid.uuid4()) for _ in range(requests.MAX_IDS)]
+    running, pid = engine.begin()
+    engine.send({"op": "query", "ids": [*ids[1:], running], "token": 7})
+    engine.send({"op": "query", "ids": [], "token": 8})
+    assert other.end(other.start())["exit_code"] == 0
+    answers = []
+    while len(answers) < 2:
+        message = engine.receive()
+        if message.get("event") == "known":
+            answers.append(message)
+    assert [each["token"] for each in answers] == [7, 8]
+    assert answers[0]["jobs"][running]["running"]["pid"] == pid
+    assert len(answers[0]["jobs"]) == requests.MAX_IDS
+
+
+@sentence(10)
+def test_asking_to_kill_again_and_again_keeps_nothing(supervisor):
+    """Each request would make the record of the kill longer."""
+    engine = supervisor.engine()
+    script = "trap '' TERM HUP; while :; do sleep 0.1; done"
+    job_id, _ = engine.begin(command="sh", args=["-c", script])
+    for _ in range(50):
+        for signum in (15, 1):
+            engine.send({"op": "kill", "id": job_id, "signal": signum, "grace": 1000.0})
+    engine.known(job_id)
+    record = supervisor.run_dir / "jobs" / job_id / "kill.json"
+    assert sorted(json.loads(record.read_text())["signalled"]) == [1, 15]
 
 
 @sentence(11)

@@ -50,7 +50,7 @@ _COUNTED = (*STREAMS.values(), "stdin", "spec.json", _RECORD)  # files that may 
 Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
 """Why a job ended: by itself, or through whom; decided where it was reaped."""
 
-_MOST_RECORD = 1 << 20  # bytes of a record; the longest text in it is a reason
+_MOST_RECORD = 1 << 18  # bytes of a record; the longest text in it is a reason
 _MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 

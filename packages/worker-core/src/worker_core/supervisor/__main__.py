@@ -42,7 +42,8 @@ log = logging.getLogger("worker_core.supervisor")
 
 _BUSY = 75
 _PATIENCE = 10.0  # seconds for whoever started us to connect
-_SLICE = 64  # jobs that one turn of the loop looks up
+_SLICE = 16  # jobs that one turn of the loop looks up
+_MOST_TOLD = 32 << 20  # characters of reasons in one answer
 _SETTLE = 10.0  # seconds for which a service refuses to be upgraded again by an engine
 
 
@@ -145,14 +146,32 @@ class Supervisor:
                 self.loop.attempt(self._end_all)
 
     def _tell(
-        self, ids: list[str], token: int, jobs: dict[str, Any], connection: Connection
+        self,
+        ids: list[str],
+        token: int,
+        jobs: dict[str, Any],
+        connection: Connection,
+        told: int = 0,
     ) -> None:
-        """Look up some jobs at a time: others end meanwhile, and wait to be reaped."""
+        """Look up some jobs at a time: others end meanwhile, and wait to be reaped.
+
+        `told` counts the characters of what `jobs` holds so far.
+        """
         for job_id in ids[:_SLICE]:
-            jobs[job_id] = recover.known(self._processes, job_id)
-        if len(ids) > _SLICE:
-            self.loop.call_later(0, lambda: self._tell(ids[_SLICE:], token, jobs, connection))
-            return
+            jobs[job_id] = found = recover.known(self._processes, job_id)
+            told += len(found.get("exit", {}).get("reason") or "")
+        if told > _MOST_TOLD:
+            log.error("an engine asks for too long an answer; closing its connection")
+            connection.close()
+        elif len(ids) > _SLICE and connection.is_open:
+            connection.pause()
+            rest = ids[_SLICE:]
+            self.loop.call_later(0, lambda: self._tell(rest, token, jobs, connection, told))
+        else:
+            self._answer(token, jobs, connection)
+
+    def _answer(self, token: int, jobs: dict[str, Any], connection: Connection) -> None:
+        connection.resume()
         for job_id, found in jobs.items():
             if "running" in found and job_id not in self._processes.jobs:  # it has ended since
                 jobs[job_id] = recover.known(self._processes, job_id)

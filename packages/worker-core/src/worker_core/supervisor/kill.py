@@ -108,7 +108,7 @@ class Kills:
         else:
             process.kill = replace(
                 before,
-                signalled=[*before.signalled, signum],
+                signalled=[*(n for n in before.signalled if n != signum), signum],
                 counts=before.counts or counts,
                 kill_at=min(before.kill_at, kill_at),
                 kill_at_boottime=min(before.kill_at_boottime or due, due),

@@ -67,8 +67,9 @@ class Loop:
             self._selector.register(fd, events, call)
 
     def unwatch(self, fd: int) -> None:
-        """Stop watching `fd`."""
-        self._selector.unregister(fd)
+        """Stop watching `fd`, if it is watched."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` once, `seconds` from now."""

@@ -50,6 +50,7 @@ class Connection:
         self._along: list[int] = []  # to be sent, at the latest with the message that is about them
         self._came: list[int] = []
         self.greeted = False
+        self._paused = False
         peer.setblocking(False)
         loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
 
@@ -63,6 +64,22 @@ class Connection:
             self.close()
         else:
             self._flush()
+
+    def pause(self) -> None:
+        """Read nothing more until `resume`: what was asked takes more than one turn."""
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._paused:
+            self._paused = False
+            self._watch()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody is there to be told."""
+        return self._peer.fileno() >= 0
 
     @property
     def held(self) -> int:
@@ -81,6 +98,7 @@ class Connection:
             self._along = []
             self._loop.unwatch(self._peer.fileno())
             self._peer.close()
+            self._out.clear()
             self._server.closed(self)
 
     def _ready(self, events: int) -> None:
@@ -137,9 +155,18 @@ class Connection:
             if error.errno not in _SHORTAGE:
                 self.close()
                 return
-        if self._peer.fileno() >= 0:
-            more = selectors.EVENT_WRITE if self._out else 0
-            self._loop.watch(self._peer.fileno(), selectors.EVENT_READ | more, self._ready)
+        self._watch()
+
+    def _watch(self) -> None:
+        descriptor = self._peer.fileno()
+        if descriptor < 0:
+            return
+        events = 0 if self._paused else selectors.EVENT_READ
+        events |= selectors.EVENT_WRITE if self._out else 0
+        if events:
+            self._loop.watch(descriptor, events, self._ready)
+        else:
+            self._loop.unwatch(descriptor)
 
     def _send_some(self) -> int:
         if not self._along:
