@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, in_order
-from worker_cli import terminal
+from worker_cli import progress, terminal
 from worker_cli.__main__ import main
 
 ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
@@ -29,6 +29,7 @@ NO_MORE = chunked([], AFTER | {"X-Output-Start": "8"})
 def _person(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody looks at stderr."""
     monkeypatch.setattr(terminal, "person", lambda stream: stream is sys.stderr)
+    monkeypatch.setenv("TERM", "xterm")
 
 
 @pytest.mark.usefixtures("clock", "_person")
@@ -84,6 +85,19 @@ def test_a_message_leaves_the_line_below_it(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == (
         "\rwaiting\x1b[K\r\x1b[Kworker: lost\nwaiting\r\x1b[Kworker: over\n"
     )
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+@pytest.mark.usefixtures("_person")
+def test_a_dumb_terminal_gets_whole_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    """An editor's shell would show escape sequences instead of what is waited for."""
+    monkeypatch.setenv("TERM", term)
+    with progress.Line(clock=lambda: 0.0) as line:
+        line.announce(lambda: "waiting for 1 of 1")
+        line.show(lambda: "50%")
+    assert capsys.readouterr().err == "worker: waiting for 1 of 1\n"
 
 
 def back_to(words: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ class Line:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wanted = terminal.person(sys.stderr)
+        self._wanted = terminal.can_overwrite(sys.stderr)
         self._next = clock() + _EVERY_SECONDS  # what is done sooner shows nothing
         self._shown = False
 
@@ -50,6 +50,8 @@ class Line:
         """Show a text in any case, because it will stay for a while."""
         if self._wanted:
             self._write(text())
+        elif terminal.person(sys.stderr):  # one that cannot take a line back
+            terminal.note(text())
 
     def _write(self, text: str) -> None:
         self._shown = bool(text)

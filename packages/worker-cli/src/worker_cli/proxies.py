@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 
@@ -49,6 +48,8 @@ def _fault(proxy: str) -> str | None:
     if url.scheme in ("http", "https"):
         return None
     if (url.scheme or "").startswith("socks"):
+        import importlib.util
+
         if importlib.util.find_spec("socks"):
             return None
         return "SOCKS needs the Python package PySocks, which is not installed"

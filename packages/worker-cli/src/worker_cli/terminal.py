@@ -74,6 +74,11 @@ def person(stream: TextIO) -> bool:
     return stream.isatty()
 
 
+def can_overwrite(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody looks at the stream on a terminal that can take a line back."""
+    return person(stream) and environ.get("TERM") not in (None, "", "dumb")
+
+
 def width(stream: TextIO) -> int | None:
     """Return how many columns fit, None where nobody looks and lines may be of any length."""
     return shutil.get_terminal_size().columns if person(stream) else None
