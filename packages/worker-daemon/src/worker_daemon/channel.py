@@ -25,7 +25,7 @@ from typing import Any
 
 from waitress import channel
 
-from worker_daemon import answers, client_hello, config, http1_reader, problems, tls
+from worker_daemon import answers, client_hello, config, http1_reader, openssl, problems, tls
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class TlsChannel(channel.HTTPChannel):
         self._tls = threading.Lock()  # around each use of self.socket as a TLS one
         self._phase = Phase.SILENT
         self._awaited = 0  # bytes of the first record that the kernel was asked to wait for
+        self._read_writes = False  # reading waits for room to write, not for bytes
         self._handshake_writes = False  # the handshake waits for room to write, not for bytes
         self._unsent = b""  # what the TLS layer holds in part, and wants again in full
         self._left = _TURN
@@ -88,7 +89,7 @@ class TlsChannel(channel.HTTPChannel):
     def readable(self) -> bool:
         """Say whether bytes from the client are wanted now."""
         if self._phase is Phase.OPEN:
-            if any(last.withheld for last in self.requests[-1:]):
+            if self._read_writes or any(last.withheld for last in self.requests[-1:]):
                 return False
             return bool(super().readable())
         return self._phase is not Phase.GONE and not self._handshake_writes
@@ -96,7 +97,7 @@ class TlsChannel(channel.HTTPChannel):
     def writable(self) -> bool:
         """Say whether there is something to write, or to close."""
         if self._phase in (Phase.OPEN, Phase.GONE):
-            return bool(super().writable())
+            return self._read_writes or bool(super().writable())
         return self._handshake_writes
 
     # Reading.
@@ -160,6 +161,7 @@ class TlsChannel(channel.HTTPChannel):
         self.socket = self.server.context().wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
+        openssl.read_record_by_record(self.socket)
         self._phase = Phase.SHAKING
 
     def _shake(self) -> None:
@@ -216,7 +218,12 @@ class TlsChannel(channel.HTTPChannel):
         with self._tls:
             try:
                 data: bytes = self.socket.recv(RECORD)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except ssl.SSLWantReadError:
+                return None
+            except ssl.SSLWantWriteError:
+                # The TLS layer has to answer a key update first. Only room to write helps: until
+                # then a look at what has arrived would wake the loop again at once.
+                self._read_writes = True
                 return None
             except OSError:
                 return b""
@@ -230,6 +237,7 @@ class TlsChannel(channel.HTTPChannel):
             self._shake()
         else:
             self._left = _TURN
+            self._read_writes = False
             super().handle_write()
 
     def write_soon(self, data: Any) -> int:
