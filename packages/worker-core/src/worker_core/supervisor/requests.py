@@ -6,6 +6,7 @@ under its account can connect as well. Fields that this release does not know ar
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,8 @@ _MAX_SECONDS = 100 * 365 * 86400.0 + 1
 _MAX_BYTES = 1 << 62
 _MAX_TEXT = 4096  # characters of a reason or a name; a path has 4,095 bytes
 
+_LONGEST_SIGNAL = 20  # characters
+
 Check = Callable[[Any], bool]
 
 
@@ -36,7 +39,12 @@ def fault(message: dict[str, Any]) -> str | None:
 
 def sound_spec(spec: object) -> bool:
     """Return whether a job can be started, watched and ended by this spec."""
-    return isinstance(spec, dict) and _wrong(_SPEC, spec, "") is None
+    if not isinstance(spec, dict):
+        return False
+    for name, value in spec.items():  # this is in the way of every start
+        if value is not None and name in _SPEC and not _SPEC[name](value):
+            return False
+    return True
 
 
 def shown(value: object) -> str:
@@ -80,6 +88,12 @@ def _signum(value: object) -> bool:
 
 
 def _signal(value: Any) -> bool:
+    short = isinstance(value, int) or (isinstance(value, str) and len(value) < _LONGEST_SIGNAL)
+    return short and _is_signal(value)
+
+
+@functools.lru_cache(100, typed=True)
+def _is_signal(value: str | int) -> bool:
     try:
         signals.number(value)
     except InvalidRequest:
@@ -97,8 +111,6 @@ def _mapping(value: object) -> bool:
 
 def _small(value: object) -> bool:
     """A few amounts or paths by name, one level deep at most."""
-    if value is None:
-        return True
     return isinstance(value, dict) and len(value) <= 32 and all(map(_amount, value.values()))
 
 
@@ -114,20 +126,20 @@ def _ids(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_IDS and all(map(jobdir.is_id, value))
 
 
-# A claim of an earlier release, or one that was cut short, may lack a field; a start may not, and
-# what it lacks is found out when the job is started.
+# Each may be missing or None: a claim of an earlier release, or one that was cut short, may lack a
+# field; a start may not, and what it lacks is found out when the job is started.
 _SPEC: dict[str, Check] = {
-    "command": _optional(_text()),
-    "args": _optional(_texts),
-    "env": _optional(_mapping),
-    "cwd": _optional(_text(_MAX_TEXT)),
-    "stdin": _optional(_text(_MAX_TEXT)),
-    "run_as": _optional(_text(256)),
-    "timeout": _optional(_number),
-    "stop_signal": _optional(_signal),
-    "stop_grace": _optional(_number),
+    "command": _text(),
+    "args": _texts,
+    "env": _mapping,
+    "cwd": _text(_MAX_TEXT),
+    "stdin": _text(_MAX_TEXT),
+    "run_as": _text(256),
+    "timeout": _number,
+    "stop_signal": _signal,
+    "stop_grace": _number,
     "separate_stderr": _flag,
-    "output_limit": _optional(_size),
+    "output_limit": _size,
     "limits": _small,
     "isolation": _small,
 }
