@@ -15,6 +15,7 @@ from worker_daemon import access, audit, fields, problems, strict_json
 from worker_daemon.resources import base
 
 _MOST = 500
+_LONG = ("too_many_followers", "server_busy", "draining")  # what refuses what may take long
 _SEARCH_SECONDS = 5.0  # that a search takes at most
 _SEARCH_AT_ONCE = 0.1  # seconds that one takes without a place
 _MOST_BYTES = 1 << 20  # of the specs on a page, in JSON
@@ -88,7 +89,7 @@ class JobsQuery(access.OwnerQuery):
 class Jobs(base.Resource):
     """The caller's jobs."""
 
-    @base.operation("List jobs, newest first", {200: ("Jobs",)}, query=JobsQuery)
+    @base.operation("List jobs, newest first", {200: ("Jobs",)}, query=JobsQuery, problems=_LONG)
     def on_get(self, req: falcon.Request, resp: falcon.Response, query: JobsQuery) -> None:
         """Answer with one page."""
         owner = self.room.access.owner(req)
@@ -155,7 +156,7 @@ class _Search:
 class Job(base.Resource):
     """The whole record of a job."""
 
-    @base.operation("Tell everything about a job", {200: ("Job",)})
+    @base.operation("Tell everything about a job", {200: ("Job",)}, problems=_LONG)
     def on_get(
         self,
         req: falcon.Request,

@@ -37,6 +37,8 @@ class Run(base.Resource):
             "invalid_job",
             "idempotency_key_reused",
             "queue_full",
+            "server_busy",
+            "too_many_followers",
             "store_unavailable",
             "draining",
         ),
