@@ -70,6 +70,21 @@ def test_a_crowd_is_woken_whole():
         assert all(news.wait(10) for news in crowd)
 
 
+def test_a_crowd_is_woken_also_without_a_thread_for_it(monkeypatch):
+    """On a machine that is short of threads, nobody would learn of a job's end."""
+
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    hub = Hub()
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(hub.listening("a")) for _ in range(50)]
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            hub.publish(job())
+        assert all(news.wait(10) for news in crowd)
+
+
 def test_a_change_of_others_reads_nothing(tmp_path, readings):
     """With 200 streams of other users the server ran 25 jobs a second instead of 646."""
     with Engine(tmp_path) as engine, contextlib.ExitStack() as stack:

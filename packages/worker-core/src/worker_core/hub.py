@@ -111,9 +111,8 @@ class Hub:
             if group is None:
                 return
             group.changes += 1
-            if len(group.listeners) > _AT_ONCE:
+            if len(group.listeners) > _AT_ONCE and self._has_thread():
                 self._crowded[key] = None
-                self._start_thread()
                 told = []
             else:
                 told = list(group.listeners)
@@ -124,10 +123,16 @@ class Hub:
 
     # -- large groups: a thread of its own ---------------------------------------------------------
 
-    def _start_thread(self) -> None:
+    def _has_thread(self) -> bool:
+        """Return whether there is the thread; it is started when it is first needed."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="worker-hub", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="worker-hub", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the machine is short of threads: the caller wakes everybody
+                return False
+            self._thread = thread
+        return True
 
     def _work(self) -> None:
         while self._call.wait(None) and not self._closed:
