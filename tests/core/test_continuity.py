@@ -37,7 +37,9 @@ def empty(state_dir):
 
 def without_tables(state_dir):
     os.unlink(state_dir / "worker.db")
-    sqlite3.connect(state_dir / "worker.db").executescript("PRAGMA journal_mode = WAL").close()
+    made = sqlite3.connect(state_dir / "worker.db")
+    made.executescript("PRAGMA journal_mode = WAL")
+    made.close()
     assert (state_dir / "worker.db").stat().st_size
 
 

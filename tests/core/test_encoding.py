@@ -1,5 +1,6 @@
 """Text that stands for bytes means the same bytes in every locale."""
 
+import os
 import subprocess
 import sys
 
@@ -69,7 +70,8 @@ def test_a_program_executes_itself_again_only_where_it_must():
     argv = [sys.executable, "-c", program, "µ"]
 
     def shown(**environment):
-        return subprocess.run(argv, env=environment, check=True, capture_output=True).stdout
+        given = os.environ | environment
+        return subprocess.run(argv, env=given, check=True, capture_output=True).stdout
 
     assert shown(**ASCII) == "1 utf-8 µ\n".encode()
     assert shown(LC_ALL="C.UTF-8", PYTHONUTF8="0") == "0 utf-8 µ\n".encode()

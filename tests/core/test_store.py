@@ -457,3 +457,18 @@ def test_a_database_that_cannot_be_opened_names_the_cure(tmp_path, monkeypatch, 
         with pytest.raises(StoreUnavailable) as refused:
             Store(str(tmp_path / "worker.db"))
     assert str(refused.value).startswith(f"cannot open {tmp_path}/worker.db: {cure}")
+
+
+def test_what_is_read_at_one_moment_lacks_nothing_that_is_removed_meanwhile(store):
+    """A list of jobs would fail because one of them is removed."""
+    for job_id in ("a", "b"):
+        store.write(insertion(store, job_id)).result()
+    with store.reading() as db:
+        with records.one_moment(db):
+            assert len(records.active(db)) == 2
+            store.write(lambda each: records.delete(each, store.recent, "a")).result()
+            assert records.get(db, "a").id == "a"
+        assert [job.id for job in records.active(db)] == ["b"]
+        with contextlib.suppress(ZeroDivisionError), records.one_moment(db):
+            raise ZeroDivisionError
+        assert not db.in_transaction

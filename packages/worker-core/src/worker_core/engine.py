@@ -269,7 +269,8 @@ class Engine:
         if not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
         wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
-        with self._store.reading() as db:
+        # At one moment: a job that is removed meanwhile must not lack its long spec.
+        with self._store.reading() as db, records.one_moment(db):
             jobs, more = records.page(
                 db, wanted, limit, cursor, max_bytes=max_bytes, on_step=on_step
             )
@@ -386,7 +387,8 @@ class Engine:
         if not job.state.final:
             raise JobNotFinished(job)
         directory = JobDir(self.state_dir, job_id)
-        directory.mark_removed()
+        if not self._ephemeral:
+            directory.mark_removed()
         try:
             self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
@@ -618,7 +620,7 @@ class Engine:
         """Return the job that this key has got from this owner already."""
         if key is None:
             return None
-        with self._store.reading() as db:
+        with self._store.reading() as db, records.one_moment(db):
             return _earlier(db, owner, key, spec_hash)
 
     def _insertion(self, job: Job, spec_hash: str, key: str | None) -> Operation[Job]:

@@ -191,9 +191,14 @@ class JobDir:
         return self._read("wish.json")
 
     def mark_removed(self) -> None:
-        """Mark that the job's record is about to be deleted because somebody asked for that."""
-        with contextlib.suppress(OSError):  # on a disk that takes nothing; then see statedir
+        """Mark that the job's record is about to be deleted because somebody asked for that.
+
+        It is on the disk before the record is deleted there: else a power cut in between would
+        leave what looks like a job that the database has lost.
+        """
+        with contextlib.suppress(OSError):  # a disk that takes nothing must not keep the removal up
             os.close(os.open(self.file(_REMOVED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            atomic.sync_dir(self.path)
 
     def removed(self) -> bool:
         """Return whether the directory is half of a removal."""

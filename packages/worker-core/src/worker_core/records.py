@@ -113,6 +113,17 @@ def get(db: sqlite3.Connection, job_id: str) -> Job:
     return _job(row)
 
 
+@contextlib.contextmanager
+def one_moment(db: sqlite3.Connection) -> Iterator[None]:
+    """Have everything that is read in this block be as it was at one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:  # an error of the disk may have ended it
+            db.execute("COMMIT")
+
+
 def complete(db: sqlite3.Connection, job: Job) -> Job:
     """Return a record with its whole spec; raise JobNotFound if the job was removed meanwhile."""
     if job.spec.whole:
