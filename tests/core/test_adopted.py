@@ -263,13 +263,15 @@ def test_a_supervisor_that_is_a_service_takes_back_what_systemd_has_kept(
 @pytest.mark.parametrize("handles", [True, False])
 def test_a_kill_whose_supervisor_was_killed_keeps_its_outcome(tmp_path, inherited, handles):
     """Who has killed a job would be told that nobody knows what became of it."""
-    late = f"until [ -e {tmp_path / 'go'} ]; do sleep 0.01; done; exit 9"
+    late = f"echo asked; until [ -e {tmp_path / 'go'} ]; do sleep 0.01; done; exit 9"
     trap = f"trap '{late}' TERM" if handles else "trap '' TERM"
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(f"{trap}; echo ready; while :; do sleep 0.05; done"))
         pid = leader(engine, job)
         engine.kill(job.id, by="me", grace=600 if handles else 2, wait=0)
         wait_until(lambda: JobDir(str(tmp_path), job.id).kill())
+        if handles:  # the signal is sent after that is recorded, and not again
+            wait_until(lambda: b"asked" in engine.read_output(job.id))
         adopted(engine, kill_supervisor(engine, inherited))
         (tmp_path / "go").touch()
         inherited(pid)
