@@ -1,5 +1,6 @@
 """Whatever is killed at whatever instant: no acknowledged job is lost, run twice, or told wrong."""
 
+import contextlib
 import json
 import os
 import random
@@ -12,7 +13,17 @@ from types import SimpleNamespace
 
 import pytest
 from support import crashing
-from support.core import Sleepers, begin, marked, run, shell, supervisor_pid, wait_gone, waiting_for
+from support.core import (
+    Sleepers,
+    begin,
+    launcher_pids,
+    marked,
+    run,
+    shell,
+    supervisor_pid,
+    wait_gone,
+    waiting_for,
+)
 from support.kernel import reports_exit_status
 from support.waiting import wait_until
 from worker_core import (
@@ -32,11 +43,15 @@ VISITS = {  # which visits of a point are the last one; a commit may be of any r
     "engine.before_commit": (1, 2, 4, 7),
     "engine.after_commit": (1, 2, 4, 7),
     "engine.after_kill_sent": (1,),
+    "launcher.taken": (1, 2),  # one of two launchers has at least two of four jobs
+    "launcher.forked": (1, 2),
+    "launcher.reaped": (1, 2),
     "supervisor.kill_written": (1,),
     "supervisor.kill_sent": (1,),
 }
 POINTS = [f"{point}:{nth}" for point in crash.POINTS for nth in VISITS.get(point, (1, 3))]
 ENGINE_POINTS = [point for point in POINTS if point.startswith("engine.")]
+LAUNCHER_POINTS = [point for point in POINTS if point.startswith("launcher.")]
 SUPERVISOR_POINTS = [point for point in POINTS if point.startswith("supervisor.")]
 
 
@@ -78,6 +93,36 @@ def test_a_job_that_was_claimed_and_not_forked_is_started_by_the_next_supervisor
     promised = crashing.acknowledged(program, timeout=60)
     assert program.returncode == 0
     crashing.check(tmp_path / "state", promised)
+
+
+@pytest.mark.parametrize("point", LAUNCHER_POINTS)
+def test_a_launcher_may_die_at_every_point(tmp_path, point):
+    """The end of a launcher would lose its jobs, run one twice, or cost an exit code."""
+    program = crashing.start(tmp_path / "state", WORKER_CRASH_AT=point)
+    promised = crashing.acknowledged(program, timeout=60)
+    assert program.returncode == 0
+    assert len(promised) == len(crashing.KINDS)
+    log = (tmp_path / "state" / "supervisor.log").read_text()
+    assert f"has ended: {-signal.SIGKILL}" in log, "the point was not visited"
+    crashing.check(tmp_path / "state", promised)
+
+
+def test_launchers_may_die_at_any_instant(tmp_path):
+    """Between the points that have names there could be one that loses a job or an exit code."""
+    (tmp_path / "runs").touch()
+    program = crashing.start(tmp_path / "state", rounds=12)
+    numbers = random.Random(9)
+    killed = 0
+    while program.poll() is None:
+        supervisor = supervisor_pid(str(tmp_path / "state"))
+        for pid in launcher_pids(str(tmp_path / "state")) if supervisor else ():
+            if numbers.random() < 0.3:
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(numbers.uniform(0.02, 0.1))
+    assert killed > 3
+    crashing.check(tmp_path / "state", crashing.acknowledged(program))
 
 
 def test_the_engine_may_die_at_any_instant(tmp_path):

@@ -137,6 +137,37 @@ def test_what_a_leader_leaves_behind_is_ended_and_its_own_outcome_kept(engine):
     assert sleepers.count() == 0
 
 
+ESCAPES = """
+import os, resource, sys
+if os.fork() == 0:
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_RTTIME, (resource.RLIM_INFINITY,) * 2)
+    if os.fork() == 0:
+        os.execvp(sys.argv[1], sys.argv[1:])
+    os._exit(0)
+os.wait()
+print("ready", flush=True)
+os.execvp("sleep", ["sleep", "600"])
+"""
+
+
+def test_what_has_dropped_its_mark_does_not_survive_the_job(engine):
+    """A job without a control group could leave something behind that its kill does not reach."""
+    mine, theirs, marked_one = Sleepers(), Sleepers(), Sleepers()
+    script = "(setsid env -i $S &); echo ready; sleep 600"
+    other = start(engine, script, marked_one)
+    job = begin(engine, JobSpec("python3", ["-c", ESCAPES, *str(mine).split()]))
+    mine.wait(1)
+    assert engine.kill(job.id, by="me").state is State.KILLED
+    assert mine.count() == 0
+    ends = JobSpec("python3", ["-c", ESCAPES.replace("600", "0"), *str(theirs).split()])
+    assert run(engine, ends).state is State.COMPLETED
+    assert theirs.count() == 0
+    assert marked_one.count() == 1  # what carries the mark of a running job stays
+    assert engine.kill(other.id, by="me").state is State.KILLED
+    assert marked_one.count() == 0
+
+
 def test_the_orphans_of_one_job_are_not_those_of_another(engine):
     """Ending one job would kill the background processes of all others."""
     mine, theirs = Sleepers(), Sleepers()
@@ -289,7 +320,9 @@ def test_two_hundred_kills_aimed_at_the_moment_of_exit(engine):
         by_itself = job.exit_code == 0
         assert (job.state is State.COMPLETED) == by_itself
         assert (answer == "ended") == by_itself
-        assert by_itself or (job.state, job.signal, job.killed_by) == (State.KILLED, 15, "me")
+        assert by_itself or (job.state, job.killed_by) == (State.KILLED, "me")
+        # On a slow machine it may not have begun.
+        assert by_itself or job.signal == (15 if job.started_at else None)
 
 
 def test_a_queued_job_that_is_killed_never_starts(tmp_path):

@@ -1,5 +1,6 @@
 """What a kill costs: with a control group it looks at the job's own processes, and at no others."""
 
+import ctypes
 import os
 import signal
 import uuid
@@ -7,7 +8,7 @@ import uuid
 import pytest
 from support.core import Sleepers, begin, marked, shell
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, State, procfs
+from worker_core import Engine, JobSpec, State, libc, procfs
 from worker_core.clock import SystemClock
 from worker_core.jobdir import JobDir, make_private_dir
 from worker_core.supervisor.cgroup import Cgroups
@@ -15,10 +16,13 @@ from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
 
+SUBREAPER = 36  # linux/prctl.h: PR_SET_CHILD_SUBREAPER
+
 
 @pytest.fixture
 def supervising(tmp_path):
     """Supervise jobs in this process: yield the table, its loop and what is told."""
+    libc.become_subreaper()
     told = []
     loop = Loop(SystemClock())
     groups = Cgroups.probe(str(tmp_path), loop.clock)
@@ -35,6 +39,8 @@ def supervising(tmp_path):
     )
     loop.on_signals({signal.SIGCHLD: processes.reap})
     yield processes, loop, told
+    processes.launchers.close()
+    ctypes.CDLL(None).prctl(SUBREAPER, 0, 0, 0, 0)
     groups.close()
     for each in (loop._selector, loop._wakeup, loop._waker):
         each.close()

@@ -56,9 +56,11 @@ def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process)
 
 @pytest.fixture
 def processes(loop, tmp_path):
-    return Processes(
+    made = Processes(
         RunDir(str(tmp_path)), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
     )
+    yield made
+    made.launchers.close()
 
 
 def test_a_pid_that_a_job_of_ours_has_got_stays_with_it(processes, process):

@@ -61,18 +61,17 @@ def supervising(directory):
     """Supervise the jobs of a directory in this process; lend them, and what is told of them."""
     told = []
     loop = Loop(SystemClock())
-    yield (
-        Processes(
-            RunDir(str(directory)),
-            loop,
-            None,
-            root_jobs=True,
-            emit=told.append,
-            watched=lambda: True,
-            on_empty=lambda: None,
-        ),
-        told,
+    processes = Processes(
+        RunDir(str(directory)),
+        loop,
+        None,
+        root_jobs=True,
+        emit=told.append,
+        watched=lambda: True,
+        on_empty=lambda: None,
     )
+    yield processes, told
+    processes.launchers.close()
     for each in (loop._selector, loop._wakeup, loop._waker):
         each.close()
 
@@ -88,6 +87,9 @@ def begun(tmp_path):
             make_private_dir(directory.path)
             spec = JobSpec("sleep", ["600"], limits=Limits(**limits))
             processes.start(directory.job_id, spec.to_dict())
+            wait_until(
+                lambda: processes.launchers.hear() or processes.jobs[directory.job_id].leader
+            )
             leaders.append(processes.jobs[directory.job_id].leader)
             assert told == []  # of a job that may be over in a moment
             return processes, leaders[-1], directory
@@ -95,7 +97,6 @@ def begun(tmp_path):
         yield begin
         for leader in leaders:
             os.kill(leader, signal.SIGKILL)
-            os.waitpid(leader, 0)
 
 
 def test_each_leader_is_recorded_before_another_program_takes_over(begun):

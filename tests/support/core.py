@@ -74,9 +74,22 @@ def supervisor_pid(state_dir):
     for pid in procfs.pids():
         words = _command_line(pid).split(b"\0")
         stat = procfs.stat(pid)
-        if words[2:5] == wanted and stat is not None and stat.state != "Z":
+        if words[2:5] == wanted and stat is not None and stat.state != "Z" and not _launches(pid):
             return pid
     return None
+
+
+def launcher_pids(state_dir):
+    """Return the pids of the launchers of a state directory's supervisor."""
+    return [pid for pid in procfs.children(supervisor_pid(state_dir)) if _launches(pid)]
+
+
+def _launches(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read() == "worker-launcher\n"
+    except OSError:
+        return False
 
 
 def wait_gone(pid):

@@ -13,8 +13,11 @@ PRIVATE_DIR = 0o700
 
 
 def read(path: str) -> bytes:
-    """Return what a file holds; `open` would ask the kernel five more questions about it."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Return what a file holds; `open` would ask the kernel five more questions about it.
+
+    It waits for nobody: a FIFO that somebody has put in its place is empty.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = b""
         while part := os.read(fd, _CHUNK):

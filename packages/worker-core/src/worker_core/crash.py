@@ -20,7 +20,11 @@ POINTS = (
     "engine.exit_committed",
     "supervisor.start_received",
     "supervisor.claimed",
-    "supervisor.forked",
+    "supervisor.given",
+    "launcher.taken",
+    "launcher.forked",
+    "launcher.reaped",
+    "supervisor.begun",
     "supervisor.pid_written",
     "supervisor.kill_written",
     "supervisor.kill_sent",
@@ -36,3 +40,9 @@ def point(name: str) -> None:
     """End this process here if a test armed this point."""
     if name == _armed and next(_visits) == int(_nth or 1):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def disarm() -> None:
+    """Let no point end this process any more."""
+    global _armed  # noqa: PLW0603  # it belongs to the process
+    _armed = ""

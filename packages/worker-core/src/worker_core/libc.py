@@ -16,6 +16,7 @@ _holding = ctypes.PyDLL(None, use_errno=True)  # the same, without giving up Pyt
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_NAME = 15
 _FALLOC_FL_KEEP_SIZE = 0x01  # linux/falloc.h
 _FALLOC_FL_PUNCH_HOLE = 0x02
 
@@ -62,6 +63,11 @@ _INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name t
 def become_subreaper() -> None:
     """Make orphans below this process its own children, instead of init's; survives exec."""
     _call(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def name_process(name: str) -> None:
+    """Let /proc/PID/comm of this process say a name of at most 15 bytes (prctl(2), PR_SET_NAME)."""
+    _call(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def fork_into(group: int) -> int:

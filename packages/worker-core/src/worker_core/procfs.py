@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from worker_core import atomic
 
 _PF_EXITING = 0x4  # linux/sched.h, field 9 of /proc/PID/stat
+_PF_FORKNOEXEC = 0x40
 _RTTIME = b"Max realtime timeout"
 _UID = re.compile(rb"^Uid:\t(\d+)\t", re.MULTILINE)
 _VMHWM = re.compile(rb"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
@@ -73,6 +74,15 @@ def stat(pid: int) -> Stat | None:
         user_ticks=int(fields[11]) + int(fields[13]),
         system_ticks=int(fields[12]) + int(fields[14]),
     )
+
+
+def has_executed(pid: int) -> bool:
+    """Whether a process has executed a program since it was forked; True if it is gone.
+
+    A zombie still tells.
+    """
+    data = _read(pid, "stat")
+    return data is None or not int(_fields(data)[6]) & _PF_FORKNOEXEC
 
 
 def _fields(data: bytes) -> list[bytes]:

@@ -58,6 +58,7 @@ class Supervisor:
         self._ephemeral = options.ephemeral
         self._service = options.foreground
         self._ending = False
+        self._pausing = 0.0  # since when it waits to execute itself anew; 0 if it does not
         self.loop = Loop(SystemClock())
         self._groups = Cgroups.probe(state_dir, self.loop.clock)
         self._server = Server(
@@ -114,8 +115,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until there is neither an engine nor a job."""
+        self._processes.launchers.open()
         self.loop.call_later(_PATIENCE, self._alone)
         self.loop.run()
+        self._processes.launchers.close()
         if self._groups is not None:
             self._groups.close()
         self.run_dir.close()
@@ -227,12 +230,13 @@ class Supervisor:
         except ValueError as error:
             log.error("cannot reload: %s; going on as before", error)
             return
-        running = [each for each in self._processes.jobs.values() if each.end is None]
-        if len(running) < len(self._processes.jobs):  # an end is being recorded
+        now = self.loop.clock.monotonic()
+        self._pausing = self._pausing or now
+        if not self._processes.pause(now - self._pausing):
             self.loop.call_later(0.02, self._execute_anew)
             return
         self._processes.record_all()
-        self.run_dir.note_running([each.id for each in running])
+        self.run_dir.note_running(list(self._processes.jobs))
         os.set_inheritable(self._lock, True)
         self._keeper.pass_on()
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]

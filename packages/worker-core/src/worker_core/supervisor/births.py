@@ -60,9 +60,16 @@ class Births:
         with contextlib.suppress(OSError):  # then it counts as perhaps forked
             self._write(job_id.encode(), _CLAIMED)
 
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self._file
+
     def forking(self, job_id: str) -> None:
-        """Note that a job may have been forked from now on; raises OSError."""
-        self._write(job_id.encode(), _FORKING)
+        """Note that a job may have been forked from now on; raises OSError.
+
+        A launcher calls this, so the file is not cut here: its length is not known.
+        """
+        self._append(job_id.encode(), _FORKING)
 
     def note(self, job_id: str, pid: int) -> None:
         """Note the leader of a job. On a full disk there is the mark to go by."""
@@ -70,15 +77,18 @@ class Births:
             self._write(job_id.encode(), b"%d" % pid)
 
     def _write(self, name: bytes, value: bytes) -> None:
-        if self._size > _FULL:
+        if self._size > _FULL:  # without what launchers have noted, which is as much at most
             os.ftruncate(self._file, 0)
             self._size = 0
             self._note_boot()
+        self._size += self._append(name, value)
+
+    def _append(self, name: bytes, value: bytes) -> int:
         line = b"%s %s\n" % (name, value)
         written = os.write(self._file, line)
-        self._size += written
         if written < len(line):
             raise OSError(f"only {written} bytes of a note were written")
+        return written
 
     def _note_boot(self) -> None:
         with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ NOT_EXECUTABLE = 126  # the exit codes of a POSIX shell for these two
 NOT_FOUND = 127
 
 _NESTED = 5  # scripts that read scripts: execve(2) follows no more
+LONGEST_PATH = (1 << 17) - len("PATH=") - 1  # bytes: execve(2), MAX_ARG_STRLEN
 
 
 class NotStartedError(Exception):
@@ -24,9 +25,11 @@ class NotStartedError(Exception):
 
 
 def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> NotStartedError:
-    """Say in a shell's words why a process could not be started."""
-    if error.filename in (cwd, encoding.encode(cwd)) and _cwd_fails(cwd):
-        return NotStartedError(f"cannot change to working directory {cwd}: {error.strerror}")
+    """Say in a shell's words why a program could not be executed.
+
+    It looks into the job's files, so it may wait for ever, and sees what its process may see: it is
+    for a process that has the job's rights and that nobody waits for.
+    """
     found = find(command, env, cwd)
     match error.errno:
         case errno.ENOENT if found is None and "/" not in command:
@@ -50,8 +53,24 @@ def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> Not
             return NotStartedError(f"{command}: {os.strerror(error.errno or 0)}")
 
 
-def _cwd_fails(cwd: str) -> bool:
-    return not (os.path.isdir(cwd) and os.access(cwd, os.X_OK))
+def check_directory(cwd: str) -> None:
+    """Raise NotStartedError if a process cannot change to a directory."""
+    try:
+        fd = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise no_directory(cwd, error) from error
+    try:
+        os.fchdir(fd)
+    except OSError as error:
+        raise no_directory(cwd, error) from error
+    finally:
+        os.close(fd)
+        os.chdir("/")
+
+
+def no_directory(cwd: str, error: OSError) -> NotStartedError:
+    """Say that a process cannot change to a directory."""
+    return NotStartedError(f"cannot change to working directory {cwd}: {error.strerror}")
 
 
 def find(command: str, env: dict[str, str], cwd: str) -> str | None:
@@ -59,8 +78,40 @@ def find(command: str, env: dict[str, str], cwd: str) -> str | None:
     if "/" in command:
         path = os.path.join(cwd, command)
         return path if os.path.lexists(path) else None
-    places = [os.path.join(cwd, each, command) for each in env["PATH"].split(":")]
+    places = [os.path.join(cwd, each) for each in candidates(command, env)]
     return next((each for each in places if os.path.exists(each)), None)
+
+
+def candidates(command: str, env: dict[str, str]) -> list[str]:
+    """Return where a command without a slash is looked for, each place once; relative to the
+    working directory where PATH is."""
+    if len(env["PATH"]) > LONGEST_PATH:
+        raise NotStartedError(
+            f"{command}: argument list too long: PATH has {len(env['PATH'])} bytes, and no program "
+            f"can get a variable of more than {LONGEST_PATH}"
+        )
+    return [os.path.join(each, command) for each in dict.fromkeys(env["PATH"].split(":"))]
+
+
+def choose(command: str, env: dict[str, str], cwd: str) -> str:
+    """Return which file is to be executed for a command, as execvp(3) would find it.
+
+    Relative to `cwd` if it is relative. Raises OSError as execve(2) would.
+    """
+    if "/" in command:
+        return command
+    refused = None
+    for each in candidates(command, env):
+        place = os.path.join(cwd, each)
+        try:
+            if stat.S_ISREG(os.stat(place).st_mode) and os.access(place, os.X_OK):
+                return each
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refused = error
+            continue
+        refused = OSError(errno.EACCES, os.strerror(errno.EACCES), each)
+    raise refused or OSError(errno.ENOENT, os.strerror(errno.ENOENT), command)
 
 
 def _interpreter(path: str) -> str:

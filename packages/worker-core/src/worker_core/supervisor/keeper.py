@@ -31,7 +31,8 @@ class Keeper:
         self._added = self._left = 0
 
     def add(self, job_id: str, pid: int, started_at: float, pidfd: int | None = None) -> None:
-        """Have the leader of a job kept; without `pidfd` it must not have been reaped."""
+        """Have the leader of a job kept, unless its launcher has reaped it by now and tells its
+        end; with `pidfd`, of a process that may have been reaped."""
         try:
             opened = os.pidfd_open(pid) if pidfd is None else pidfd
             try:
@@ -39,6 +40,8 @@ class Keeper:
             finally:
                 if opened != pidfd:
                     os.close(opened)
+        except ProcessLookupError:
+            return
         except OSError as error:
             log.warning("job %s: nobody keeps its pidfd: %s", job_id, error)
 

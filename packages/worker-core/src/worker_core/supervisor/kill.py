@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from worker_core import crash, procfs
-from worker_core.jobdir import Cause, Kill
+from worker_core.jobdir import Cause, Kill, Pid
 from worker_core.supervisor import box, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
@@ -139,7 +139,7 @@ class Kills:
         leader = cast("int", process.leader)
         target = tree.program(leader) if process.boxed else leader
         stat = None if target is None else procfs.stat(target)
-        if stat is not None and not stat.ended:
+        if stat is not None and not stat.ended and not self._is_another(process, stat):
             return target
         if process.boxed:
             self._send_passing_on(process, signal.SIGCONT)
@@ -154,6 +154,11 @@ class Kills:
             if each is not None:
                 tree.send(each, signum)
 
+    def _is_another(self, process: Process, stat: procfs.Stat) -> bool:
+        """Whether the leader's pid names another process by now: its launcher has reaped it."""
+        recorded = cast("Pid", process.pid)
+        return stat.pid == recorded.pid and recorded.start_time not in (0, stat.start_time)
+
     def _kill_hard(self, process: Process) -> None:
         """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
         if process.leader is None or process.kill is None:
@@ -166,7 +171,7 @@ class Kills:
             with logged(process, "cannot record the kill"):
                 process.dir.write_kill(process.kill)
         if self._grouped(process) is None:
-            tree.send_all(tree.members(process.id, process.leader), signal.SIGKILL)
+            tree.send_all(self._walked(process), signal.SIGKILL)
         if self._groups is not None:
             self._groups.kill(process.id)
         self._arm(process, self._loop.clock.monotonic() + _AGAIN)
@@ -176,7 +181,7 @@ class Kills:
         leader = cast("int", process.leader)
         members = self._grouped(process)
         if members is None:
-            members = tree.members(process.id, leader)
+            members = self._walked(process)
         if process.boxed and signum != signal.SIGKILL:
             # The leader and the init of a box only pass on its end; they must never be stopped.
             passing_on = set(self._passing_on(process))
@@ -184,13 +189,23 @@ class Kills:
         return sorted(members, key=lambda each: each.pid != leader)
 
     def _grouped(self, process: Process) -> list[procfs.Stat] | None:
-        """Return the living processes of the job's control group, in which its leader is.
-
-        None without such a group: then /proc has to be walked, which takes the longer the more
-        processes the machine has.
-        """
+        """Return the living processes of the job's control group; None if there is no such group,
+        or its leader lives outside of it: then /proc has to be walked, which takes the longer the
+        more processes the machine has."""
         pids = None if self._groups is None else self._groups.members(process.id)
-        if pids is None or process.leader not in pids:
+        if pids is None:
+            return None
+        if process.leader not in pids and self._leader(process) is not None:
             return None
         found = (procfs.stat(pid) for pid in pids)
         return [each for each in found if each is not None and each.state not in "ZX"]
+
+    def _walked(self, process: Process) -> list[procfs.Stat]:
+        return tree.members(process.id, self._leader(process))
+
+    def _leader(self, process: Process) -> int | None:
+        """Return the pid of a leader that lives."""
+        stat = procfs.stat(cast("int", process.leader))
+        if stat is None or stat.state in "ZX" or self._is_another(process, stat):
+            return None
+        return stat.pid

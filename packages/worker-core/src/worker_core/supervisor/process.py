@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -11,11 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from worker_core import procfs, signals
-from worker_core.jobdir import STREAMS, Exit, JobDir, Kill, Pid
+from worker_core.jobdir import STREAMS, Cause, Exit, JobDir, Kill, Pid
+from worker_core.supervisor import tree
 from worker_core.supervisor.loop import Timer
 from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Doom:
+    """That a job which has not begun yet is to end, and as what it then ends."""
+
+    cause: Cause
+    reason: str | None
+    signum: int = signal.SIGKILL  # what it gets if it begins all the same; likewise the next
+    grace: float = 0.0
 
 
 @dataclass
@@ -29,6 +41,8 @@ class Process:
     pidfd: int | None = None  # of a foreign leader (exit_status.py)
     gone: bool = False  # a foreign leader that has ended: its pid may name another process
     kill: Kill | None = None
+    doom: Doom | None = None
+    forked: int | None = None  # the leader's pid, from its fork on if that is told
     end: Exit | None = None
     unrecorded: str | None = None  # why its end could not be written the last time
     began: float = 0.0  # monotonic time, as the next one
@@ -45,6 +59,11 @@ class Process:
     def id(self) -> str:
         """The job's id."""
         return self.dir.job_id
+
+    @functools.cached_property
+    def mark(self) -> int:
+        """What every process of the job carries (tree.py)."""
+        return tree.mark(self.id)
 
     @property
     def streams(self) -> tuple[str, ...]:

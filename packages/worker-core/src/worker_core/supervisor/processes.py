@@ -1,7 +1,8 @@
 """The table of running jobs: start, signal, kill, time out, reap, and record the end.
 
-Everything here runs in the supervisor's one thread, so between "this pid is not reaped" and "signal
-it" nothing can happen.
+Everything here runs in the supervisor's one thread, which waits for nothing. Leaders are children
+of their launchers (launchers.py), which reap them and tell that: before a signal, what they have
+told is heard, so that no pid is signalled that was reaped before.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,11 +20,12 @@ from worker_core.jobdir import Cause, Exit, Pid, boot_id
 from worker_core.supervisor import cap, launch, rights, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
 from worker_core.supervisor.exit_status import Ending, ExitWatch
 from worker_core.supervisor.kill import Kills
+from worker_core.supervisor.launcher import rusage
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import (
+    Doom,
     Process,
     exited,
     logged,
@@ -36,15 +37,22 @@ from worker_core.supervisor.process import (
     unrecorded,
 )
 from worker_core.supervisor.rundir import RunDir
+from worker_core.supervisor.starts import (
+    START_PATIENCE,
+    Ended,
+    Outcomes,
+    Starts,
+    Used,
+    timed_out,
+)
 from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
 
 _NOTHING: Mapping[str, Any] = {}
 _RETRY = 0.1  # seconds between two tries of what a shortage made fail
-# Seconds for which a start is tried while the machine is short.
-_START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
 _ANNOUNCE = 0.02  # seconds after which a job is told to run; of a shorter one its end says it
+_PAUSE_PATIENCE = 1.0  # seconds until a start that hangs delays an upgrade no more
 _SWEEP = 0.02  # seconds between two looks at what a tree still holds
 _LOOK = 0.05  # seconds between two looks whether a tree has ended within its grace
 _LOOK_FOREIGN = 0.5  # the same if its processes are not our children: then /proc has to be walked
@@ -85,6 +93,19 @@ class Processes:
         self._kills = Kills(loop, groups)
         self._adopted = ExitWatch(loop, self._ended_elsewhere)
         self._by_pid: dict[int, Process] = {}
+        self._dead: list[int] = []  # launchers that were reaped, and what was with them
+        self._unknown: list[Ended] = []
+        outcomes = Outcomes(
+            self._begun,
+            self._not_started,
+            self._doomed,
+            self._ended,
+            again=self._again,
+            forked=self._forked,
+        )
+        kept = (self.births.fileno(), run_dir.fileno())
+        self._starts = Starts(loop, groups, outcomes, self._run, now=self.now, kept=kept)
+        self.launchers = self._starts.launchers
         self._sweeping: dict[str, Process] = {}
 
     # -- start ---------------------------------------------------------------------------------
@@ -114,51 +135,64 @@ class Processes:
         self.births.claimed(process.id)
         crash.point("supervisor.claimed")
         self.jobs[process.id] = process
-        process.give_up = self._loop.clock.monotonic() + _START_PATIENCE
-        self._launch(process)
+        process.give_up = self._loop.clock.monotonic() + START_PATIENCE
+        self._starts.give(process)
 
-    def _launch(self, process: Process) -> None:
-        if process.end is not None or process.pid is not None:  # killed meanwhile; or it runs
-            return
-        began, at = self._loop.clock.monotonic(), self.now()  # before anything that the job can do
-        try:
-            launched = launch.launch(
-                process.dir,
-                process.spec,
-                self._groups,
-                lambda _: self.births.forking(process.id),
-                lambda pid: self._forked(process, pid, at),
-                root_jobs=self._root_jobs,
-            )
-        except NotStartedError as error:
-            self._not_started(process, str(error), error.exit_code)
-        except (launch.ShortageError, OSError) as error:
-            if self._loop.clock.monotonic() > process.give_up:
-                self._not_started(process, f"cannot start a process now: {error}", None)
-            else:
-                self.births.claimed(process.id)
-                self._loop.call_later(_RETRY, lambda: self._launch(process))
-        except Exception as error:
-            # Nobody foresaw it; but a job that neither runs nor ends would wait for ever.
-            log.exception("job %s: cannot be started", process.id)
-            self._not_started(process, f"cannot be started: {error}", NOT_EXECUTABLE)
-        else:
-            process.began = began
-            self._started(process, launched, at)
+    def _run(
+        self,
+        job_id: str,
+        spec: dict[str, Any],
+        before_fork: launch.BeforeFork,
+        forked: launch.Forked,
+    ) -> launch.Launched:
+        """Start a job; a launcher does that."""
+
+        def noted(enforced: dict[str, str | None]) -> None:
+            # In this order: who reads no such note starts the job again, and this one sees then
+            # that its supervisor is gone.
+            self.births.forking(job_id)
+            before_fork(enforced)
+
+        directory = self.run_dir.job(job_id)
+        return launch.launch(
+            directory, spec, self._groups, noted, forked, root_jobs=self._root_jobs
+        )
+
+    def _again(self, process: Process) -> None:
+        """Have the next supervisor know that nothing of a job has been forked, after all."""
+        process.forked = None
+        self.births.claimed(process.id)
 
     def _forked(self, process: Process, pid: int, at: float) -> None:
         """Have the next supervisor know the leader, whatever it takes to execute its program."""
+        process.forked = pid
         self.births.note(process.id, pid)
         self._keep(process.id, pid, at, None)
 
-    def _started(self, process: Process, launched: launch.Launched, at: float) -> None:
-        pid = launched.pid
+    def _begun(
+        self,
+        process: Process,
+        pid: int,
+        enforced: dict[str, str | None],
+        began: float,
+        at: float,
+    ) -> None:
+        process.began = began
         self._by_pid[pid] = process
-        process.pid = Pid(pid, 0, self.boot, at, launched.enforced)
+        process.pid = Pid(pid, 0, self.boot, at, enforced)
+        crash.point("supervisor.begun")
+        if process.forked is None:
+            self._forked(process, pid, at)
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
-        if launched.enforced or not tree.can_mark(process.id):  # a mark does not tell of that
+        if enforced or not tree.can_mark(process.id):  # a mark does not tell of that
             self._record_pid(process)
+        doom, process.doom = process.doom, None
+        if doom is not None and doom.cause != "not_started":
+            self._loop.attempt(lambda: self._kill_doomed(process, doom))
+
+    def _kill_doomed(self, process: Process, doom: Doom) -> None:
+        self._kills.kill(process, doom.cause, doom.reason, doom.signum, grace=doom.grace)
 
     def _announce(self, process: Process) -> None:
         """Record and tell which process the leader is; of a short job its end says that.
@@ -183,6 +217,14 @@ class Processes:
             process.dir.write_pid(process.pid)
         crash.point("supervisor.pid_written")
 
+    def _doomed(self, process: Process, doom: Doom) -> None:
+        """End a job of which nothing runs, and nothing will."""
+        if doom.cause == "not_started":
+            self._not_started(process, str(doom.reason), None)
+        else:
+            why = doom.reason or "killed before it could start"
+            self._end(process, Exit(doom.cause, None, None, why, self.now()))
+
     def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
         with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
             fd = launch.open_spool(s, process.dir, process.streams[-1])  # where a shell says it
@@ -194,9 +236,9 @@ class Processes:
         limit = process.spec.get("timeout")
         if limit is None:
             return
-        reason = f"timed out after {limit:g} second{'s' * (limit != 1)}"
         process.timeout = self._loop.call_at(
-            process.began + limit, lambda: self.kill(process.id, cause="timeout", reason=reason)
+            process.began + limit,
+            lambda: self.kill(process.id, cause="timeout", reason=timed_out(limit)),
         )
 
     def _tell_again(self, job_id: str) -> None:
@@ -206,10 +248,32 @@ class Processes:
         elif end is not None:
             self._emit(exited(job_id, end))
 
+    def pause(self, seconds: float) -> bool:
+        """Have no start under way, and no launcher, so that this process can execute itself.
+
+        To be called until it returns True, with the seconds since the first call. Jobs that have
+        not begun are given up, for the engine to send them again.
+        """
+        not_begun = self._starts.stop()
+        if seconds > _PAUSE_PATIENCE:
+            self._starts.end_hanging()
+        if not self._starts:
+            jobs = self.jobs.values()
+            waiting = (each for each in jobs if each.pid is None and each.end is None)
+            for process in {each.id: each for each in (*not_begun, *waiting)}.values():
+                process.dir.unclaim()
+                del self.jobs[process.id]
+            self.launchers.end_all()
+            self.reap()
+        recorded = all(each.end is None for each in self.jobs.values())
+        gone = not self.launchers or seconds > 2 * _PAUSE_PATIENCE
+        return recorded and not self._starts and gone
+
     # -- signal and kill -------------------------------------------------------------------------
 
     def signal(self, job_id: str, signum: int) -> None:
         """Send a signal to the tree, with no intent to end it."""
+        self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
         process = self.jobs.get(job_id)
         if process is not None and process.leader is not None:
             self._kills.signal(process, signum)
@@ -227,19 +291,21 @@ class Processes:
 
         A leader that has ended, or is on its way out, ended by itself: it keeps its outcome.
         """
+        self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
         process = self.jobs.get(job_id)
         if process is not None and process.grace_until:
             self._hasten(process, signum, grace)
             return
         if process is None or process.end is not None or process.gone:
             return
-        if process.pid is None:
-            why = reason or "killed before it could start"
-            self._end(process, Exit(cause, None, None, why, self.now()))
-            return
         if signum is None:
             signum = signals.number(process.spec["stop_signal"])
         wait = process.spec["stop_grace"] if grace is None else grace
+        if process.pid is None:
+            doom = Doom(cause, reason, signum, wait)
+            if not self._starts.doom(process, doom):
+                self._doomed(process, doom)
+            return
         self._kills.kill(process, cause, reason, signum, grace=wait)
 
     def _hasten(self, process: Process, signum: int | None, grace: float | None) -> None:
@@ -253,21 +319,40 @@ class Processes:
     # -- end ---------------------------------------------------------------------------------------
 
     def reap(self) -> None:
-        """Collect every child that has ended: leaders, and what jobs left behind."""
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            process = self._by_pid.pop(pid, None)
-            if process is not None:
-                crash.point("supervisor.reaped")
-                end = unless_shut_down(outcome(status, process.kill, self._over_memory(process)))
-                self._end(process, end, self._used(process, usage) | {"ended_at": self.now()})
+        """Collect every child that has ended: launchers, what they left, and what jobs left.
+
+        Leaders are reaped by their launchers while these live.
+        """
+        while (pid := _ended_child()) is not None:
+            stat = None if pid in self._by_pid else procfs.stat(pid)
+            executed = procfs.has_executed(pid)
+            group = "" if stat is None else os.path.basename(procfs.cgroup(pid) or "")
+            _, status, usage = os.wait4(pid, 0)
+            used = rusage(usage)
+            if pid in self.launchers:
+                log.info("launcher %d has ended: %d", pid, os.waitstatus_to_exitcode(status))
+                self._dead.append(pid)
+            elif not self._ended(pid, status, used) and not self._starts.reaped(
+                pid, status, used, executed=executed
+            ):
+                session = stat.session if stat is not None else 0
+                self._unknown.append(Ended(pid, session, group, status, used))
+        dead, unknown = self._dead, self._unknown
+        self._dead, self._unknown = [], []
+        if dead:
+            self._starts.bury(dead, unknown)
         for process in list(self._sweeping.values()):
             self._sweep(process)
+
+    def _ended(self, pid: int, status: int, used: Used) -> bool:
+        """Take note of the end of a leader; False if that is no leader."""
+        process = self._by_pid.pop(pid, None)
+        if process is None:
+            return False
+        crash.point("supervisor.reaped")
+        end = unless_shut_down(outcome(status, process.kill, self._over_memory(process)))
+        self._end(process, end, self._used(process, used) | {"ended_at": self.now()})
+        return True
 
     def _over_memory(self, process: Process) -> int | None:
         """Return the job's memory limit if the kernel ended something for going over it."""
@@ -276,13 +361,14 @@ class Processes:
             return None
         return limit if self._groups.read(process.id, "memory.events").get("oom_kill") else None
 
-    def _used(self, process: Process, leader: resource.struct_rusage) -> dict[str, Any]:
+    def _used(self, process: Process, leader: Used) -> dict[str, Any]:
         """Return what a job used, by the names of Exit: its leader, or all where a group counts."""
+        user, system, peak = leader
         used = {
             "wall_seconds": self._loop.clock.monotonic() - process.began,
-            "user_seconds": leader.ru_utime,
-            "system_seconds": leader.ru_stime,
-            "max_rss_bytes": _peak(leader),
+            "user_seconds": user,
+            "system_seconds": system,
+            "max_rss_bytes": peak,
         }
         if self._groups is not None:
             used |= self._groups.usage(process.id, boxed=process.boxed)
@@ -341,7 +427,7 @@ class Processes:
             if timer is not None:
                 timer.cancel()
         self._sweeping[process.id] = process
-        self._sweep(process)
+        self._loop.attempt(lambda: self._sweep(process))
 
     def _sweep(self, process: Process) -> None:
         """End what the leader left in its tree; record the end once nothing is left."""
@@ -379,29 +465,34 @@ class Processes:
         if process.foreign:
             return bool(tree.members(process.id))
         wanted = tree.mark(process.id)
-        return any(mark == wanted for _, mark in tree.orphans(self._by_pid))
+        return any(mark == wanted for _, mark in tree.orphans(self._known))
 
     def _left_behind(self, process: Process) -> bool:
         if process.id not in self._sweeping or (process.pid is None and not process.foreign):
             return False
         grouped = self._groups is not None and not self._groups.emptied(process.id)
-        wanted = tree.mark(process.id)
-        alone = len(self.jobs) == len(self._sweeping)
-        orphaned = process.foreign or any(
-            mark == wanted or alone for _, mark in tree.orphans(self._by_pid)
-        )
-        if not grouped and not orphaned:
-            return False
         if grouped and self._groups is not None:
             self._groups.kill(process.id)
-        if not orphaned:  # what is in the group has been sent SIGKILL: /proc need not be walked
-            return True
-        left = tree.members(process.id)
-        if alone:
-            unmarked = (procfs.stat(pid) for pid, _ in tree.orphans(self._by_pid))
-            left += [each for each in unmarked if each is not None and not each.ended]
-        tree.send_all(left, signal.SIGKILL)
-        return bool(left) or grouped
+        orphans = [each for each in tree.orphans(self._known) if not each[0].ended]
+        strangers = [stat for stat, mark in orphans if self._is_stranger(stat.pid, mark)]
+        if process.foreign or any(mark == process.mark for _, mark in orphans):
+            strangers += tree.members(process.id)
+        tree.send_all(strangers, signal.SIGKILL)
+        return grouped or bool(strangers)
+
+    def _known(self, pid: int) -> bool:
+        """Whether a child is a leader, will be one, or is a launcher."""
+        return pid in self._by_pid or pid in self._starts
+
+    def _is_stranger(self, pid: int, mark: int | None) -> bool:
+        """Whether an orphan is no running job's: it has dropped its mark, or its job has ended."""
+        if any(mark == each.mark for each in self.jobs.values()):
+            return False
+        if self._groups is not None:
+            return os.path.basename(procfs.cgroup(pid) or "") not in self.jobs
+        # Without marks it cannot be told whose it is, as long as there is more than one.
+        marked = all(tree.can_mark(each) for each in self.jobs)
+        return marked or len(self.jobs) == len(self._sweeping)
 
     def _bound_output(self, process: Process) -> None:
         """Apply the cap once more: a quick job ends before anybody has looked at its output."""
@@ -456,7 +547,10 @@ def _start_time(pid: int) -> int:
     return stat.start_time if stat is not None else 0
 
 
-def _peak(usage: resource.struct_rusage) -> int | None:
-    """Return a child's peak memory, None below the floor that it inherits at exec: our own peak."""
-    floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage.ru_maxrss * 1024 if usage.ru_maxrss > floor else None
+def _ended_child() -> int | None:
+    """Return a child that has ended and is not reaped, None if there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid

@@ -49,6 +49,10 @@ class RunDir:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             self._state_fd = os.open(state_dir, flags)
 
+    def fileno(self) -> int:
+        """Return the descriptor that `job` needs, -1 if it needs none."""
+        return self._state_fd
+
     def job(self, job_id: str) -> JobDir:
         """Return the directory of a job."""
         if not self._apart:

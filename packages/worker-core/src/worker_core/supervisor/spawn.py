@@ -1,7 +1,7 @@
 """Start a process whose way from fork to exec needs more than `subprocess` offers.
 
 For jobs with limits, another account or a box, and while few jobs are started; all others take the
-faster way in launch.py. The supervisor has one thread, so Python may run in the child. What is set
+faster way in launch.py. A launcher has one thread, so Python may run in the child. What is set
 between fork and exec, in this order:
 
     group        the job's control group, with its limits
@@ -14,7 +14,8 @@ between fork and exec, in this order:
     directory    the working directory, with the rights and through the mounts of the job
     exec
 
-The first step that fails is told to the supervisor through a pipe, and ends the child.
+The first step that fails is told to the launcher through a pipe, and ends the child. Why a program
+cannot be executed is found out in the child too, with the rights of the job.
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ from worker_core import encoding
 from worker_core.supervisor import box
 from worker_core.supervisor.account import Account
 from worker_core.supervisor.cgroup import Entry
+from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError, choose, diagnose
+
+_LONGEST_REASON = 10_000  # characters: what the pipe takes although nobody reads yet
 
 
 class StepError(Exception):
     """A step between fork and exec failed: which, and with which error number."""
 
-    def __init__(self, step: str, number: int, detail: str | None) -> None:
-        self.step, self.errno, self.detail = step, number, detail
+    def __init__(
+        self, step: str, number: int, detail: str | None, exit_code: int = NOT_EXECUTABLE
+    ) -> None:
+        self.step, self.errno, self.detail, self.exit_code = step, number, detail, exit_code
         super().__init__(f"{step}: {os.strerror(number)}{f': {detail}' if detail else ''}")
 
 
@@ -103,15 +109,36 @@ def _child(way: Way, error: int) -> NoReturn:
         if way.account is not None:
             run("account", way.account.become)
         run("working directory", lambda: os.chdir(way.cwd))
-        run("exec", lambda: os.execvpe(way.argv[0], way.argv, way.env))  # noqa: S606
+        run("exec", lambda: _execute(way))
     except BaseException as failure:  # noqa: BLE001  # nothing may run on in this child
         number = getattr(failure, "errno", None) or errno.EIO
         told = [step, number, _detail(failure)]
+        if step == "exec":
+            told[2:] = _diagnosis(failure, way)
         for _ in range(3):  # without it this would look like the program's own exit code 127
             with contextlib.suppress(OSError):
                 os.write(error, json.dumps(told).encode())
                 break
     os._exit(127)
+
+
+def _execute(way: Way) -> None:
+    command, env, cwd = _decoded(way)
+    path = choose(command, env, cwd)
+    os.execve(encoding.encode(path), way.argv, way.env)  # noqa: S606
+
+
+def _diagnosis(failure: BaseException, way: Way) -> tuple[str, int]:
+    """Return the reason and exit code of a program that cannot be executed: as the job sees it."""
+    if isinstance(failure, OSError):
+        failure = diagnose(failure, *_decoded(way))
+    code = failure.exit_code if isinstance(failure, NotStartedError) else NOT_EXECUTABLE
+    return str(failure)[:_LONGEST_REASON], code
+
+
+def _decoded(way: Way) -> tuple[str, dict[str, str], str]:
+    env = {"PATH": encoding.decode(way.env[b"PATH"])}
+    return encoding.decode(way.argv[0]), env, encoding.decode(way.cwd)
 
 
 def _detail(failure: BaseException) -> str | None:

@@ -13,15 +13,14 @@ import errno
 import os
 import re
 import socket
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import libc, procfs
+from worker_core import libc, posix_spawn, procfs
 
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "fork": ((os, "fork"), (libc, "fork_into"), (subprocess, "_fork_exec")),
+    "fork": ((os, "fork"), (libc, "fork_into"), (posix_spawn, "spawn")),
     "open": ((os, "open"),),
     "fsync": ((os, "fsync"),),
     "rename": ((os, "rename"),),

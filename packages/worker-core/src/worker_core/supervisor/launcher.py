@@ -1,0 +1,174 @@
+"""A launcher: a small process that starts jobs for the supervisor, which must not wait for any.
+
+It takes one start at a time from a socket that all launchers share, does everything for it that may
+hang - a look at the job's directory, command and input, the user database, the way from fork to
+exec - and tells how it went. It is the parent of what it starts, reaps it, and tells each end. One
+that hangs takes nothing more. When it dies its children come to the supervisor, which is their
+subreaper; what it had in hand is in its slot (slots.py).
+
+News, each a datagram of its own:
+
+    ("planned", job id, what enforces each limit)          before the fork, of a job with limits
+    ("forked", job id, pid)                                where that is known before exec
+    ("begun", job id, pid, what enforces each limit, monotonic time, Unix time)
+    ("refused", job id, reason, exit code or None)
+    ("short", job id, what the machine has too little of)
+    ("ended", pid, wait status, (user seconds, system seconds, peak of memory or None))
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import marshal
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from worker_core import crash, libc
+from worker_core.supervisor import slots, start_message
+from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
+from worker_core.supervisor.launch import BeforeFork, Forked, Launched, ShortageError
+from worker_core.supervisor.slots import Slot
+
+log = logging.getLogger(__name__)
+
+NAME = "worker-launcher"  # as /proc/PID/comm says it, which has room for 15 bytes
+_IDLE = 10_000  # milliseconds after which one that is not needed any more ends
+_LONGEST_REASON = 20_000  # characters; a command may be longer than a datagram
+_RETRY = 0.01  # seconds
+_SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}
+
+Launch = Callable[[str, dict[str, Any], BeforeFork, Forked], Launched]
+"""Starts a job."""
+
+
+class Launcher:
+    """The process itself."""
+
+    def __init__(
+        self, take: socket.socket, tell: socket.socket, slot: Slot, launch: Launch, *, stays: bool
+    ) -> None:
+        self._take, self._tell, self._slot, self._launch = take, tell, slot, launch
+        self._patience = None if stays else _IDLE
+        self._job_id = ""
+        woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._woken = woken
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)  # it ends with the supervisor, not before
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._poll = select.poll()
+        self._poll.register(take, select.POLLIN)
+        self._poll.register(woken, select.POLLIN)
+        self._poll.register(tell, 0)  # POLLHUP: the supervisor is gone
+        libc.name_process(NAME)
+        gc.freeze()
+
+    def run(self, first: bytes | None) -> NoReturn:
+        """Start jobs, `first` before all others, until the supervisor is gone."""
+        if first is not None:
+            self._start(*start_message.decode(first))
+        while True:
+            ready = dict(self._poll.poll(self._patience))
+            if not ready or self._tell.fileno() in ready:
+                os._exit(0)
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+            if self._take.fileno() in ready:
+                self._take_one()
+            self._reap()
+
+    def _take_one(self) -> None:
+        try:
+            found = start_message.receive(self._take)
+        except BlockingIOError:  # another one was faster
+            return
+        except start_message.TornError as error:
+            self._say("short", error.job_id, str(error))
+            return
+        if found is None:
+            os._exit(0)
+        self._start(*start_message.decode(found[1]))
+
+    def _start(self, job_id: str, spec: dict[str, Any]) -> None:
+        self._slot.note(slots.PREPARING, job_id)
+        self._job_id = job_id
+        crash.point("launcher.taken")
+        began, at = time.monotonic(), time.time()  # before anything that the job can do
+        try:
+            launched = self._launch(job_id, spec, self._before_fork, self._forked)
+        except NotStartedError as error:
+            self._say("refused", job_id, _bounded(str(error)), error.exit_code)
+        except (ShortageError, OSError) as error:
+            self._say("short", job_id, str(error))
+        except Exception as error:
+            # Nobody foresaw it; but a job that neither runs nor ends would wait for ever.
+            log.exception("job %s: cannot be started", job_id)
+            reason = _bounded(f"cannot be started: {error}")
+            self._say("refused", job_id, reason, NOT_EXECUTABLE)
+        else:
+            crash.point("launcher.forked")
+            self._say("begun", job_id, launched.pid, launched.enforced, began, at)
+        self._slot.note(slots.IDLE)
+
+    def _before_fork(self, enforced: dict[str, str | None]) -> None:
+        if enforced:
+            self._say("planned", self._job_id, enforced)
+        if any(fd == self._tell.fileno() for fd, _ in self._poll.poll(0)):
+            os._exit(0)  # the next supervisor says already that this job was not started
+        self._slot.note(slots.SPAWNING, self._job_id)
+
+    def _forked(self, pid: int) -> None:
+        self._say("forked", self._job_id, pid)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            self._slot.note_end(found.si_pid, _status(found))
+            _, status, used = os.wait4(found.si_pid, 0)
+            crash.point("launcher.reaped")
+            self._say("ended", found.si_pid, status, rusage(used))
+            self._slot.note_end(0, 0)
+
+    def _say(self, *news: Any) -> None:
+        data = marshal.dumps(news)
+        while True:
+            try:
+                self._tell.send(data)
+            except OSError as error:
+                if error.errno not in _SHORTAGE:
+                    os._exit(0)
+                time.sleep(_RETRY)  # there is nothing else that it could do
+            else:
+                return
+
+
+def rusage(used: resource.struct_rusage) -> tuple[float, float, int | None]:
+    """Return user and system seconds of a child, and its peak of memory in bytes.
+
+    None for the peak if it is below the floor that it inherits at exec: our own peak.
+    """
+    floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = used.ru_maxrss * 1024 if used.ru_maxrss > floor else None
+    return used.ru_utime, used.ru_stime, peak
+
+
+def _status(found: os.waitid_result) -> int:
+    """Return as a wait status what waitid(2) has found."""
+    return found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
+
+
+def _bounded(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

@@ -1,0 +1,315 @@
+"""The launchers as the supervisor has them: forked, given starts, listened to, buried.
+
+They pull: every start goes into one socket that all of them share, and the kernel gives it to
+exactly one. Nothing is queued behind one that hangs, and a start that nobody has taken can be taken
+back. When starts wait and nothing has been heard of any for a moment, one more is forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import marshal
+import os
+import select
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from worker_core import crash
+from worker_core.supervisor import start_message
+from worker_core.supervisor.launcher import Launch, Launcher
+from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.slots import IDLE, Held, Slot, Slots
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 0.1  # seconds for which starts may wait although nothing is heard of any
+_COUNT = 2
+_MOST = 34
+_NEWS = 16  # messages of one launcher before others have their turn
+_ROOM = 1 << 16
+_RETRY = 0.1
+_DESCRIPTORS = 1 << 16  # beyond which none is looked for that a launcher must not have
+
+News = tuple[Any, ...]
+
+
+@dataclass
+class _Handle:
+    """One launcher."""
+
+    pid: int
+    tell: socket.socket
+    slot: Slot
+    jobs: int = 0  # that it has begun and that have not ended
+
+
+class Launchers:
+    """All launchers of one supervisor."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        launch: Launch,
+        on_news: Callable[[News], None],
+        kept: Iterable[int] = (),
+    ) -> None:
+        """`on_news` is given what launchers tell (launcher.py); `launch` needs the descriptors
+        `kept`."""
+        self._kept = {fd for fd in kept if fd >= 0}
+        self._loop = loop
+        self._launch = launch
+        self._on_news = on_news
+        self._give, self._take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._give.setblocking(False)
+        self._take.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._take, select.POLLIN)
+        self._slots = Slots(_MOST)
+        self._handles: dict[int, _Handle] = {}
+        self._waiting: dict[str, bytes] = {}  # not in the socket yet
+        self._given: dict[str, None] = {}  # of which nothing was heard
+        self._heard = 0.0  # monotonic time of the latest progress
+        self._open = True
+        self._opens_again = False
+        self._held = False  # whether nothing is given at present
+        self.fault: str | None = None
+        """Why no launcher can be forked, if that is so."""
+
+    # -- starts ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Fork as many launchers as there always are."""
+        while self._open and len(self._handles) < _COUNT and self._fork(stays=True):
+            pass
+        if self._open and len(self._handles) < _COUNT and not self._opens_again:
+            self._opens_again = True
+            self._loop.call_later(_RETRY, self._open_again)
+
+    def _open_again(self) -> None:
+        self._opens_again = False
+        self.open()
+
+    def give(self, job_id: str, spec: dict[str, Any], *, alone: bool = False) -> None:
+        """Have a job started; `alone` by a launcher that has nothing else to do."""
+        data = start_message.encode(job_id, spec)
+        if not self._handles:
+            self.open()
+        if alone and not self._held and self._fork(stays=False, first=data):
+            return
+        self._waiting[job_id] = data
+        self._pump()
+
+    def take_back(self, job_id: str) -> bool:
+        """Take a start back; False if a launcher has it, or had it when it died."""
+        if job_id not in self._waiting and job_id in self._given:
+            self.take_all_back()
+        return self._waiting.pop(job_id, None) is not None
+
+    def take_all_back(self) -> set[str]:
+        """Have every start here that no launcher has taken; they are given again in a moment."""
+        back = {}
+        while True:
+            try:
+                found = start_message.receive(self._take)
+            except BlockingIOError:
+                break
+            except start_message.TornError as error:
+                self._hear(("short", error.job_id, str(error)))
+                continue
+            if found is None:
+                break
+            job_id, data = found
+            back[job_id] = data
+            self._given.pop(job_id, None)
+        self._waiting = back | self._waiting
+        self._loop.call_later(0, self._pump)
+        return set(self._waiting)
+
+    def hold(self) -> set[str]:
+        """Give no start any more; return those that no launcher has."""
+        self._held = True
+        return self.take_all_back()
+
+    def _pump(self) -> None:
+        while self._waiting and not self._held:
+            job_id, data = next(iter(self._waiting.items()))
+            if not self._given:
+                self._heard = self._loop.clock.monotonic()
+            try:
+                start_message.send(self._give, job_id, data)
+            except BlockingIOError:  # what is heard of another start makes room
+                return
+            except OSError as error:
+                log.warning("cannot give a start to a launcher now: %s", error)
+                self._loop.call_later(_RETRY, self._pump)
+                return
+            del self._waiting[job_id]
+            self._given[job_id] = None
+            crash.point("supervisor.given")
+
+    # -- launchers -------------------------------------------------------------------------------
+
+    def __contains__(self, pid: int) -> bool:
+        """Whether a process is a launcher."""
+        return pid in self._handles
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def look(self) -> None:
+        """Fork one more if starts wait and nothing is heard."""
+        now = self._loop.clock.monotonic()
+        if self._held or now - self._heard < PATIENCE:
+            return
+        if self._poll.poll(0) and self._fork(stays=False):
+            self._heard = now
+
+    def holding(self) -> Iterable[tuple[Held, int, int]]:
+        """Yield for each launcher that has a start in hand: what it has, its pid, and how many jobs
+        it has begun that run."""
+        for each in self._handles.values():
+            held = each.slot.read()
+            if held.stage != IDLE:
+                yield held, each.pid, each.jobs
+
+    def end(self, pid: int) -> None:
+        """End a launcher; what it had in hand is known when `bury` is called for it."""
+        os.kill(pid, signal.SIGKILL)  # our child, and not reaped as long as it is in the table
+
+    def hear(self) -> None:
+        """Hear now what launchers have told so far."""
+        for each in list(self._handles.values()):
+            self._listen(each)
+
+    def bury(self, pid: int) -> Held | None:
+        """Return what a launcher had in hand and had not told, after it was reaped; None if there
+        was no such launcher."""
+        handle = self._handles.pop(pid, None)
+        if handle is None:
+            return None
+        while self._listen(handle):
+            pass
+        with contextlib.suppress(KeyError):
+            self._loop.unwatch(handle.tell.fileno())
+        handle.tell.close()
+        held = handle.slot.read()
+        self._slots.give_back(handle.slot)
+        self.open()
+        return held
+
+    def close(self) -> None:
+        """Let all launchers end, each as soon as it can."""
+        self._open = False
+        self._held = True
+        for handle in self._handles.values():
+            with contextlib.suppress(KeyError):
+                self._loop.unwatch(handle.tell.fileno())
+            handle.tell.close()
+        self._give.close()
+        self._take.close()
+
+    def end_all(self) -> None:
+        """End all launchers and fork none any more; each is to be buried."""
+        self._open = False
+        for pid in self._handles:
+            self.end(pid)
+
+    def _ready(self, handle: _Handle) -> None:
+        self._listen(handle)
+
+    def _listen(self, handle: _Handle) -> bool:
+        """Hear some of what a launcher has told; False if there is no more of it."""
+        if handle.tell.fileno() < 0:  # it was buried a moment ago
+            return False
+        for _ in range(_NEWS):
+            try:
+                data = handle.tell.recv(_ROOM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                log.error("cannot listen to launcher %d: %s", handle.pid, error)
+                return False
+            if not data:  # it has died; it is buried when it is reaped
+                with contextlib.suppress(KeyError):
+                    self._loop.unwatch(handle.tell.fileno())
+                return False
+            news = marshal.loads(data)  # noqa: S302  # from a fork of ourselves
+            handle.jobs += {"begun": 1, "ended": -1}.get(news[0], 0)
+            self._hear(news)
+        return True
+
+    def _hear(self, news: News) -> None:
+        if news[0] in ("begun", "refused", "short"):
+            self._given.pop(news[1], None)
+            self._heard = self._loop.clock.monotonic()
+        self._on_news(news)
+        if self._waiting:
+            self._pump()
+
+    def _fork(self, *, stays: bool, first: bytes | None = None) -> bool:
+        """Fork a launcher, which has nothing of ours but what it needs."""
+        if len(self._handles) >= _MOST:
+            return False
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self._cannot(error)
+            return False
+        slot = self._slots.take()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._slots.give_back(slot)
+            for each in (ours, theirs):
+                each.close()
+            self._cannot(error)
+            return False
+        if pid == 0:
+            self._become(theirs, slot, stays=stays, first=first)
+        theirs.close()
+        self.fault = None
+        handle = self._handles[pid] = _Handle(pid, ours, slot)
+        self._loop.watch(ours.fileno(), selectors.EVENT_READ, lambda _: self._ready(handle))
+        return True
+
+    def _cannot(self, error: OSError) -> None:
+        if self.fault is None:
+            log.warning("cannot fork a launcher now: %s", error)
+        self.fault = str(error)
+
+    def _become(
+        self, theirs: socket.socket, slot: Slot, *, stays: bool, first: bytes | None
+    ) -> None:
+        """Be a launcher, in the child."""
+        try:
+            if self._heard:
+                crash.disarm()  # a test means one of those that are forked first
+            mine = {0, 1, 2, self._take.fileno(), theirs.fileno(), *_logs()}
+            _close_all_but(mine | self._kept)
+            Launcher(self._take, theirs, slot, self._launch, stays=stays).run(first)
+        except BaseException:
+            log.exception("a launcher failed")
+        finally:
+            os._exit(1)
+
+
+def _logs() -> Iterable[int]:
+    """Yield the descriptors of the log."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            with contextlib.suppress(OSError, ValueError):
+                yield handler.stream.fileno()
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Close every other descriptor: a lock or a connection would outlive the supervisor in it."""
+    low = 0
+    for fd in [*sorted(kept), _DESCRIPTORS]:
+        if fd > low:  # of an empty range, Python 3.11 closes everything from there on
+            os.closerange(low, fd)
+        low = fd + 1

@@ -1,0 +1,163 @@
+"""The launchers: every start is begun once, by whichever is free, and outlives the one it was."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.core import begin, launcher_pids, run, shell, wait_gone
+from support.waiting import wait_until
+from worker_core import Engine, Isolation, JobSpec, Limits, State, procfs
+from worker_core.supervisor import diagnosis
+
+MANY = 300
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with Engine(tmp_path / "state") as engine:
+        yield engine
+
+
+def test_many_starts_are_each_begun_once(engine, tmp_path):
+    """A job would run twice, or never, because two launchers share the work."""
+    runs = tmp_path / "runs"
+    spec = shell(f'echo "$WORKER_JOB_ID" >> {runs}')
+    jobs = [engine.submit(spec, "me").id for _ in range(MANY)]
+    assert all(engine.wait(job_id, 60).state is State.COMPLETED for job_id in jobs)
+    assert sorted(runs.read_text().split()) == sorted(jobs)
+
+
+def test_the_jobs_of_a_dead_launcher_keep_their_exit_codes(engine, tmp_path):
+    """The kernel may end a launcher for want of memory: its jobs would be lost."""
+    script = f"echo ready; until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit $N"
+    kinds = ({}, {"limits": Limits(open_files=50)}, {"isolation": Isolation(pid_namespace=True)})
+    jobs = [
+        begin(engine, shell(script, env={"N": str(number)}, **kind))
+        for number, kind in enumerate(kinds * 2, start=3)
+    ]
+    killed = begin(engine, shell("echo ready; sleep 600"))
+    for pid in launcher_pids(engine.state_dir):
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid)
+    assert run(engine, shell("exit 9")).exit_code == 9
+    assert engine.kill(killed.id, by="me").state is State.KILLED
+    (tmp_path / "go").touch()
+    assert [engine.wait(job.id, 20).exit_code for job in jobs] == [3, 4, 5, 6, 7, 8]
+
+
+def test_a_large_start_arrives_whole(engine):
+    """A job with more arguments than a datagram holds could not be started."""
+    args = [f"{number:0100}" for number in range(8000)]  # 800 kB
+    job = run(engine, JobSpec("printf", ["%s\n", *args]))
+    assert engine.read_output(job.id).decode().split() == args
+
+
+def test_a_launcher_has_nothing_of_the_supervisor(engine):
+    """A lock or a connection in a launcher would outlive the supervisor."""
+    begin(engine, shell("echo ready; sleep 600"))
+    for pid in launcher_pids(engine.state_dir):
+        opened = {}
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            opened[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+        files = {Path(each).name for fd, each in opened.items() if "/" in each and int(fd) > 2}
+        assert files <= {"supervisor.log", "supervisor.births", "null"}
+        assert sum(each.startswith("socket:") for each in opened.values()) == 2
+
+
+def test_launchers_end_with_the_supervisor(tmp_path):
+    """Each engine that was ever opened would leave processes behind."""
+    with Engine(tmp_path / "state") as engine:
+        run(engine, JobSpec("true"))
+        pids = launcher_pids(engine.state_dir)
+    assert len(pids) >= 2
+    for pid in pids:
+        wait_gone(pid)
+
+
+def test_a_long_path_is_not_looked_through(engine, monkeypatch):
+    """A PATH of 4 MB would keep a launcher busy for minutes."""
+    path = ":".join(f"/n/{number:08}" for number in range(300_000))
+    monkeypatch.setattr(os, "stat", None)
+    with pytest.raises(diagnosis.NotStartedError, match="argument list too long: PATH has 3"):
+        diagnosis.choose("tool", {"PATH": path}, "/")
+    monkeypatch.undo()
+    longest = ":".join(f"/{number}" for number in range(20_000))  # what a spec may have
+    for kind in ({}, {"limits": Limits(open_files=50)}):
+        job = run(engine, JobSpec("no-such-tool", env={"PATH": longest}, **kind))
+        assert job.reason == "no-such-tool: command not found"
+
+
+def test_each_place_of_a_path_is_looked_at_once(monkeypatch):
+    """A PATH with the same directory ten thousand times would cost ten thousand looks."""
+    looks = []
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **more: looks.append(path) or real(path, **more))
+    path = ":".join(["/nowhere"] * 10_000)
+    with pytest.raises(FileNotFoundError):
+        diagnosis.choose("tool", {"PATH": path}, "/")
+    assert looks == ["/nowhere/tool"]
+
+
+def test_what_is_found_in_a_path_is_what_a_shell_finds(engine, tmp_path):
+    """Another file than in a shell would run: one that cannot be executed, or a directory."""
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "tool").mkdir()
+    (tmp_path / "b" / "tool").write_text("#!/bin/sh\necho b\n")
+    (tmp_path / "c" / "tool").write_text('#!/bin/sh\necho c "$0"\n')
+    (tmp_path / "c" / "tool").chmod(0o755)
+    for kind in ({}, {"limits": Limits(open_files=50)}):
+        spec = JobSpec("tool", env={"PATH": "d:a:b:c"}, cwd=str(tmp_path), **kind)
+        job = run(engine, spec)
+        assert engine.read_output(job.id) == b"c c/tool\n"
+        job = run(engine, JobSpec("tool", env={"PATH": "d:b"}, cwd=str(tmp_path), **kind))
+        assert job.reason == "tool: permission denied (not executable)"
+
+
+@pytest.mark.parametrize("kind", [{}, {"limits": Limits(open_files=50)}])
+def test_a_script_that_becomes_a_fifo_is_not_waited_for(engine, tmp_path, monkeypatch, kind):
+    """Whoever swaps a FIFO for a script whose interpreter is missing would stop the server."""
+    script = tmp_path / "script"
+    swap = (
+        "import os, sys\n"
+        "while True:\n"
+        "    with open(sys.argv[1] + '.new', 'w') as file: file.write('#!/no/such/interpreter')\n"
+        "    os.chmod(sys.argv[1] + '.new', 0o755)\n"
+        "    os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+        "    os.mkfifo(sys.argv[1] + '.new', 0o755)\n"
+        "    os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+    )
+    swapper = subprocess.Popen([sys.executable, "-c", swap, str(script)])
+    try:
+        wait_until(script.exists)
+        for _ in range(30):
+            job = run(engine, JobSpec(str(script), **kind))
+            assert job.state is State.FAILED
+            assert job.started_at is None
+    finally:
+        swapper.kill()
+        swapper.wait()
+
+
+def test_no_fifo_in_place_of_a_job_s_files_is_waited_for(engine, tmp_path):
+    """A job could stop the server with a FIFO in place of its output."""
+    job = begin(engine, shell("echo ready; sleep 600", output_limit=1 << 20))
+    folder = engine.output_info(job.id).path.parent
+    for name in ("output", "kill.json", "start.json", "exit.json", "pid.json"):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    assert engine.kill(job.id, by="me").state is State.KILLED
+    assert run(engine, JobSpec("true")).state is State.COMPLETED
+
+
+def test_the_diagnosis_opens_no_fifo(tmp_path):
+    """The look into a script that cannot be executed would wait for a writer."""
+    os.mkfifo(tmp_path / "fifo", 0o755)
+    error = OSError(2, "No such file or directory")
+    found = diagnosis.diagnose(error, "./fifo", {"PATH": ""}, str(tmp_path))
+    assert str(found) == "./fifo: not a file that can be executed"
+
+    assert procfs.has_executed(os.getpid())
