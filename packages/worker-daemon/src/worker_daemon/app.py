@@ -95,6 +95,7 @@ def create_app(
         metrics=measured.all,
         max_body=settings.max_body,
         limits=settings.limits,
+        output_limit=settings.output_limit,
         run_as=functools.partial(accounts.of, settings),
         bodies=budget.Budget(_BODIES),
         records=budget.Budget(_RECORDS),

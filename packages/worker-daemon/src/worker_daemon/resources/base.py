@@ -42,6 +42,7 @@ class Room:
     metrics: Sequence[metrics.Metric]
     max_body: int
     limits: bounds.Table
+    output_limit: int
     run_as: Callable[[str], str | None]
     bodies: budget.Budget
     """What long bodies may take together, in bytes of their own, until each is answered."""

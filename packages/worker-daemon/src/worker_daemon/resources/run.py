@@ -56,7 +56,7 @@ class Run(base.Resource):
             raise problems.draining()
         user = req.context.user
         job = self.engine.submit(
-            self.room.limits.bounded(spec, user, self.engine.settings.output_limit),
+            self.room.limits.bounded(spec, user, self.room.output_limit),
             user,
             idempotency_key=headers.idempotency_key,
             run_as=self.room.run_as(user),
