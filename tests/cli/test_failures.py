@@ -16,7 +16,9 @@ import urllib3.exceptions
 from support.cli_certs import Authority
 from support.cli_run import COMMAND, Worker
 from support.cli_stub import Answer, Script, Stub, answer, in_order
-from worker_cli import Client, errors, failures, shortage
+from worker_cli import Client, errors, failures, program, shortage
+from worker_cli.__main__ import main
+from worker_cli.commands import common
 
 PEER = failures.Peer("https://localhost:8443", None, None)
 Serve = Callable[[Script], Stub]
@@ -266,14 +268,51 @@ def test_a_working_directory_that_was_removed(worker: Worker, serve: Serve, tmp_
         assert "Traceback" not in done.stderr
 
 
-def test_too_few_descriptors_and_too_little_memory(worker: Worker, serve: Serve) -> None:
-    """A limit of the machine would be called a bug, or end in a traceback."""
-    worker.environ["WORKER_SERVER"] = serve(lambda _: answer(200, {"user": "ann"})).url
-    limits = ("-v 20000", "-v 26000", "-v 30000")
-    for limit in limits:
-        done = shell(worker, f"ulimit {limit}; exec {COMMAND} whoami")
-        assert "bug" not in done.stderr
-        assert done.returncode in (0, 1, 125, 127)  # 1: Python itself could not begin
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EMFILE, "x"), "cannot start: this process has as many open files"),
+        (MemoryError(), "cannot start: there is not enough memory"),
+        (ImportError("libssl: failed to map"), "cannot start: libssl: failed to map; if no limit"),
+    ],
+)
+def test_a_program_that_cannot_be_loaded_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str,
+) -> None:
+    """A limit of the machine would end in a traceback."""
+
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(program, "run", run)
+    assert main(["whoami"]) == 125
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "cannot go on: there is not enough memory"),
+        (ImportError("libssl: failed to map"), "cannot go on: libssl: failed to map; if no limit"),
+    ],
+)
+def test_a_limit_that_is_reached_later_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str,
+) -> None:
+    """It would be reported as a bug in the client."""
+
+    def connect(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(common, "connect", connect)
+    assert main(["whoami"]) == 125
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -299,8 +338,6 @@ def test_a_refused_thread_is_no_bug(
 ) -> None:
     """A limit on processes would be reported as a bug in the client."""
     import threading
-
-    from worker_cli.__main__ import main
 
     class Refused(threading.Thread):
         def start(self) -> None:

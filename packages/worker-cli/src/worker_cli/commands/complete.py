@@ -20,6 +20,8 @@ def run(args: Args) -> int:
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)
     for word, about in completing.candidates(args.operands):
         terminal.say(f"{word}\t{about}")
+    # At its end Python gives signals back to the system, and this one would then end it.
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return exits.DONE
 
 
