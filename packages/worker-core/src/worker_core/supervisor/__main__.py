@@ -79,7 +79,7 @@ class Supervisor:
             emit=self._server.broadcast,
             watched=lambda: self._server.watched,
             on_empty=self._alone,
-            keep=self._keeper.add,
+            keeper=self._keeper,
         )
         self._spools = Spools(self._processes, self.loop)
         self.loop.on_signals(

@@ -50,6 +50,10 @@ class Bag:
         """Return the descriptor of the reading end."""
         return self._reading.fileno()
 
+    def writing(self) -> int:
+        """Return the descriptor of the writing end."""
+        return self._writing.fileno()
+
     def put(self, held: Sequence[Held], pidfds: Sequence[int]) -> None:
         """Put copies of up to 253 pidfds into it; raises BlockingIOError if it is full."""
         entries = [_ENTRY.pack(_packed(each), each.pid, each.started_at) for each in held]

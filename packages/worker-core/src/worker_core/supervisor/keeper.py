@@ -45,9 +45,31 @@ class Keeper:
         except OSError as error:
             log.warning("job %s: nobody keeps its pidfd: %s", job_id, error)
 
-    def _put(self, held: Held, pidfd: int) -> None:
+    def put(self, job_id: str, pid: int, started_at: float) -> None:
+        """Have a leader kept, in the launcher that has forked it."""
+        try:
+            pidfd = os.pidfd_open(pid)
+            try:
+                self.bag.put([Held(job_id, pid, started_at)], [pidfd])
+            finally:
+                os.close(pidfd)
+        except OSError as error:
+            log.warning("job %s: nobody keeps its pidfd: %s", job_id, error)
+
+    def count(self) -> None:
+        """Take note that a launcher has put one in."""
+        self._added += 1
+        try:
+            self._tidy_if_due()
+        except OSError as error:
+            log.warning("cannot tidy the pidfds that others keep: %s", error)
+
+    def _tidy_if_due(self) -> None:
         if self._added >= max(_ROOM, self._left):
             self._tidy()
+
+    def _put(self, held: Held, pidfd: int) -> None:
+        self._tidy_if_due()
         try:
             self.bag.put([held], [pidfd])
         except BlockingIOError:

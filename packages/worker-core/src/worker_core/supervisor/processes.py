@@ -21,6 +21,7 @@ from worker_core.supervisor import cap, launch, rights, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_status import Ending, ExitWatch
+from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.launcher import rusage
 from worker_core.supervisor.loop import Loop
@@ -72,11 +73,11 @@ class Processes:
         emit: Callable[[Message], None],
         watched: Callable[[], bool],
         on_empty: Callable[[], None],
-        keep: Callable[[str, int, float, int | None], None] = lambda *_: None,
+        keeper: Keeper | None = None,
     ) -> None:
         """`emit` tells every engine, `watched` is whether there is one, `on_empty` comes last.
 
-        `keep` has a leader's pidfd kept for the supervisor after this one: see Keeper.add.
+        `keeper` has the pidfds of leaders kept for the supervisor after this one.
         """
         self.run_dir = run_dir
         self.jobs: dict[str, Process] = {}
@@ -89,7 +90,7 @@ class Processes:
         self._emit = emit
         self._watched = watched
         self._on_empty = on_empty
-        self._keep = keep
+        self._keeper = keeper
         self._kills = Kills(loop, groups)
         self._adopted = ExitWatch(loop, self._ended_elsewhere)
         self._by_pid: dict[int, Process] = {}
@@ -103,7 +104,8 @@ class Processes:
             again=self._again,
             forked=self._forked,
         )
-        kept = (self.births.fileno(), run_dir.fileno())
+        bag = -1 if keeper is None else keeper.bag.writing()
+        kept = (self.births.fileno(), run_dir.fileno(), bag)
         self._starts = Starts(loop, groups, outcomes, self._run, now=self.now, kept=kept)
         self.launchers = self._starts.launchers
         self._sweeping: dict[str, Process] = {}
@@ -153,21 +155,38 @@ class Processes:
             self.births.forking(job_id)
             before_fork(enforced)
 
+        pids: list[int] = []
+
+        def kept(pid: int) -> None:
+            pids.append(pid)
+            self._keep(job_id, pid)
+            forked(pid)
+
         directory = self.run_dir.job(job_id)
-        return launch.launch(
-            directory, spec, self._groups, noted, forked, root_jobs=self._root_jobs
+        launched = launch.launch(
+            directory, spec, self._groups, noted, kept, root_jobs=self._root_jobs
         )
+        if not pids:
+            self._keep(job_id, launched.pid)
+        return launched
+
+    def _keep(self, job_id: str, pid: int) -> None:
+        """Have the next supervisor know a leader, and how it ends; a launcher does that, because
+        this supervisor may be gone before it hears of the leader."""
+        self.births.note(job_id, pid)
+        if self._keeper is not None:
+            self._keeper.put(job_id, pid, self.now())
 
     def _again(self, process: Process) -> None:
         """Have the next supervisor know that nothing of a job has been forked, after all."""
         process.forked = None
         self.births.claimed(process.id)
 
-    def _forked(self, process: Process, pid: int, at: float) -> None:
-        """Have the next supervisor know the leader, whatever it takes to execute its program."""
+    def _forked(self, process: Process, pid: int) -> None:
+        """Take note that a launcher has forked a leader, and had it kept."""
         process.forked = pid
-        self.births.note(process.id, pid)
-        self._keep(process.id, pid, at, None)
+        if self._keeper is not None:
+            self._keeper.count()
 
     def _begun(
         self,
@@ -182,7 +201,7 @@ class Processes:
         process.pid = Pid(pid, 0, self.boot, at, enforced)
         crash.point("supervisor.begun")
         if process.forked is None:
-            self._forked(process, pid, at)
+            self._forked(process, pid)
         self._arm_timeout(process)
         process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
         if enforced or not tree.can_mark(process.id):  # a mark does not tell of that
@@ -378,7 +397,8 @@ class Processes:
         """Watch a job that another supervisor started, or this one before it executed itself."""
         pid = cast("Pid", process.pid)
         self.jobs[process.id] = process
-        self._keep(process.id, pid.pid, pid.started_at, process.pidfd)
+        if self._keeper is not None:
+            self._keeper.add(process.id, pid.pid, pid.started_at, process.pidfd)
         process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
         if process.pidfd is not None:
             self._adopted.add(process)

@@ -87,7 +87,7 @@ class Outcomes:
     """With pid, wait status, and what it used; returns whether it was the leader of a job."""
     again: Callable[[Process], None]
     """It is given once more; nothing of it has been forked."""
-    forked: Callable[[Process, int, float], None]
+    forked: Callable[[Process, int], None]
     """With the pid of what has not executed its program yet, and Unix time."""
 
 
@@ -168,7 +168,7 @@ class Starts:
             case ("forked", job_id, pid):
                 if job_id in self._starts:
                     forked = self._starts[job_id]
-                    self._outcomes.forked(forked.process, pid, forked.at)
+                    self._outcomes.forked(forked.process, pid)
             case ("begun", job_id, pid, enforced, began, at):
                 start = self._starts.pop(job_id, None)
                 if start is None:
