@@ -414,6 +414,7 @@ def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tm
     assert "the end could not be observed: the supervisor that started it had ended" in end.reason
     assert "Linux 6.15" in end.reason
     assert [each["event"] for each in told] == ["exited"]
+    table.launchers.close()
 
 
 def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(

@@ -239,19 +239,17 @@ def test_a_bag_is_passed_on_through_exec(children):
 def processes(tmp_path):
     loop = Loop(FakeClock())
     told = []
-    yield (
-        Processes(
-            RunDir(str(tmp_path)),
-            loop,
-            None,
-            root_jobs=True,
-            emit=told.append,
-            watched=lambda: True,
-            on_empty=lambda: None,
-        ),
+    table = Processes(
+        RunDir(str(tmp_path)),
         loop,
-        told,
+        None,
+        root_jobs=True,
+        emit=told.append,
+        watched=lambda: True,
+        on_empty=lambda: None,
     )
+    yield table, loop, told
+    table.launchers.close()
     for each in (loop._selector, loop._wakeup, loop._waker):
         each.close()
 
