@@ -1,7 +1,8 @@
 """Which servers are believed, and what is said of one that is not.
 
-Only the CA that was named is trusted; without one, the system's. Nothing in the environment adds
-to it, and nothing turns the check off.
+Only the CA that was named is trusted, and nothing in the environment adds to it. Without one the
+system's are, which OpenSSL looks for where SSL_CERT_FILE and SSL_CERT_DIR say, if they are set.
+Nothing turns the check off.
 """
 
 from __future__ import annotations
