@@ -122,8 +122,11 @@ def _user(options: argparse.Namespace, path: Path) -> int:
     elif options.user_action == "remove":
         user.remove(path, options.name)
     else:
-        change = user.add if options.user_action == "add" else user.passwd
-        change(path, options.name, from_stdin=options.password_stdin, cost=options.cost)
+        given = {"from_stdin": options.password_stdin, "cost": options.cost}
+        if options.user_action == "add":
+            user.add(path, options.name, keep_jobs=options.keep_jobs, **given)
+        else:
+            user.passwd(path, options.name, **given)
     return 0
 
 
@@ -247,6 +250,25 @@ def _add_user(actions: Any, common: _Parser) -> None:
             verb.add_argument("name", metavar="NAME")
         if name in ("add", "passwd"):
             _add_password(verb)
+        if name == "add":
+            _add_jobs(verb)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--keep-jobs",
+        action="store_true",
+        default=None,
+        help="give the user the jobs of an earlier user of this name, and do not ask",
+    )
+    choice.add_argument(
+        "--without-jobs",
+        action="store_false",
+        dest="keep_jobs",
+        default=None,
+        help="keep the jobs of an earlier user of this name out of the user's reach",
+    )
 
 
 def _add_password(parser: argparse.ArgumentParser) -> None:

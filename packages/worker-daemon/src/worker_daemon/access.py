@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import falcon
@@ -53,15 +53,16 @@ class Access:
         return job
 
     def owner(self, req: falcon.Request) -> str:
-        """Return whose jobs the request is about: a name, or EVERYBODY."""
+        """Return whose jobs the request is about: an owner, or EVERYBODY."""
         user: str = req.context.user
+        owner_of: Callable[[str], str] = req.context.owner_of
         asked = dict(query(req)).get("owner", user)
         if asked == user and user != EVERYBODY:
-            return user
+            return owner_of(user)
         if not self.is_admin(user):
             message = "only an administrator may ask for the jobs of somebody else"
             raise problems.invalid([worker_core.FieldError("owner", message)])
-        return asked
+        return owner_of(asked)
 
     def is_admin(self, user: str) -> bool:
         """Say whether a user may see and end the jobs of others."""

@@ -2,6 +2,11 @@
 
 Only bcrypt hashes are taken (``$2b$``, ``$2y$`` and ``$2a$``): everything else that htpasswd can
 write is broken within hours once the file is stolen.
+
+A line ``#workerd-owner:NAME:NUMBER`` says that somebody was a user of this name before, and how
+many of them there have been. It is a comment for Apache. Jobs have an owner: the first user of a
+name owns those of the owner NAME, the second one those of NAME:2, if it was added so. A name cannot
+have a colon in it, so that nobody can be called like that.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ _CURE = (
     "remove`"
 )
 _TWICE = f"is there twice; {_CURE}"
+_MARK = "#workerd-owner:"
+_OWNER = re.compile(rf"{_MARK}([^:]+):([1-9]\d{{0,5}})")
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
 
@@ -40,6 +47,18 @@ def load(path: Path) -> tuple[dict[str, bytes], os.stat_result]:
     if faults:
         raise errors.UsersError("\n".join(f"{path}: {fault}" for fault in faults))
     return entries, status
+
+
+def load_owners(path: Path) -> tuple[dict[str, bytes], dict[str, int], os.stat_result]:
+    """Return what `load` does, and between that how many users each name has had before and now.
+
+    A name that is not in the second dict has had one at most.
+    """
+    text, status = _read(path)
+    entries, faults = parse(text)
+    if faults:
+        raise errors.UsersError("\n".join(f"{path}: {fault}" for fault in faults))
+    return entries, _owners(text), status
 
 
 def named(path: Path) -> set[str]:
@@ -56,6 +75,8 @@ def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
     faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         name, hashed = _entry(line)
+        if line.startswith(_MARK) and not _OWNER.fullmatch(line):
+            faults.append(f"line {number}: must be {_MARK}NAME:NUMBER; put that right")
         if name is None:
             continue
         fault = name_fault(name) or (_TWICE if name in entries else _hash_fault(hashed))
@@ -68,6 +89,11 @@ def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
 
 def _hashes(text: str) -> dict[str, str]:
     return {name: hashed for name, hashed in map(_entry, text.splitlines()) if name}
+
+
+def _owners(text: str) -> dict[str, int]:
+    found = map(_OWNER.fullmatch, text.splitlines())
+    return {match[1]: int(match[2]) for match in found if match is not None}
 
 
 def _entry(line: str) -> tuple[str | None, str]:
@@ -137,8 +163,14 @@ def hash_password(password: bytes, cost: int = DEFAULT_COST) -> str:
     return bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
 
 
+class Entries(dict[str, str]):
+    """The users and their hashes. `owners` is how many users each name has had: `load_owners`."""
+
+    owners: dict[str, int]
+
+
 @contextlib.contextmanager
-def editing(path: Path) -> Iterator[dict[str, str]]:
+def editing(path: Path) -> Iterator[Entries]:
     """Change the users: give a dict of names and hashes, and write it back when all went well.
 
     Other lines of the file stay as they are. Whoever else edits it meanwhile waits; readers see
@@ -148,23 +180,27 @@ def editing(path: Path) -> Iterator[dict[str, str]]:
     with _locked(path):
         text = _read(path)[0] if path.exists() else ""
         before = _hashes(text)
-        after = dict(before)
+        after = Entries(before)
+        after.owners = _owners(text)
         yield after
-        if after != before:
+        if after != before or after.owners != _owners(text):
             _write(path, _changed(text, after))
 
 
-def _changed(text: str, entries: dict[str, str]) -> str:
+def _changed(text: str, entries: Entries) -> str:
     """Return `text` with its users replaced by `entries`, and all other lines kept."""
     left = dict(entries)
     lines = []
     for line in text.splitlines():
         name = _entry(line)[0]
+        if _OWNER.fullmatch(line):
+            continue
         if name is None:
             lines.append(line)
         elif name in left:
             lines.append(f"{name}:{left.pop(name)}")
     lines += [f"{name}:{hashed}" for name, hashed in left.items()]
+    lines += [f"{_MARK}{name}:{number}" for name, number in entries.owners.items()]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -11,16 +11,51 @@ from worker_daemon import errors, htpasswd
 
 
 def add(
-    path: Path, name: str, *, from_stdin: bool = False, cost: int = htpasswd.DEFAULT_COST
+    path: Path,
+    name: str,
+    *,
+    from_stdin: bool = False,
+    cost: int = htpasswd.DEFAULT_COST,
+    keep_jobs: bool | None = None,
 ) -> None:
-    """Add the user `name` to the file at `path`, which is made if it is not there."""
+    """Add the user `name` to the file at `path`, which is made if it is not there.
+
+    `keep_jobs` says whether the user gets the jobs of an earlier user of this name; where it is
+    None and there was one, a terminal is asked.
+    """
     check_name(name)
-    if path.exists() and name in htpasswd.load(path)[0]:
-        raise errors.UsersError(
-            f"{name} is there already; `workerd user passwd` changes the password"
-        )
-    put(path, name, ask(name, from_stdin=from_stdin), cost)
+    before = None
+    if path.exists():
+        entries, owners, _ = htpasswd.load_owners(path)
+        before = owners.get(name)
+        if name in entries:
+            raise errors.UsersError(
+                f"{name} is there already; `workerd user passwd` changes the password"
+            )
+    if keep_jobs is None:
+        keep_jobs = before is None or _keeps_jobs(name, from_stdin=from_stdin)
+    hashed = htpasswd.hash_password(ask(name, from_stdin=from_stdin), cost)
+    with htpasswd.editing(path) as users:
+        users[name] = hashed
+        number = users.owners.get(name, 1)
+        if not keep_jobs:
+            users.owners[name] = number + 1
     _say(f"added {name} to {path}")
+    if not keep_jobs:
+        earlier = f"{name}:{number}"
+        _say(f"{name} starts without jobs; administrators find earlier ones with ?owner={earlier}")
+    elif before is not None:
+        _say(
+            f"{name} was a user before, and has the jobs of that time; to start without them:"
+            f" `workerd user remove {name}`, then `workerd user add --without-jobs {name}`"
+        )
+
+
+def _keeps_jobs(name: str, *, from_stdin: bool) -> bool:
+    if from_stdin or not sys.stdin.isatty():
+        return True
+    _say(f"{name} was a user before. Jobs of that time are kept, and belong to this name.")
+    return input(f"Give them to the new {name}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def passwd(
@@ -46,6 +81,7 @@ def remove(path: Path, name: str) -> None:
     with htpasswd.editing(path) as users:
         _check_known(users, name)
         del users[name]
+        users.owners.setdefault(name, 1)  # for `add`, should the name come again
     _say(f"removed {name}; jobs that {name} has started go on")
     _say_what_is_left(path)
 

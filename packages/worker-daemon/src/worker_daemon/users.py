@@ -24,7 +24,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import bcrypt
@@ -50,12 +51,13 @@ class Verdict:
     When `retry_after` is set, nothing was verified: too many logins failed or are being verified,
     and the client should ask again after so many seconds. Nor was anything when the file is not
     `usable`; then nobody is let in. `stands` says later on, at the price of a comparison, whether a
-    login that was accepted still would be.
+    login that was accepted still would be. `owner_of` returns the owner of the jobs of a user.
     """
 
     accepted: bool
     retry_after: float | None = None
     usable: bool = True
+    owner_of: Callable[[str], str] = dataclasses.field(default=str, compare=False, repr=False)
     stands: Callable[[], bool] = dataclasses.field(default=lambda: True, compare=False, repr=False)
 
 
@@ -66,8 +68,14 @@ _UNUSABLE = Verdict(accepted=False, usable=False)
 class _Snapshot:
     """What the file said at one moment, and the pairs verified against exactly that."""
 
-    def __init__(self, stamp: object, entries: dict[str, bytes] | None) -> None:
+    def __init__(
+        self,
+        stamp: object,
+        entries: dict[str, bytes] | None,
+        owners: Mapping[str, int] = types.MappingProxyType({}),
+    ) -> None:
         self.stamp = stamp
+        self._owners = owners
         self.usable = entries is not None
         self.verified: collections.OrderedDict[bytes, tuple[float, Verdict]] = (
             collections.OrderedDict()
@@ -84,6 +92,13 @@ class _Snapshot:
         a real user, and always the same for the same name."""
         dummy = self._dummies[int.from_bytes(choice[:8], "big") % len(self._dummies)]
         return self._entries.get(user, dummy + b"." * 53)
+
+    def owner_of(self, name: str) -> str:
+        """Return the owner of a user's jobs; of NAME:1, those of the first user of a name."""
+        if name.endswith(":1"):
+            return name.removesuffix(":1")
+        number = self._owners.get(name, 1)
+        return name if number == 1 else f"{name}:{number}"
 
     def holds(self, user: str, hashed: bytes) -> bool:
         return self._entries.get(user) == hashed
@@ -121,8 +136,8 @@ class Users:
         self._known = known or known_addresses.KnownAddresses()
         self._logins = throttle.Logins(self._known)
         self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
-        entries, status = htpasswd.load(path)
-        self._snapshot = _Snapshot(_stamp(status), entries)
+        entries, owners, status = htpasswd.load_owners(path)
+        self._snapshot = _Snapshot(_stamp(status), entries, owners)
 
     def verify(self, user: str, password: bytes, address: str) -> Verdict:
         """Say whether `password` is that of `user`, who asks from the IP address `address`.
@@ -207,7 +222,8 @@ class Users:
         hashed = snapshot.hash_for(user, self._digest(user.encode()))
         if not self._matches(hashed, password):
             return _REFUSED
-        return Verdict(accepted=True, stands=functools.partial(self._stands, user, hashed))
+        stands = functools.partial(self._stands, user, hashed)
+        return Verdict(accepted=True, owner_of=snapshot.owner_of, stands=stands)
 
     def reload(self, path: Path) -> None:
         """Read the file at `path`, even if nothing shows that it has changed."""
@@ -262,12 +278,12 @@ class Users:
     def _load(self) -> _Snapshot:
         stamp = _stamp_of(self.path)
         try:
-            entries, status = htpasswd.load(self.path)
+            entries, owners, status = htpasswd.load_owners(self.path)
         except errors.UsersError as error:
             _log.error("nobody can log in: %s", error)
             return _Snapshot(stamp, None)
         _log.info("read %d users from %s", len(entries), self.path)
-        return _Snapshot(_stamp(status), entries)
+        return _Snapshot(_stamp(status), entries, owners)
 
 
 def _stamp(status: os.stat_result) -> object:

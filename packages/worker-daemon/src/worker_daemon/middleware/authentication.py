@@ -35,7 +35,7 @@ class Authentication:
             return
         header = req.get_header("Authorization")
         req.context.user, verdict = self.login(header, req.remote_addr)
-        req.context.stands = verdict.stands
+        req.context.stands, req.context.owner_of = verdict.stands, verdict.owner_of
         # The server goes on asking while the answer is on its way to a slow client.
         if logged_in := req.env.get(followers.LOGGED_IN):
             logged_in(verdict.stands)

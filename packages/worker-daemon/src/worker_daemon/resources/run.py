@@ -57,7 +57,7 @@ class Run(base.Resource):
         user = req.context.user
         job = self.engine.submit(
             self.room.limits.bounded(spec, user, self.room.output_limit),
-            user,
+            req.context.owner_of(user),
             idempotency_key=headers.idempotency_key,
             run_as=self.room.run_as(user),
         )
