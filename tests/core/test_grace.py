@@ -113,3 +113,13 @@ def test_a_closed_engine_waits_for_no_grace(tmp_path):
         engine.kill(job.id, by="me", wait=0)
         wait_until(lambda: not _leader_lives(job))
     assert left(job) == []
+
+
+def test_an_upgrade_waits_for_a_tree_that_has_its_grace(engine, tmp_path):
+    """What cleans up would be killed when the supervisor executes itself anew."""
+    job = begin(engine, tmp_path, CHILD, stop_grace=30.0)
+    engine.kill(job.id, by="me", wait=0)
+    engine._executor._send({"op": "upgrade"})
+    job = engine.wait(job.id, 20)
+    assert (job.state, job.signal) == (State.KILLED, signal.SIGTERM)
+    assert engine.read_output(job.id).endswith(b"\ncleaned\n")

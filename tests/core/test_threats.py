@@ -635,6 +635,18 @@ def test_a_long_question_is_answered_while_others_go_on(supervisor):
 
 
 @sentence(10)
+def test_of_jobs_that_run_little_is_kept(supervisor):
+    """An engine could have the supervisor remember the largest environment of each job."""
+    engine = supervisor.engine()
+    large = {f"V{n}": "x" * 100_000 for n in range(10)}
+    engine.begin(env=large)
+    before = procfs.peak_memory(supervisor.process.pid)
+    for _ in range(40):
+        engine.begin(env=large)
+    assert procfs.peak_memory(supervisor.process.pid) - before < 20 * sum(map(len, large.values()))
+
+
+@sentence(10)
 def test_asking_to_kill_again_and_again_keeps_nothing(supervisor):
     """Each request would make the record of the kill longer."""
     engine = supervisor.engine()
@@ -909,15 +921,20 @@ for fd in (1, 2):
     attempt("output", lambda: os.open(f"/proc/self/fd/{fd}", os.O_RDWR))
     attempt("output", lambda: os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
 attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, supervisor, 19))
+with open("/proc/self/oom_score_adj") as file:
+    if int(file.read()) < int(sys.argv[3]):
+        print("score")
+attempt("score", lambda: open("/proc/self/oom_score_adj", "wb", buffering=0).write(b"-1000"))
 print("done", sorted(os.listdir("/proc/self/fd")))
 """
 
 
-@sentence(18, 19)
+@sentence(18, 19, 21)
 def test_a_job_cannot_reach_the_supervisor(supervisor):
     """A job could stop what ends it, read other users' output, or take a descriptor of root's."""
     engine = supervisor.engine()
-    args = ["-c", ATTACK, str(supervisor.process.pid), str(supervisor.state_dir)]
+    usual = Path("/proc/self/oom_score_adj").read_text().strip()
+    args = ["-c", ATTACK, str(supervisor.process.pid), str(supervisor.state_dir), usual]
     job_id = engine.start(command="/usr/bin/python3", args=args)
     assert engine.end(job_id)["exit_code"] == 0
     output = (supervisor.state_dir / "jobs" / job_id / "output").read_text()

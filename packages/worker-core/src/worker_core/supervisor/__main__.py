@@ -29,7 +29,7 @@ from typing import Any, TextIO
 from worker_core import atomic, encoding, jobdir, libc, limits, procfs, wire
 from worker_core.clock import SystemClock
 from worker_core.descriptor_store import DescriptorStore
-from worker_core.supervisor import account, cgroup, keeper, recover, requests, rights, rundir
+from worker_core.supervisor import account, cgroup, keeper, oom, recover, requests, rights, rundir
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
@@ -58,6 +58,7 @@ class Supervisor:
         self._ephemeral = options.ephemeral
         self._service = options.foreground
         self._ending = False
+        self._asked = 0.0  # monotonic time, as the next one: when to execute anew was asked for
         self._pausing = 0.0  # since when it waits to execute itself anew; 0 if it does not
         self.loop = Loop(SystemClock())
         self._groups = Cgroups.probe(state_dir, self.loop.clock)
@@ -231,6 +232,10 @@ class Supervisor:
             log.error("cannot reload: %s; going on as before", error)
             return
         now = self.loop.clock.monotonic()
+        self._asked = self._asked or now
+        if self._processes.graced(now - self._asked):  # meanwhile others are started as usual
+            self.loop.call_later(0.1, self._execute_anew)
+            return
         self._pausing = self._pausing or now
         if not self._processes.pause(now - self._pausing):
             self.loop.call_later(0.02, self._execute_anew)
@@ -239,6 +244,7 @@ class Supervisor:
         self.run_dir.note_running(list(self._processes.jobs))
         os.set_inheritable(self._lock, True)
         self._keeper.pass_on()
+        oom.pass_on()
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]
         argv += [] if "--lock" in argv else ["--lock", str(self._lock)]
         with rights.own():  # the interpreter need not be readable for the engine
@@ -342,6 +348,7 @@ def _serve(
     options: argparse.Namespace, run_dir: RunDir, lock: int, say_ready: Callable[[], None]
 ) -> int:
     _detach(options.state_dir)
+    oom.protect()
     supervisor = Supervisor(options, run_dir, lock)
     supervisor.take_back(keeper.passed_on())
     if options.foreground:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker_core import crash
-from worker_core.supervisor import start_message
+from worker_core.supervisor import oom, start_message
 from worker_core.supervisor.launcher import Launch, Launcher
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.slots import IDLE, Held, Slot, Slots
@@ -287,6 +287,7 @@ class Launchers:
     ) -> None:
         """Be a launcher, in the child."""
         try:
+            oom.expose()
             if self._heard:
                 crash.disarm()  # a test means one of those that are forked first
             mine = {0, 1, 2, self._take.fileno(), theirs.fileno(), *_logs()}

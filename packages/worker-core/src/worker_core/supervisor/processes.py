@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from worker_core import crash, procfs, reserve, signals
 from worker_core.jobdir import Cause, Exit, Pid, boot_id
-from worker_core.supervisor import cap, launch, rights, tree
+from worker_core.supervisor import cap, launch, requests, rights, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_status import Ending, ExitWatch
@@ -57,6 +57,7 @@ _PAUSE_PATIENCE = 1.0  # seconds until a start that hangs delays an upgrade no m
 _SWEEP = 0.02  # seconds between two looks at what a tree still holds
 _LOOK = 0.05  # seconds between two looks whether a tree has ended within its grace
 _LOOK_FOREIGN = 0.5  # the same if its processes are not our children: then /proc has to be walked
+_GRACE_PATIENCE = 10.0  # seconds that an upgrade waits for trees that have their grace
 _SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
 
 
@@ -197,6 +198,7 @@ class Processes:
         at: float,
     ) -> None:
         process.began = began
+        process.spec = requests.kept(process.spec)
         self._by_pid[pid] = process
         process.pid = Pid(pid, 0, self.boot, at, enforced)
         crash.point("supervisor.begun")
@@ -287,6 +289,17 @@ class Processes:
         recorded = all(each.end is None for each in self.jobs.values())
         gone = not self.launchers or seconds > 2 * _PAUSE_PATIENCE
         return recorded and not self._starts and gone
+
+    def graced(self, seconds: float) -> bool:
+        """Whether a tree has its grace, whose leader has ended: this process must not execute
+        itself meanwhile. After so many seconds of waiting the grace is cut short."""
+        found = [each for each in self._sweeping.values() if each.grace_until]
+        if seconds <= _GRACE_PATIENCE:
+            return bool(found)
+        for each in found:
+            each.grace_until = 0.0
+            self._sweep(each)
+        return False
 
     # -- signal and kill -------------------------------------------------------------------------
 

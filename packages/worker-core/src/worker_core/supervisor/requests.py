@@ -47,6 +47,11 @@ def sound_spec(spec: object) -> bool:
     return True
 
 
+def kept(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return of a spec what is needed to watch and end a job that runs: the rest may be large."""
+    return {name: spec[name] for name in spec.keys() - {"command", "args", "env", "cwd", "stdin"}}
+
+
 def shown(value: object) -> str:
     """Return a value that somebody else chose, short enough for a log."""
     text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
