@@ -331,7 +331,7 @@ class Starts:
             start.child = child
             self._children[child] = start
             self._look_at_child(start, child)
-        elif held.stage == PREPARING or not ended:
+        elif held.stage == PREPARING:
             self._again(held.job_id, _LOST_LAUNCHER, alone=True)
         else:
             self._settle_ended(start, ended)
@@ -342,7 +342,7 @@ class Starts:
         found = [each for each in ended if each.group == job_id]
         if not found:  # those of other groups are of other jobs
             found = [e for e in ended if e.pid == e.session and len(e.group) != len(job_id)]
-        if not found:
+        if not found and tree.can_mark(job_id):  # else it may live, and was not recognised
             self._again(job_id, _LOST_LAUNCHER, alone=True)
         elif len(found) == 1:
             self._begin(start, found[0].pid)
