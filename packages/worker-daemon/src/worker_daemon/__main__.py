@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from worker_core import encoding
-
 import worker_daemon
 from worker_daemon import config, errors, htpasswd, places
 
@@ -65,6 +63,8 @@ def _run(options: argparse.Namespace) -> int:
     if action == "init":
         return _init(options)
     if action != "user":  # which talks to a person, in the encoding of the terminal
+        from worker_core import encoding
+
         encoding.use_utf8()
     if action == "check":
         return _check(options)
