@@ -1,5 +1,6 @@
 """The launchers: every start is begun once, by whichever is free, and outlives the one it was."""
 
+import marshal
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from support.core import begin, launcher_pids, run, shell, wait_gone
 from support.waiting import wait_until
 from worker_core import Engine, Isolation, JobSpec, Limits, State, procfs
-from worker_core.supervisor import diagnosis
+from worker_core.supervisor import diagnosis, launcher, launchers
 
 MANY = 300
 
@@ -53,6 +54,28 @@ def test_a_large_start_arrives_whole(engine):
     args = [f"{number:0100}" for number in range(8000)]  # 800 kB
     job = run(engine, JobSpec("printf", ["%s\n", *args]))
     assert engine.read_output(job.id).decode().split() == args
+
+
+def test_a_long_reason_arrives_whole(engine):
+    """A job whose command is long and not ASCII would neither run nor end for minutes."""
+    spec = JobSpec("\N{GRINNING FACE}" * 30_000)
+    jobs = [engine.submit(spec, "me").id for _ in range(30)]  # many, so that both ways are taken
+    ended = [engine.wait(job_id, 60) for job_id in jobs]
+    assert {job.state for job in ended} == {State.FAILED}
+    news = ("refused", jobs[0], launcher._bounded(spec.command), 127)
+    assert len(marshal.dumps(news)) <= launchers._ROOM
+
+
+def test_an_upgrade_loses_no_start_that_waits(engine):
+    """The supervisor would start no job any more, because starts waited while it was upgraded."""
+    run(engine, JobSpec("true"))
+    before = launcher_pids(engine.state_dir)
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)  # so that starts wait in vain
+    jobs = [engine.submit(shell("exit 3"), "me").id for _ in range(60)]
+    engine._executor._send({"op": "upgrade"})
+    assert {engine.wait(job_id, 60).exit_code for job_id in jobs} == {3}
+    assert not set(before) & set(launcher_pids(engine.state_dir))
 
 
 def test_a_launcher_has_nothing_of_the_supervisor(engine):

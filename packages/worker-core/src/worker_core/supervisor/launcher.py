@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 NAME = "worker-launcher"  # as /proc/PID/comm says it, which has room for 15 bytes
 _IDLE = 10_000  # milliseconds after which one that is not needed any more ends
-_LONGEST_REASON = 20_000  # characters; a command may be longer than a datagram
+_LONGEST_REASON = 10_000  # characters, of up to four bytes; `Launchers` receives 64 KiB at most
 _RETRY = 0.01  # seconds
 _SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}
 

@@ -283,7 +283,7 @@ class Processes:
             waiting = (each for each in jobs if each.pid is None and each.end is None)
             for process in {each.id: each for each in (*not_begun, *waiting)}.values():
                 process.dir.unclaim()
-                del self.jobs[process.id]
+                self.jobs.pop(process.id, None)  # it may have been given up before, and tried again
             self.launchers.end_all()
             self.reap()
         recorded = all(each.end is None for each in self.jobs.values())

@@ -148,8 +148,8 @@ class Starts:
 
     def stop(self) -> list[Process]:
         """Give no start any more; return the jobs whose start nobody has."""
-        back = [self._starts.pop(job_id) for job_id in self.launchers.hold()]
-        return [start.process for start in back]
+        held = self.launchers.hold()  # at a second call, the same ones once more
+        return [self._starts.pop(each).process for each in held if each in self._starts]
 
     def end_hanging(self) -> None:
         """End every launcher that has a start in hand; what is on its way counts as begun."""
