@@ -28,6 +28,9 @@ def test_a_job_outlives_its_supervisor_and_its_end_is_not_made_up(
     assert alice.status(job)["status"] == "running"
     gate.open()
     end = alice.ended(job)
+    if end["status"] == "completed":  # Linux 6.15 and later report it
+        assert end["exit_code"] == 0
+        return
     assert (end["status"], end["exit_code"]) == ("lost", None)
     assert "the end could not be observed" in end["reason"]
 
