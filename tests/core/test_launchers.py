@@ -87,7 +87,16 @@ def test_a_launcher_has_nothing_of_the_supervisor(engine):
             opened[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
         files = {Path(each).name for fd, each in opened.items() if "/" in each and int(fd) > 2}
         assert files <= {"supervisor.log", "supervisor.births", "null"}
-        assert sum(each.startswith("socket:") for each in opened.values()) == 2
+        # The shared one with starts, its own to the supervisor, and the one that keeps pidfds.
+        assert sum(each.startswith("socket:") for each in opened.values()) == 3
+
+
+def test_a_launcher_is_not_taken_for_a_supervisor(engine):
+    """`pkill -f worker_core.supervisor`, or a look at the processes, would find three of them."""
+    run(engine, JobSpec("true"))
+    for pid in launcher_pids(engine.state_dir):
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert shown.rstrip(b"\0") == b"worker: launcher of jobs"
 
 
 def test_launchers_end_with_the_supervisor(tmp_path):

@@ -73,8 +73,9 @@ class Service:
         return wait_until(another, patience, self.journal)
 
     def processes(self) -> list[int]:
-        """Return all processes of the unit, jobs included."""
-        return system.cgroup_pids(self.cgroup)
+        """Return all processes of the unit, jobs included, but not the supervisor's launchers."""
+        pids = system.cgroup_pids(self.cgroup)
+        return [pid for pid in pids if system.argv(pid)[:1] != ["worker: launcher of jobs"]]
 
     def supervisors(self) -> list[int]:
         """Return the supervisors of its state directory, in whatever group they are."""

@@ -69,6 +69,7 @@ class Launcher:
         self._poll.register(woken, select.POLLIN)
         self._poll.register(tell, 0)  # POLLHUP: the supervisor is gone
         libc.name_process(NAME)
+        libc.set_command_line("worker: launcher of jobs")
         gc.freeze()
 
     def run(self, first: bytes | None) -> NoReturn:
