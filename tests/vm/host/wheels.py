@@ -13,7 +13,7 @@ from vm.host.root import SUITES
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("worker-core", "worker-daemon", "worker-cli")
-NEXT = "0.1.999"
+NEXT = "0.2.999"
 _VERSION = re.compile(r'^__version__ = ".*"$', re.MULTILINE)
 _PROTOCOL = re.compile(r"^PROTOCOL = (\d+)$", re.MULTILINE)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker_cli.job import Usage as Usage
     from worker_cli.output import Output as Output
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Absent": "errors",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from worker_core.spool import OutputInfo
     from worker_core.state import State
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Name -> the module that has it. Imported when first used: the supervisor is a process of this
 # package too, and stays small without the engine and SQLite.
