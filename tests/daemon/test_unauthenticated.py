@@ -9,7 +9,7 @@ from support import api as support
 from support.edge import serving
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon import unauthenticated
+from worker_daemon import throttle, unauthenticated
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -144,7 +144,7 @@ def test_a_failed_login_is_none():
 )
 def test_what_counts_as_one_client(address, other, same):
     """A stranger with an IPv6 network would be as many as they like."""
-    assert (unauthenticated.network(address) == unauthenticated.network(other)) is same
+    assert (throttle.network(address) == throttle.network(other)) is same
 
 
 def test_the_network_with_the_most_loses_its_oldest():

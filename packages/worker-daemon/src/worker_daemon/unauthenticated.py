@@ -7,20 +7,12 @@ connections closes their own.
 
 from __future__ import annotations
 
-import socket
 import threading
 from typing import Generic, TypeVar
 
+from worker_daemon import throttle
+
 T = TypeVar("T")
-
-_V6_NETWORK = 8  # bytes: a client has at least a /64, and may use any address in it
-
-
-def network(address: str) -> str | bytes:
-    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
-    if ":" not in address:
-        return address
-    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:_V6_NETWORK]
 
 
 class Unauthenticated(Generic[T]):
@@ -31,9 +23,9 @@ class Unauthenticated(Generic[T]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
-        self._network: dict[T, str | bytes] = {}
-        self._of: dict[str | bytes, dict[T, None]] = {}  # the first came first
-        self._with_count: dict[int, dict[str | bytes, None]] = {}  # networks with that many
+        self._network: dict[T, str] = {}
+        self._of: dict[str, dict[T, None]] = {}  # the first came first
+        self._with_count: dict[int, dict[str, None]] = {}  # networks with that many
         self._most = 0  # that one network has
 
     def __len__(self) -> int:
@@ -42,7 +34,7 @@ class Unauthenticated(Generic[T]):
     def add(self, connection: T, address: str) -> None:
         """Add a connection that has just been accepted."""
         with self._lock:
-            key = self._network[connection] = network(address)
+            key = self._network[connection] = throttle.network(address)
             self._of.setdefault(key, {})[connection] = None
             self._recount(key, 1)
             self._most = max(self._most, len(self._of[key]))
@@ -74,7 +66,7 @@ class Unauthenticated(Generic[T]):
             same = self._of.get(self._network.get(connection, ""), {})
             return next(iter(same)) if len(same) > limit else None
 
-    def _recount(self, key: str | bytes, change: int) -> None:
+    def _recount(self, key: str, change: int) -> None:
         """Move a network to those with its present number of connections."""
         count = len(self._of[key])
         before = self._with_count.get(count - change)
