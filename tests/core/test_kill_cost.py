@@ -27,7 +27,7 @@ def supervising(tmp_path):
     loop = Loop(SystemClock())
     groups = Cgroups.probe(str(tmp_path), loop.clock)
     if groups is None:
-        pytest.skip("no control groups can be made here")
+        pytest.skip("needs control groups")
     processes = Processes(
         RunDir(str(tmp_path)),
         loop,
@@ -89,7 +89,7 @@ def test_what_has_left_the_group_is_ended_too():
         job = begin(engine, shell("echo ready; sleep 600"))
         group = procfs.cgroup(job.pid) or ""
         if os.path.basename(group) != job.id:
-            pytest.skip("jobs have no control groups here")
+            pytest.skip("needs control groups")
         engine.kill(job.id, now=True)
         leave = f"echo 0 > {os.path.dirname(os.path.dirname(group))}/cgroup.procs"
         job = begin(engine, shell(f"(({leave}; exec setsid {sleepers}) &); echo ready; sleep 600"))
@@ -109,7 +109,7 @@ def test_processes_in_groups_below_the_job_s_own_get_its_signals():
         job = begin(engine, shell("echo ready; sleep 600"))
         group = procfs.cgroup(job.pid) or ""
         if os.path.basename(group) != job.id:
-            pytest.skip("jobs have no control groups here")
+            pytest.skip("needs control groups")
         engine.kill(job.id, now=True)
         base = os.path.dirname(group)
         script = (

@@ -24,5 +24,5 @@ def reports_exit_status():
 
 
 needs_exit_status = pytest.mark.skipif(
-    not reports_exit_status(), reason="the kernel reports no exit status by pidfd (Linux 6.15)"
+    not reports_exit_status(), reason="needs Linux 6.15, which reports an exit status by pidfd"
 )

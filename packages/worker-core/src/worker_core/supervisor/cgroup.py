@@ -7,10 +7,10 @@ limits works by the mark alone (see tree.py).
 
 A job is in its group before exec. There are two ways to that, each the faster one at its time:
 
-* The supervisor itself enters the job's group for the moment of the spawn. The kernel may let a
+* The launcher itself enters the job's group for the moment of the spawn. The kernel may let a
   move wait for a grace period of 5 to 15 ms, but not when others have just preceded it: 1,460
   spawns per second one after the other, against 1,530 without any group. A group with limits it
-  never enters: they would hold for the supervisor, too, which the kernel might end or stall.
+  never enters: they would hold for the launcher, too, which the kernel might end or stall.
 * The child is forked into the group (clone3(2)). That waits for nothing, but it is a fork of
   Python: 460 spawns per second. Where clone3 is filtered out the child enters by itself.
 """
