@@ -61,14 +61,16 @@ class DescriptorStore:
 
     def keep(self, descriptor: int) -> None:
         """Store a copy of a descriptor in the place of what was stored before."""
-        before, self._name = self._name, _NAMES[self._name == _NAMES[0]]
+        before, after = self._name, _NAMES[self._name == _NAMES[0]]
         # FDPOLL=0: else systemd drops a socket whose other end is closed.
-        self._notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={self._name}", [descriptor])
-        self._notify(f"FDSTOREREMOVE=1\nFDNAME={before}", [])
+        if self._notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={after}", [descriptor]):
+            self._notify(f"FDSTOREREMOVE=1\nFDNAME={before}", [])
+            self._name = after
 
-    def _notify(self, text: str, along: list[int]) -> None:
+    def _notify(self, text: str, along: list[int]) -> bool:
+        """Send a message to systemd; return whether it was sent."""
         if not self._path:
-            return
+            return False
         path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
             try:
@@ -76,3 +78,5 @@ class DescriptorStore:
                 descriptors.send(manager, text.encode(), along)
             except OSError as error:
                 log.warning("systemd does not take %s: %s", text.split("\n", 1)[0], error)
+                return False
+        return True

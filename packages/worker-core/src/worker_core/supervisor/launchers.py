@@ -198,6 +198,7 @@ class Launchers:
             self._loop.unwatch(handle.tell.fileno())
         handle.tell.close()
         held = handle.slot.read()
+        self._given.pop(held.job_id, None)
         self._slots.give_back(handle.slot)
         self.open()
         return held
