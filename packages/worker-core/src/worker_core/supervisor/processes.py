@@ -104,6 +104,7 @@ class Processes:
             self._ended,
             again=self._again,
             forked=self._forked,
+            strays=self._strays,
         )
         bag = -1 if keeper is None else keeper.bag.writing()
         kept = (self.births.fileno(), run_dir.fileno(), bag)
@@ -239,8 +240,10 @@ class Processes:
         crash.point("supervisor.pid_written")
 
     def _doomed(self, process: Process, doom: Doom) -> None:
-        """End a job of which nothing runs, and nothing will."""
-        if doom.cause == "not_started":
+        """End a job of which nothing runs, and nothing will; or one that is lost."""
+        if doom.cause == "lost":
+            self.take_lost(process, Exit("lost", None, None, doom.reason, self.now()))
+        elif doom.cause == "not_started":
             self._not_started(process, str(doom.reason), None)
         else:
             why = doom.reason or "killed before it could start"
@@ -522,10 +525,22 @@ class Processes:
         if any(mark == each.mark for each in self.jobs.values()):
             return False
         if self._groups is not None:
-            return os.path.basename(procfs.cgroup(pid) or "") not in self.jobs
+            return self._job_group(pid) not in self.jobs
         # Without marks it cannot be told whose it is, as long as there is more than one.
         marked = all(tree.can_mark(each) for each in self.jobs)
         return marked or len(self.jobs) == len(self._sweeping)
+
+    def _strays(self) -> list[int]:
+        """Return the children that nobody knows and that are no running job's by mark or group."""
+        marks = {each.mark for each in self.jobs.values()}
+        return [
+            each.pid
+            for each, mark in tree.orphans(self._known)
+            if mark not in marks and self._job_group(each.pid) not in self.jobs
+        ]
+
+    def _job_group(self, pid: int) -> str:
+        return "" if self._groups is None else os.path.basename(procfs.cgroup(pid) or "")
 
     def _bound_output(self, process: Process) -> None:
         """Apply the cap once more: a quick job ends before anybody has looked at its output."""

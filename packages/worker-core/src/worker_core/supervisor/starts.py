@@ -11,10 +11,11 @@ it has executed its program. The supervisor goes on meanwhile. What is done with
 
 The start of a dead launcher is one of these, and which one is exact (slots.py):
 
-    not begun       it had made no process for the job                  -> given once more
+    not begun       it has certainly made no process for the job        -> given once more
     on its way      a process that has not executed its program yet     -> waited for
     begun           a process that has                                  -> it runs
     ended           a zombie that was its child                         -> its exit status counts
+    not known       a child of ours that may be its process             -> the job is lost
 """
 
 from __future__ import annotations
@@ -89,6 +90,9 @@ class Outcomes:
     """It is given once more; nothing of it has been forked."""
     forked: Callable[[Process, int], None]
     """With the pid of what has not executed its program yet, and Unix time."""
+    strays: Callable[[], list[int]]
+    """Returns the children of ours that are nobody's: no leader, launcher or start, and neither
+    the mark nor the group of a job that runs."""
 
 
 class Starts:
@@ -339,26 +343,41 @@ class Starts:
     def _settle_ended(self, start: Start, ended: list[Ended]) -> None:
         """It may have had a process that has ended already."""
         job_id = start.process.id
-        found = [each for each in ended if each.group == job_id]
+        found = [each for each in ended if each.pid == start.process.forked]
+        if not found:
+            found = [each for each in ended if each.group == job_id]
         if not found:  # those of other groups are of other jobs
             found = [e for e in ended if e.pid == e.session and len(e.group) != len(job_id)]
-        if not found and tree.can_mark(job_id):  # else it may live, and was not recognised
+        if not found and not self._outcomes.strays():
             self._again(job_id, _LOST_LAUNCHER, alone=True)
         elif len(found) == 1:
             self._begin(start, found[0].pid)
             self._outcomes.ended(found[0].pid, found[0].status, found[0].used)
-        else:
+        else:  # a process that is not recognised may be the job's
             del self._starts[job_id]
             why = f"the end could not be observed: {_LOST_LAUNCHER}"
             self._outcomes.doomed(start.process, Doom("lost", why))
 
     def _child_of(self, start: Start) -> int | None:
-        """Return the process of a start whose launcher is dead, if there is one."""
-        wanted = tree.mark(start.process.id)
+        """Return the process of a start whose launcher is dead, if there is one.
+
+        A job may not have its mark, because somebody has bounded us below it or because the job has
+        dropped it at once. Its pid, if that was told, and its group say so too.
+        """
+        process = start.process
         for pid in procfs.children(os.getpid()):
-            if pid not in self and procfs.realtime_limit(pid) == wanted:
+            if pid not in self and (pid == process.forked or self._may_lead(pid, process)):
                 return pid
         return None
+
+    def _may_lead(self, pid: int, process: Process) -> bool:
+        """Whether a process can be the leader of a job, and is not what the leader has left."""
+        stat = procfs.stat(pid)
+        if stat is None or stat.session not in (pid, os.getsid(0)):  # ours until it has its own
+            return False
+        if procfs.realtime_limit(pid) == process.mark:
+            return True
+        return self._groups is not None and procfs.cgroup(pid) == self._groups.path(process.id)
 
 
 def timed_out(limit: float) -> str:
