@@ -126,3 +126,18 @@ def test_a_client_without_nodelay_waits_for_no_acknowledgement(edge):
                 took[name].append(time.monotonic() - begun)
     # The quickest, as the machine may be slow: none can be quicker than the kernel's delay.
     assert {name: min(each) for name, each in took.items() if min(each) >= DELAYED} == {}
+
+
+def test_a_client_that_left_after_its_hello_costs_no_handshake(edge, monkeypatch):
+    """A flood of hellos whose senders have gone would cost as much as those of users."""
+    begun = []
+    monkeypatch.setattr(channel.TlsChannel, "_start_tls", begun.append)
+    plain = edge.plain()
+    first = hello("http/1.1")
+    plain.sendall(first[:-1])
+    wait_until(edge.server._channels)
+    plain.send(first[-1:], socket.MSG_MORE)  # in one packet with the end
+    plain.shutdown(socket.SHUT_WR)
+    assert reply(plain) == b""
+    plain.close()
+    assert not begun

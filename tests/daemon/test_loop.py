@@ -184,3 +184,61 @@ def test_a_closed_loop_holds_no_descriptor():
     for _ in range(5):
         loop.Loop().close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Shaking(User):
+    """A connection whose handshake is under way."""
+
+    shaking = True
+
+    def __init__(self, waits, network):
+        super().__init__(waits)
+        self.network = network
+        self.wants_read = True
+        self.other.send(b"hello")
+
+
+def turns_until(waits, user, most=100):
+    """Return how many turns it takes until a user had an event."""
+    for number in range(1, most):
+        waits.turn(1)
+        if user.events:
+            return number
+    raise AssertionError("no event")
+
+
+def test_a_turn_has_few_steps_of_handshakes(waits):
+    """Anybody could stop the server for a second, by sending a recorded hello 200 times."""
+    crowd = [Shaking(waits, "stranger") for _ in range(200)]
+    waits.turn(1)
+    known = User(waits)
+    known.wants_read = True
+    known.other.send(b"request")
+    assert turns_until(waits, known) == 1
+    assert sum(bool(each.events) for each in crowd) <= 8
+
+
+def test_handshakes_of_other_networks_do_not_wait(waits):
+    """With 200 hellos of a stranger in line, all who come later would wait for them."""
+    crowd = [Shaking(waits, "stranger") for _ in range(200)]
+    waits.turn(1)
+    alice = Shaking(waits, "alice")
+    assert turns_until(waits, alice) == 1
+    for _ in range(100):
+        waits.ask_all()
+        waits.turn(0)
+    assert all(each.events == ["read"] for each in crowd)
+
+
+def test_a_connection_may_leave_the_line(waits):
+    """A connection that was closed while it waited would be used, or stop the loop."""
+    crowd = [Shaking(waits, "stranger") for _ in range(20)]
+    waits.turn(1)
+    late = [each for each in crowd if not each.events]
+    for each in late:
+        each.close()
+    waits.ask_all()
+    for _ in range(10):
+        waits.turn(0)
+    assert late
+    assert not any(each.events for each in late)

@@ -25,7 +25,16 @@ from typing import Any
 
 from waitress import channel
 
-from worker_daemon import answers, client_hello, config, http1_reader, openssl, problems, tls
+from worker_daemon import (
+    answers,
+    client_hello,
+    config,
+    http1_reader,
+    openssl,
+    problems,
+    throttle,
+    tls,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ _LINGER = 5.0  # seconds for the other side to read the last answer
 _LINGER_DRAINING = 1.0  # the same, while the daemon ends
 _FIRST_DRAINING = 2.0  # seconds for the first request on a connection, while the daemon ends
 _LEAST_RATE = 1000  # bytes per second; a body that is slower for long is a trick
+_CLOSE_WAIT = 8  # state of a TCP connection that the client has ended: linux/tcp_states.h
 _HANDSHAKE = b"\x16"  # the type of a TLS record that carries a handshake
 
 
@@ -77,6 +87,7 @@ class TlsChannel(channel.HTTPChannel):
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
         self.sendbuf_len = _CHUNK
+        self.network = throttle.network(self.addr[0])
         self.server.came(self)
 
     def del_channel(self, *args: Any) -> None:
@@ -100,6 +111,11 @@ class TlsChannel(channel.HTTPChannel):
             return self._read_writes or bool(super().writable())
         return self._handshake_writes
 
+    @property
+    def shaking(self) -> bool:
+        """Whether what happens next may be a step of the TLS handshake, which takes long."""
+        return self._phase in (Phase.SILENT, Phase.SHAKING)
+
     # Reading.
 
     def handle_read(self) -> None:
@@ -120,7 +136,9 @@ class TlsChannel(channel.HTTPChannel):
             if first[:1] == _HANDSHAKE:
                 if not self._hello_is_whole(first):
                     return
-                if not self._may_shake(first):
+                if self._has_left():
+                    first = b""
+                elif not self._may_shake(first):
                     self.socket.send(client_hello.NO_APPLICATION_PROTOCOL)
                 else:
                     self._start_tls()
@@ -147,6 +165,11 @@ class TlsChannel(channel.HTTPChannel):
         self._awaited = needed
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
         return False
+
+    def _has_left(self) -> bool:
+        """Return whether the client sends no more: then a handshake would be work for nobody."""
+        state: int = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state == _CLOSE_WAIT
 
     def _may_shake(self, first: bytes) -> bool:
         offered = client_hello.protocols(first)

@@ -3,6 +3,10 @@
 waitress asks every connection before every wait what it waits for. With five hundred followers
 that is most of what the daemon does. Here the answers are remembered, in an epoll object, and
 asked for again only after something has happened to a connection.
+
+A step of a TLS handshake takes as long as several requests, and anybody can ask for hundreds of
+them at once without any work, by sending the same first record again and again. So each turn has
+only a few of them, from each network in turn; the others wait in line.
 """
 
 from __future__ import annotations
@@ -13,7 +17,10 @@ from typing import Any
 
 from waitress import wasyncore
 
+from worker_daemon import fair_queue
+
 _ASKING = -1
+_HANDSHAKES = 4  # steps of handshakes in one turn
 
 
 class Loop(dict[int, Any]):
@@ -27,6 +34,8 @@ class Loop(dict[int, Any]):
         self._epoll = select.epoll()
         self._waits: dict[int, int] = {}  # what epoll was told, by descriptor
         self._changed: collections.deque[Any] = collections.deque()
+        self._handshakes: fair_queue.FairQueue[tuple[Any, int]] = fair_queue.FairQueue()
+        self._in_line: set[Any] = set()  # who is in it, and neither closed nor known to epoll
 
     def __setitem__(self, descriptor: int, user: Any) -> None:
         """Add a user. It is asked at the next turn, not now: it is still being constructed."""
@@ -35,6 +44,7 @@ class Loop(dict[int, Any]):
 
     def __delitem__(self, descriptor: int) -> None:
         """Remove a user whose descriptor is about to be closed."""
+        self._in_line.discard(self[descriptor])
         super().__delitem__(descriptor)
         if self._waits.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
@@ -51,12 +61,35 @@ class Loop(dict[int, Any]):
         """Wait until something has happened, or for `timeout` seconds, and let it be handled."""
         while self._changed:
             self._ask(self._changed.popleft())
-        for descriptor, happened in self._epoll.poll(timeout):
+        for descriptor, happened in self._epoll.poll(0 if self._in_line else timeout):
             user = self.get(descriptor)
             # What was handled before may have closed it, and given its descriptor to another.
-            if user is not None and descriptor in self._waits:
-                wasyncore.readwrite(user, happened)
-                self._ask(user)
+            if user is None or descriptor not in self._waits:
+                continue
+            if getattr(user, "shaking", False):
+                self._put_in_line(user, happened)
+            else:
+                self._handle(user, happened)
+        self._shake_some()
+
+    def _put_in_line(self, user: Any, happened: int) -> None:
+        self._handshakes.add(user.network, (user, happened))
+        self._in_line.add(user)
+        del self._waits[user._fileno]
+        self._epoll.unregister(user._fileno)  # or it would report the same at each turn
+
+    def _shake_some(self) -> None:
+        done = 0
+        while self._handshakes and done < _HANDSHAKES:
+            user, happened = self._handshakes.take()
+            if user in self._in_line:  # else it was closed meanwhile
+                self._in_line.remove(user)
+                self._handle(user, happened)
+                done += 1
+
+    def _handle(self, user: Any, happened: int) -> None:
+        wasyncore.readwrite(user, happened)
+        self._ask(user)
 
     def ask_all(self) -> None:
         """Ask everybody, should a change ever have gone unnoticed."""
@@ -71,6 +104,8 @@ class Loop(dict[int, Any]):
         descriptor: int | None = user._fileno
         if descriptor is None or descriptor not in self or self[descriptor] is not user:
             return  # closed meanwhile, and perhaps its descriptor has another user
+        if user in self._in_line:
+            return
         before = self._waits.get(descriptor)
         if before is not None:  # what changes from here on must not be taken for known
             self._waits[descriptor] = _ASKING
