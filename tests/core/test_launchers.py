@@ -1,5 +1,6 @@
 """The launchers: every start is begun once, by whichever is free, and outlives the one it was."""
 
+import contextlib
 import marshal
 import os
 import signal
@@ -78,17 +79,29 @@ def test_an_upgrade_loses_no_start_that_waits(engine):
     assert not set(before) & set(launcher_pids(engine.state_dir))
 
 
+def opened(pid):
+    """Return what each descriptor of a process leads to."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it was closed in this moment
+            found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    return found
+
+
+def has_only_its_own(pid):
+    """Return whether a launcher that has come to rest has no descriptor but those it needs."""
+    links = opened(pid)
+    files = {Path(each).name for fd, each in links.items() if "/" in each and fd > 2}
+    # The shared one with starts, its own to the supervisor, and the one that keeps pidfds.
+    sockets = sum(each.startswith("socket:") for each in links.values())
+    return files <= {"supervisor.log", "supervisor.births", "null"} and sockets == 3
+
+
 def test_a_launcher_has_nothing_of_the_supervisor(engine):
     """A lock or a connection in a launcher would outlive the supervisor."""
     begin(engine, shell("echo ready; sleep 600"))
     for pid in launcher_pids(engine.state_dir):
-        opened = {}
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            opened[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
-        files = {Path(each).name for fd, each in opened.items() if "/" in each and int(fd) > 2}
-        assert files <= {"supervisor.log", "supervisor.births", "null"}
-        # The shared one with starts, its own to the supervisor, and the one that keeps pidfds.
-        assert sum(each.startswith("socket:") for each in opened.values()) == 3
+        wait_until(lambda pid=pid: has_only_its_own(pid), message=lambda pid=pid: str(opened(pid)))
 
 
 def test_a_launcher_is_not_taken_for_a_supervisor(engine):
