@@ -10,6 +10,7 @@ from support.core import begin, launcher_pids, marked, run, shell, supervisor_pi
 from support.kernel import reports_exit_status
 from support.waiting import wait_until
 from worker_core import Engine, JobSpec, Limits, State, procfs
+from worker_core.supervisor import aside
 
 
 @pytest.fixture
@@ -93,6 +94,30 @@ def test_a_dead_file_system_hangs_nobody_else(engine, disk, below):
         assert marked(job.id) == []
     disk.revive()
     assert [engine.wait(job.id, 20).state for job in hung[2:]] == [State.COMPLETED] * 2
+
+
+def test_one_owner_s_dead_file_system_leaves_launchers_to_others(engine, disk):
+    """A user with forty jobs on a dead disk would stop the starts of everybody else."""
+    disk.die()
+    spec = JobSpec("true", cwd=str(disk.path / "dir"))
+    hung = [engine.submit(spec, "me") for _ in range(40)]
+    wait_until(lambda: hanging(engine) == aside.MOST)
+    for _ in range(5):
+        assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
+    assert len(launcher_pids(engine.state_dir)) <= aside.MOST + 4
+    ended = engine.kill(hung.pop().id, by="me", wait=20)  # no launcher has it
+    assert (ended.state, ended.started_at) == (State.KILLED, None)
+    engine._executor._send({"op": "upgrade"})  # what waits is not forgotten
+    assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
+    disk.revive()
+    assert {engine.wait(job.id, 60).state for job in hung} == {State.COMPLETED}
+
+
+def hanging(engine):
+    """Return how many processes there are on their way to a program."""
+    launchers = launcher_pids(engine.state_dir)
+    below = [pid for launcher in launchers for pid in procfs.children(launcher)]
+    return sum(not procfs.has_executed(pid) for pid in below)
 
 
 def test_a_start_that_hangs_has_its_time_and_a_deadline(tmp_path, disk, monkeypatch):

@@ -389,5 +389,5 @@ def _start_message(state_dir: str, job: Job) -> dict[str, Any]:
             spec["stdin"] = JobDir(state_dir, job.id).file("stdin")
         case {"file": path}:
             spec["stdin"] = path
-    spec["run_as"] = job.run_as
+    spec |= {"run_as": job.run_as, "owner": job.owner}
     return {name: value for name, value in spec.items() if name not in ("name", "labels")}

@@ -161,13 +161,16 @@ class Launchers:
     def __len__(self) -> int:
         return len(self._handles)
 
+    def are_taken(self) -> bool:
+        """Whether starts wait and nothing is heard."""
+        if self._held or self._loop.clock.monotonic() - self._heard < PATIENCE:
+            return False
+        return bool(self._poll.poll(0))
+
     def look(self) -> None:
-        """Fork one more if starts wait and nothing is heard."""
-        now = self._loop.clock.monotonic()
-        if self._held or now - self._heard < PATIENCE:
-            return
-        if self._poll.poll(0) and self._fork(stays=False):
-            self._heard = now
+        """Fork one more if all are taken."""
+        if self.are_taken() and self._fork(stays=False):
+            self._heard = self._loop.clock.monotonic()
 
     def holding(self) -> Iterable[tuple[Held, int, int]]:
         """Yield for each launcher that has a start in hand: what it has, its pid, and how many jobs

@@ -139,6 +139,7 @@ _SPEC: dict[str, Check] = {
     "env": _mapping,
     "cwd": _text(_MAX_TEXT),
     "stdin": _text(_MAX_TEXT),
+    "owner": _text(_MAX_TEXT),
     "run_as": _text(256),
     "timeout": _number,
     "stop_signal": _signal,

@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from worker_core import procfs
-from worker_core.supervisor import tree
+from worker_core.supervisor import aside, tree
+from worker_core.supervisor.aside import Aside
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.launcher import Launch
 from worker_core.supervisor.launchers import PATIENCE, Launchers, News
@@ -116,6 +117,7 @@ class Starts:
         self._now = now
         self._starts: dict[str, Start] = {}
         self._children: dict[int, Start] = {}
+        self._aside = Aside()
         self._armed = False
         self._search = 0  # looks at which is asked whether anybody has each start
         self.launchers = Launchers(loop, run, self._hear, kept)
@@ -124,8 +126,14 @@ class Starts:
         """Have a job started, unless it has ended meanwhile, or runs."""
         if process.end is not None or process.pid is not None:
             return
-        self._starts[process.id] = Start(process, self._loop.clock.monotonic(), self._now())
         self._arm()
+        if not alone and self._aside.has(aside.owner(process)):
+            self._aside.put(process)
+            return
+        self._give(process, alone=alone)
+
+    def _give(self, process: Process, *, alone: bool = False) -> None:
+        self._starts[process.id] = Start(process, self._loop.clock.monotonic(), self._now())
         self.launchers.give(process.id, process.spec, alone=alone)
 
     def doom(self, process: Process, doom: Doom) -> bool:
@@ -135,6 +143,7 @@ class Starts:
         """
         start = self._starts.get(process.id)
         if start is None:
+            self._aside.take(process)
             return False
         if self.launchers.take_back(process.id):
             del self._starts[process.id]
@@ -153,7 +162,8 @@ class Starts:
     def stop(self) -> list[Process]:
         """Give no start any more; return the jobs whose start nobody has."""
         held = self.launchers.hold()  # at a second call, the same ones once more
-        return [self._starts.pop(each).process for each in held if each in self._starts]
+        back = [self._starts.pop(each).process for each in held if each in self._starts]
+        return back + self._aside.take_all()
 
     def end_hanging(self) -> None:
         """End every launcher that has a start in hand; what is on its way counts as begun."""
@@ -219,9 +229,10 @@ class Starts:
 
     def _look(self) -> None:
         self._armed = False
-        if not self._starts:
+        if not self._starts and not self._aside:
             return
         self._arm()
+        self._share()
         self.launchers.look()
         now = self._loop.clock.monotonic()
         waiting = self.launchers.take_all_back() if self._search else set()
@@ -237,6 +248,21 @@ class Starts:
             if self._search and start.process.id not in (waiting | held.keys()):
                 self._miss(start)
         self._search = max(self._search - 1, 0)
+
+    def _share(self) -> None:
+        """Have no owner's starts take all launchers: give and put aside what has to wait."""
+        starting = [each.process for each in self._starts.values() if each.child is None]
+        for process in self._aside.take_next(starting):
+            self._give(process)
+        if not self.launchers.are_taken():
+            return
+        held = {what.job_id for what, _, _ in self.launchers.holding()}
+        crowds = aside.crowds(each for each in starting if each.id in held)
+        for process in starting:
+            waits = process.id not in held and process.doom is None
+            if waits and aside.owner(process) in crowds and self.launchers.take_back(process.id):
+                del self._starts[process.id]
+                self._aside.put(process)
 
     def _look_at(self, start: Start, now: float, holder: tuple[int, int, float] | None) -> None:
         process = start.process
