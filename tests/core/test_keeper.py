@@ -20,6 +20,7 @@ from worker_core.jobdir import JobDir, Pid, make_private_dir
 from worker_core.supervisor import keeper as keeping
 from worker_core.supervisor import recover
 from worker_core.supervisor.bag import Bag, Held, contents
+from worker_core.supervisor.births import Births
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.process import Process
@@ -280,6 +281,36 @@ def test_a_job_that_was_not_recorded_yet_is_taken_back_with_its_end(tmp_path, pr
     end = event["exit"]
     assert (end["cause"], end["exit_code"], end["pid"], end["started_at"]) == ("own", 3, pid, 1.5)
     assert directory.exit().exit_code == 3
+    bag.close()
+
+
+@pytest.mark.parametrize("again", [None, 1])
+def test_the_process_of_a_start_that_was_given_up_is_not_the_job_s(tmp_path, processes, again):
+    """A job whose launcher was killed would have the end of the process that went with it."""
+    table, loop, told = processes
+    directory = claimed(tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    pidfd, bag = os.pidfd_open(pid), Bag()
+    bag.put([Held(directory.job_id, pid, 1.5)], [pidfd])
+    os.close(pidfd)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    births = Births(str(tmp_path))
+    births.forking(directory.job_id)
+    births.note(directory.job_id, pid)
+    births.claimed(directory.job_id)  # for another launcher
+    if again is not None:
+        births.note(directory.job_id, again)
+    os.close(births.fileno())
+    table.births = Births(str(tmp_path))
+    recover.take_back(table, bag.fileno())
+    loop._run_timers()
+    assert (table.jobs, told, directory.exit()) == ({}, [], None)
+    if again is None:
+        assert recover.known(table, directory.job_id) == {}
+        assert directory.claimed() is None
     bag.close()
 
 

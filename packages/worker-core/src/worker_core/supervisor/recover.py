@@ -84,7 +84,10 @@ def _take_back(processes: Processes, held: Held, pidfd: int) -> None:
     if held.job_id in processes.jobs or jobdir.exit() is not None:
         return
     spec = jobdir.claimed()
-    if spec is not None:
+    if spec is None or _never_forked(processes, jobdir):
+        return
+    # A start whose launcher died was given to another one: then the first process was not it.
+    if processes.births.of(held.job_id) in (None, held.pid):
         _take_up(processes, jobdir, spec, (held, pidfd))
 
 
