@@ -153,7 +153,7 @@ def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
     left, _ = leader.communicate(timeout=10)
     recover.known(processes, directory.job_id)
     wait_until(lambda: procfs.stat(int(left)) is None or procfs.stat(int(left)).ended)
-    processes.reap()
+    wait_until(lambda: processes.reap() or told)
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
 
 
@@ -190,8 +190,8 @@ def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
     file.write_bytes(file.read_bytes() + b"cut off 1 2\nc x\n" + b"\n" * (1 << 18))
     fourth = Births(str(tmp_path))
     assert [fourth.of(each) for each in "abc"] == [1, 2, None]
-    fourth.note("d", 4)
-    assert file.read_text().split() == ["boot", boot_id(), "d", "4"]
+    fourth.claimed("d")
+    assert file.read_text().split() == ["boot", boot_id(), "d", "-"]
 
 
 def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):

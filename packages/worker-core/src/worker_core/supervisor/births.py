@@ -67,17 +67,17 @@ class Births:
     def forking(self, job_id: str) -> None:
         """Note that a job may have been forked from now on; raises OSError.
 
-        A launcher calls this, so the file is not cut here: its length is not known.
+        Launchers call this and `note`, so the file is not cut there: its length is not known.
         """
         self._append(job_id.encode(), _FORKING)
 
     def note(self, job_id: str, pid: int) -> None:
         """Note the leader of a job. On a full disk there is the mark to go by."""
         with contextlib.suppress(OSError):
-            self._write(job_id.encode(), b"%d" % pid)
+            self._append(job_id.encode(), b"%d" % pid)
 
     def _write(self, name: bytes, value: bytes) -> None:
-        if self._size > _FULL:  # without what launchers have noted, which is as much at most
+        if self._size > _FULL:  # without what launchers have noted, at most two lines for each
             os.ftruncate(self._file, 0)
             self._size = 0
             self._note_boot()
