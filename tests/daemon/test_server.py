@@ -8,7 +8,16 @@ import threading
 import pytest
 from support.edge import Edge, reply, reset, serving, settings
 from support.waiting import wait_until
-from worker_daemon import channel, errors, http1_reader, listen, problems, server, units
+from worker_daemon import (
+    channel,
+    errors,
+    http1_reader,
+    listen,
+    problems,
+    server,
+    task_threads,
+    units,
+)
 
 
 class App:
@@ -20,9 +29,7 @@ class App:
         self.gone = threading.Event()
 
     def __call__(self, environ, start_response):
-        if environ["PATH_INFO"].startswith("/known"):
-            environ["worker_daemon.logged_in"](lambda: True)
-        if environ["PATH_INFO"] in ("/hold", "/known/hold"):
+        if environ["PATH_INFO"] == "/hold":
             self.holding.append(environ)
             self.release.wait(20)
         if environ["PATH_INFO"] == "/follow":
@@ -306,8 +313,9 @@ def test_long_lines_in_a_chunked_body_are_refused(app, line):
 
 
 @pytest.mark.parametrize("gone", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\0\r\n\r\n"])
-def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog):
+def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog, monkeypatch):
     """The log would be full of tracebacks that strangers make."""
+    monkeypatch.setattr("worker_daemon.users.MOST_ASIDE", 0)
     with serving(app, threads=1, max_followers=1) as edge:
         holders = [edge.connect() for _ in range(2)]  # all threads
         for holder in holders:
@@ -553,7 +561,7 @@ def test_connections_at_work_do_not_make_room(app):
     with serving(app, max_connections=12) as edge:
         busy = [edge.connect() for _ in range(8)]
         for connection in busy:
-            connection.sendall(request(b"/known/hold"))
+            connection.sendall(request(b"/hold"))
         wait_until(lambda: len(app.holding) == 8)
         crowd = [edge.plain() for _ in range(4)]
         assert ask(edge, request()).endswith(b"0 bytes")
@@ -717,6 +725,8 @@ class Task:
     """A task as waitress makes it; it lasts until `go_on` is set."""
 
     addr = ("127.0.0.1", 1)
+    network = "127.0.0.1"
+    known = True
 
     def __init__(self, error=None):
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -731,7 +741,7 @@ class Task:
 
 def test_each_task_has_a_thread_while_there_may_be_more():
     """A short request would wait for somebody's follower, for hours."""
-    threads = server.Threads(3)
+    threads = task_threads.Threads(3)
     tasks = [Task() for _ in range(4)]
     for task in tasks[:3]:
         threads.add_task(task)
@@ -748,7 +758,7 @@ def test_each_task_has_a_thread_while_there_may_be_more():
 
 def test_a_task_that_fails_ends_no_thread(caplog):
     """After a few of them nobody would be served any more."""
-    threads = server.Threads(1)
+    threads = task_threads.Threads(1)
     for error in (SystemExit(1), RuntimeError("odd")):
         task = Task(error)
         task.go_on.set()
@@ -768,7 +778,7 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
     def fails(_):
         raise RuntimeError("can't start new thread")
 
-    threads = server.Threads(1)
+    threads = task_threads.Threads(1)
     tasks = [Task(), Task()]
     with monkeypatch.context() as short:
         short.setattr(threading.Thread, "start", fails)
@@ -783,7 +793,7 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
 
 def test_the_end_waits_for_no_task_for_ever(caplog):
     """The daemon would not end while somebody follows."""
-    threads = server.Threads(1)
+    threads = task_threads.Threads(1)
     task = Task()
     threads.add_task(task)
     assert task.begun.wait(10)

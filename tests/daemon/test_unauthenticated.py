@@ -125,7 +125,7 @@ def test_a_failed_login_is_none():
         start_response("401 Unauthorized", [("Content-Length", "0")])
         return []
 
-    with serving(app) as edge, edge.connect() as connection:
+    with serving(app, verifies=True) as edge, edge.connect() as connection:
         connection.sendall(HEAD + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 401")
         (channel,) = edge.server._channels()

@@ -292,6 +292,27 @@ def test_requests_with_the_same_pair_share_one_verification(file, slow):
     assert len(slow.calls) == 1
 
 
+def test_threads_that_wait_for_a_verification_are_few(file, slow):
+    """Anybody could have all threads wait, with one wrong login on seven hundred connections."""
+    known = users.Users(file)
+    waiting, aside = [], []
+    known.before_waiting = lambda: aside.append(1)
+    slow.gate.clear()
+
+    def verify():
+        waiting.append(1)
+        return known.verify("nobody", b"x", HERE)
+
+    with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        verdicts = [pool.submit(verify) for _ in range(100)]
+        wait_until(lambda: len(waiting) == 100 and len(aside) == users.MOST_ASIDE)
+        slow.gate.set()
+        assert not any(verdict.result().accepted for verdict in verdicts)
+    known.verify("nobody", b"y", HERE)
+    assert len(slow.calls) == 2
+    assert len(aside) == users.MOST_ASIDE + 1
+
+
 def test_few_verifications_run_at_a_time_and_the_rest_is_told_to_wait(file, slow):
     """Guessing passwords would take all processors and threads."""
     known = users.Users(file)

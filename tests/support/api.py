@@ -95,7 +95,7 @@ def serving(
     def admit(*call: Any) -> None:
         made.admit(*call)
 
-    with edge.serving(application, admit=admit, **settings) as running:
+    with edge.serving(application, admit=admit, verifies=True, **settings) as running:
         made = app.create_app(
             engine,
             users.Users(file),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from worker_daemon import config, listen, server, tls, units
+from worker_daemon import config, followers, listen, server, tls, units
 
 CERTS = Path(__file__).resolve().parents[2] / "certs"
 
@@ -29,15 +29,34 @@ def _anybody(*_: Any) -> None:
     """Let everybody send long bodies."""
 
 
+def _logged_in(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an application that takes everybody for a user."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        environ[followers.LOGGED_IN](lambda: True)
+        return app(environ, start_response)
+
+    return application
+
+
 class Edge:
-    """A running server; `port` is where, `server` the object."""
+    """A running server; `port` is where, `server` the object.
+
+    Every request counts as one of a user, unless the application `verifies` logins itself.
+    """
 
     def __init__(
-        self, app: Callable[..., Any], chosen: config.Config, admit: Callable[..., None] = _anybody
+        self,
+        app: Callable[..., Any],
+        chosen: config.Config,
+        admit: Callable[..., None] = _anybody,
+        *,
+        verifies: bool = False,
     ) -> None:
         self.settings = chosen
         self.tls = tls.Tls(chosen)
         sockets = listen.open_sockets(chosen.listen)
+        app = app if verifies else _logged_in(app)
         self.server = server.Server(app, chosen, self.tls, sockets, admit=admit)
         self.port = self.server.port
         self.thread = threading.Thread(target=self.server.run)
@@ -70,10 +89,14 @@ def connect_to(port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def serving(
-    app: Callable[..., Any], *, admit: Callable[..., None] = _anybody, **changes: Any
+    app: Callable[..., Any],
+    *,
+    admit: Callable[..., None] = _anybody,
+    verifies: bool = False,
+    **changes: Any,
 ) -> Iterator[Edge]:
     """Serve `app` until the block ends."""
-    edge = Edge(app, settings(**changes), admit)
+    edge = Edge(app, settings(**changes), admit, verifies=verifies)
     try:
         yield edge
     finally:

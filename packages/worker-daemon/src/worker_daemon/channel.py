@@ -70,6 +70,7 @@ class TlsChannel(channel.HTTPChannel):
     requests: Any
     requests_lock: Any
     _map: Any  # the loop.Loop
+    _fileno: Any
     server: Any  # a server.Listener
     socket: Any  # an SSLSocket, once the first byte is there
 
@@ -83,6 +84,7 @@ class TlsChannel(channel.HTTPChannel):
         self._left = _TURN
         self._discarded = 0  # bytes that came after all was said
         self._served = False
+        self.known = False  # whether a login was verified here
         self._logins: set[Callable[[], bool]] = set()  # whose answers are not all written yet
         self._since = self._moved = self._begun = time.monotonic()
         super().__init__(*args, **kwargs)
@@ -292,6 +294,21 @@ class TlsChannel(channel.HTTPChannel):
             self._moved = time.monotonic()
             return sent
 
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        """Wait until the client has read enough. Runs in a task thread.
+
+        A client without a login that reads no answers is cut off, and keeps no thread waiting.
+        """
+        if self.known or self.total_outbufs_len <= self.adj.outbuf_high_watermark:
+            super()._flush_outbufs_below_high_watermark()  # type: ignore[misc]  # not in the stubs
+            return
+        self._drop_output()
+        self.server.call(self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self._map.get(self._fileno) is self:  # else it was closed meanwhile
+            self.abandon()
+
     def service(self) -> None:
         """Run the next request through the application. Runs in a task thread."""
         self.server.serving.channel = self
@@ -311,7 +328,7 @@ class TlsChannel(channel.HTTPChannel):
         try:
             header = request.headers.get("AUTHORIZATION")
             self.server.admit(request.command, header, self.addr[0])
-            self.server.unauthenticated.remove(self)
+            self._now_known()
         except Exception as error:  # noqa: BLE001 - it is answered, and logged
             request.error = problems.of(error)
             if request.error is not error:
@@ -371,7 +388,13 @@ class TlsChannel(channel.HTTPChannel):
         if not self.total_outbufs_len:
             self._logins.clear()
         self._logins.add(stands)
-        self.server.unauthenticated.remove(self)
+        self._now_known()
+
+    def _now_known(self) -> None:
+        if not self.known:
+            self.known = True
+            self.server.unauthenticated.remove(self)
+            self.server.leave_place()
 
     def barred(self) -> bool:
         """Say whether an answer is on its way to somebody whose login counts no more."""

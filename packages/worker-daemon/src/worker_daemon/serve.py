@@ -180,6 +180,7 @@ class _Daemon:
             admit=application.admit,
             shares=shares,
         )
+        self._users.before_waiting = self._server.threads.leave_place
 
     def run(self) -> None:
         """Serve until a signal ends it."""

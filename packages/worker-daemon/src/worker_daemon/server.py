@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import socket
 import threading
 import time
@@ -12,7 +11,16 @@ from typing import Any
 
 from waitress import adjustments, server, wasyncore
 
-from worker_daemon import channel, config, loop, open_files, tls, unauthenticated
+from worker_daemon import (
+    channel,
+    config,
+    loop,
+    open_files,
+    task_threads,
+    tls,
+    unauthenticated,
+    users,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -30,63 +38,6 @@ _SOCKET_OPTIONS = [
 ]
 
 
-class Threads:
-    """Task threads, made when one is needed and none is free, up to `limit`.
-
-    waitress's own wait at a condition, which is three waits for locks; a SimpleQueue is one.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards the next two
-        self._open = 0  # tasks that were given out and have not ended
-        self._threads: list[threading.Thread] = []
-
-    @property
-    def count(self) -> int:
-        """How many threads there are."""
-        return len(self._threads)
-
-    def add_task(self, job: Any) -> None:
-        """Give a request to a thread; with all of them busy it waits for its turn."""
-        self._tasks.put(job)
-        with self._lock:
-            self._open += 1
-            if self._open > len(self._threads) < self._limit:
-                self._add_thread()
-
-    def _add_thread(self) -> None:
-        name = f"worker-task-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the machine is short of them; the next task tries again
-            _log.error("cannot start a thread: %s", error)
-        else:
-            self._threads.append(thread)
-
-    def shutdown(self, timeout: float) -> None:
-        """End the threads, each after its request; wait for that at most `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        for _ in self._threads:
-            self._tasks.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        running = sum(thread.is_alive() for thread in self._threads)
-        if running:
-            _log.warning("%d requests still run", running)
-
-    def _work(self) -> None:
-        while (job := self._tasks.get()) is not None:
-            try:
-                job.service()
-            except BaseException:  # noqa: BLE001  # the thread has more to do
-                _log.exception("a request of %s failed", job.addr[0])
-            with self._lock:
-                self._open -= 1
-
-
 class Listener(server.TcpWSGIServer):
     """One listening socket. Its connections are `TlsChannel`s."""
 
@@ -102,6 +53,7 @@ class Listener(server.TcpWSGIServer):
         self.admit = owner.admit
         self.call = owner.call
         self.unauthenticated = owner.unauthenticated
+        self.leave_place = owner.threads.leave_place
         self._tls = owner.tls
         self._stuck = False  # whether there is no place for a new connection
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
@@ -212,7 +164,9 @@ class Server:
         self.tls = tls_state
         self.draining = draining or threading.Event()
         self.map = loop.Loop()
-        self.threads = Threads(settings.threads + settings.max_followers)
+        self.threads = task_threads.Threads(
+            settings.threads + settings.max_followers + users.MOST_ASIDE
+        )
         self.admit = admit
         self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (
             unauthenticated.Unauthenticated()

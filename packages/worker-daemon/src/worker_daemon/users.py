@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -25,7 +26,7 @@ import secrets
 import threading
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import bcrypt
@@ -38,6 +39,7 @@ _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
 _WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
 _UNHEARD = 4  # verifications in the background, besides those
+MOST_ASIDE = 64  # threads that wait for verifications and let others go on meanwhile
 _FULL = 1.0  # seconds that a login waits when there are so many
 # Seconds between two looks at the file for those who are known. One at each request would cost more
 # than its own microseconds: it gives up Python's lock, which all threads want.
@@ -135,6 +137,8 @@ class Users:
         self._look_again = 0.0  # when the file is looked at again for those who are known
         self._known = known or known_addresses.KnownAddresses()
         self._logins = throttle.Logins(self._known)
+        self.before_waiting: Callable[[], object] = lambda: None  # called in the thread that waits
+        self._aside = threading.BoundedSemaphore(MOST_ASIDE)
         self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
         entries, owners, status = htpasswd.load_owners(path)
         self._snapshot = _Snapshot(_stamp(status), entries, owners)
@@ -172,15 +176,31 @@ class Users:
             else:
                 attempt = self._logins.begin(name, address, now)
                 future = snapshot.running[pair] = concurrent.futures.Future()
-        if attempt is not None:
-            verdict = _REFUSED
-            try:
-                verdict = self._verdict(snapshot, user, password)
-            finally:  # whoever waits for the future must get an answer
-                self._conclude(snapshot, pair, attempt, verdict)
-                snapshot.running.pop(pair).set_result(verdict)
-            self._known.save()  # after the others have their answer
-        return future.result()
+        with self._stepping_aside():
+            if attempt is not None:
+                verdict = _REFUSED
+                try:
+                    verdict = self._verdict(snapshot, user, password)
+                finally:  # whoever waits for the future must get an answer
+                    self._conclude(snapshot, pair, attempt, verdict)
+                    snapshot.running.pop(pair).set_result(verdict)
+                self._known.save()  # after the others have their answer
+            return future.result()
+
+    @contextlib.contextmanager
+    def _stepping_aside(self) -> Iterator[None]:
+        """Let other requests go on while this one waits, if not too many wait so already.
+
+        Anybody can have any number of requests share one verification.
+        """
+        if not self._aside.acquire(blocking=False):
+            yield
+            return
+        try:
+            self.before_waiting()
+            yield
+        finally:
+            self._aside.release()
 
     def _remember_address(self, snapshot: _Snapshot, pair: bytes, user: str, address: str) -> None:
         """Store the address of a user whose password was verified at another one."""
