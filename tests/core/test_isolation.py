@@ -203,7 +203,6 @@ def test_the_output_is_exact_inside_a_box(engine):
         ({"command": "echi"}, "echi: command not found", 127),
         ({"command": "/etc/passwd"}, "/etc/passwd: permission denied (not executable)", 126),
         ({"command": "ls", "cwd": "/nope"}, "cannot change to working directory /nope", 126),
-        ({"command": "echo", "args": ["x" * 3_000_000]}, "echo: argument list too long", 126),
     ],
 )
 def test_what_cannot_start_says_why_inside_a_box(engine, spec, reason, exit_code):
@@ -241,7 +240,7 @@ def test_a_job_that_handles_the_signal_in_a_box_keeps_its_code(engine):
 
 def test_the_time_of_a_box_runs_out(engine):
     """A timeout would not reach into the box."""
-    job, _ = run(engine, "sleep 305", timeout=0.2)
+    job, _ = run(engine, "sleep 305", timeout=2)
     assert (job.state, job.signal) == (State.TIMED_OUT, 15)
     assert not sleepers("305")
 

@@ -162,8 +162,7 @@ def _interpreters(path: str) -> list[str]:
     found: list[str] = []
     while len(found) < _NESTED:
         try:
-            with open(path, "rb") as file:
-                first = file.read(256).partition(b"\n")[0]
+            first = _beginning(path).partition(b"\n")[0]
         except OSError:
             break
         words = first[2:].replace(b"\t", b" ").split(b" ")
@@ -173,3 +172,15 @@ def _interpreters(path: str) -> list[str]:
         path = encoding.decode(name)
         found.append(path)
     return found
+
+
+def _beginning(path: str) -> bytes:
+    """Return what the kernel reads of a program; nothing of what is not a file.
+
+    A FIFO may have taken the place of the file since: opening it must not wait for a writer.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 256) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
