@@ -11,6 +11,7 @@ from support.waiting import wait_until
 from worker_core import Engine, JobSpec, State, libc, procfs
 from worker_core.clock import SystemClock
 from worker_core.jobdir import JobDir, make_private_dir
+from worker_core.supervisor import tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.processes import Processes
@@ -122,3 +123,35 @@ def test_processes_in_groups_below_the_job_s_own_get_its_signals():
         wait_until(lambda: b"heard" in engine.read_output(job.id))
         assert engine.kill(job.id).state is State.KILLED
         assert marked(job.id) == []
+
+
+def test_what_another_job_leaves_behind_is_looked_at_once(supervising, tmp_path, monkeypatch):
+    """A job with 2,000 orphans made every end of every other job five times as slow."""
+    processes, loop, told = supervising
+    script = "for n in 1 2 3 4 5 6 7 8 9; do (sleep 600 &); done; echo ready; sleep 600"
+
+    def start(spec):
+        job_id = str(uuid.uuid4())
+        make_private_dir(JobDir(str(tmp_path), job_id).path)
+        processes.start(job_id, spec.to_dict())
+        return job_id
+
+    def end(job_id):
+        turn(loop, lambda: job_id in [each["id"] for each in told if each["event"] == "exited"])
+
+    holder = start(shell(script))
+    mark = tree.mark(holder)
+
+    def orphans():
+        return [p for p in procfs.children(os.getpid()) if procfs.realtime_limit(p) == mark]
+
+    turn(loop, lambda: len(orphans()) == 9)
+    end(start(JobSpec("true")))
+    left, looks = set(orphans()), []
+    real = procfs.stat
+    monkeypatch.setattr(procfs, "stat", lambda pid: looks.append(pid) or real(pid))
+    end(start(JobSpec("true")))
+    assert not left & set(looks)
+    processes.kill(holder, signum=signal.SIGKILL)
+    end(holder)
+    assert marked(holder) == []

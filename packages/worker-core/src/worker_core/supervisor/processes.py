@@ -18,6 +18,7 @@ from typing import Any, cast
 from worker_core import crash, procfs, reserve, signals
 from worker_core.jobdir import Cause, Exit, Pid, boot_id
 from worker_core.supervisor import cap, launch, requests, rights, tree
+from worker_core.supervisor.aside import owner
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_status import Ending, ExitWatch
@@ -25,6 +26,7 @@ from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.kill import Kills
 from worker_core.supervisor.launcher import rusage
 from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.orphans import Orphans
 from worker_core.supervisor.process import (
     Doom,
     Process,
@@ -46,6 +48,7 @@ from worker_core.supervisor.starts import (
     Used,
     timed_out,
 )
+from worker_core.supervisor.turns import Turns
 from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
@@ -111,6 +114,8 @@ class Processes:
         self._starts = Starts(loop, groups, outcomes, self._run, now=self.now, kept=kept)
         self.launchers = self._starts.launchers
         self._sweeping: dict[str, Process] = {}
+        self._turns = Turns(loop)
+        self._orphans = Orphans(self.jobs, groups, self._known)
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -308,6 +313,12 @@ class Processes:
 
     def signal(self, job_id: str, signum: int) -> None:
         """Send a signal to the tree, with no intent to end it."""
+        process = self.jobs.get(job_id)
+        if process is not None:
+            what = job_id, "signal", signum
+            self._turns.take(owner(process), what, lambda: self._signal(job_id, signum))
+
+    def _signal(self, job_id: str, signum: int) -> None:
         self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
         process = self.jobs.get(job_id)
         if process is not None and process.leader is not None:
@@ -326,6 +337,26 @@ class Processes:
 
         A leader that has ended, or is on its way out, ended by itself: it keeps its outcome.
         """
+
+        def kill() -> None:
+            self._kill(job_id, cause, reason, signum, grace)
+
+        process = self.jobs.get(job_id)
+        if process is None or process.kill is None or cause != "kill":
+            kill()
+            return
+        wait = process.spec["stop_grace"] if grace is None else grace
+        due = self._loop.clock.monotonic() + wait
+        self._turns.take(owner(process), (job_id, "kill", signum), kill, due)
+
+    def _kill(
+        self,
+        job_id: str,
+        cause: Cause,
+        reason: str | None,
+        signum: int | None,
+        grace: float | None,
+    ) -> None:
         self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
         process = self.jobs.get(job_id)
         if process is not None and process.grace_until:
@@ -363,6 +394,7 @@ class Processes:
             executed = procfs.has_executed(pid)
             group = "" if stat is None else os.path.basename(procfs.cgroup(pid) or "")
             _, status, usage = os.wait4(pid, 0)
+            self._orphans.forget(pid)
             used = rusage(usage)
             if pid in self.launchers:
                 log.info("launcher %d has ended: %d", pid, os.waitstatus_to_exitcode(status))
@@ -500,8 +532,7 @@ class Processes:
             return True
         if process.foreign:
             return bool(tree.members(process.id))
-        wanted = tree.mark(process.id)
-        return any(mark == wanted for _, mark in tree.orphans(self._known))
+        return any(whose == process.id for _, whose in self._orphans.beside(process.id))
 
     def _left_behind(self, process: Process) -> bool:
         if process.id not in self._sweeping or (process.pid is None and not process.foreign):
@@ -509,9 +540,9 @@ class Processes:
         grouped = self._groups is not None and not self._groups.emptied(process.id)
         if grouped and self._groups is not None:
             self._groups.kill(process.id)
-        orphans = [each for each in tree.orphans(self._known) if not each[0].ended]
-        strangers = [stat for stat, mark in orphans if self._is_stranger(stat.pid, mark)]
-        if process.foreign or any(mark == process.mark for _, mark in orphans):
+        orphans = [each for each in self._orphans.beside(process.id) if not each[0].ended]
+        strangers = [stat for stat, whose in orphans if whose is None and self._are_told_apart()]
+        if process.foreign or any(whose == process.id for _, whose in orphans):
             strangers += tree.members(process.id)
         tree.send_all(strangers, signal.SIGKILL)
         return grouped or bool(strangers)
@@ -520,27 +551,17 @@ class Processes:
         """Whether a child is a leader, will be one, or is a launcher."""
         return pid in self._by_pid or pid in self._starts
 
-    def _is_stranger(self, pid: int, mark: int | None) -> bool:
-        """Whether an orphan is no running job's: it has dropped its mark, or its job has ended."""
-        if any(mark == each.mark for each in self.jobs.values()):
-            return False
-        if self._groups is not None:
-            return self._job_group(pid) not in self.jobs
+    def _are_told_apart(self) -> bool:
+        """Whether an orphan that is no running job's is certainly a stranger: it has dropped its
+        mark, or its job has ended."""
+        if self._groups is not None or len(self.jobs) == len(self._sweeping):
+            return True
         # Without marks it cannot be told whose it is, as long as there is more than one.
-        marked = all(tree.can_mark(each) for each in self.jobs)
-        return marked or len(self.jobs) == len(self._sweeping)
+        return all(tree.can_mark(each) for each in self.jobs)
 
     def _strays(self) -> list[int]:
         """Return the children that nobody knows and that are no running job's by mark or group."""
-        marks = {each.mark for each in self.jobs.values()}
-        return [
-            each.pid
-            for each, mark in tree.orphans(self._known)
-            if mark not in marks and self._job_group(each.pid) not in self.jobs
-        ]
-
-    def _job_group(self, pid: int) -> str:
-        return "" if self._groups is None else os.path.basename(procfs.cgroup(pid) or "")
+        return [stat.pid for stat, whose in self._orphans.beside("") if whose is None]
 
     def _bound_output(self, process: Process) -> None:
         """Apply the cap once more: a quick job ends before anybody has looked at its output."""

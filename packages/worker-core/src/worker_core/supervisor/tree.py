@@ -19,7 +19,7 @@ import os
 import resource
 import signal
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from worker_core import procfs
@@ -87,14 +87,6 @@ def _with_descendants(found: list[Stat], inside: set[int]) -> list[Stat]:
         inside.update(new)
         ahead.extend(new)
     return [each for each in found if each.pid in inside]
-
-
-def orphans(known: Callable[[int], bool]) -> Iterator[tuple[Stat, int | None]]:
-    """Yield each child that is not known, with its mark: what a job left behind, given to us."""
-    for pid in procfs.children(os.getpid()):
-        stat = None if known(pid) else procfs.stat(pid)
-        if stat is not None:
-            yield stat, procfs.realtime_limit(pid)
 
 
 def program(leader: int) -> int | None:
