@@ -336,7 +336,7 @@ def test_a_supervisor_of_an_older_revision_is_upgraded_once_and_then_used(tmp_pa
 
     monkeypatch.setattr(wire.Decoder, "feed", older)
     with Engine(tmp_path) as engine:
-        assert len(hellos) == 2
+        assert len(hellos) in (2, 3)  # a second one of the old program, which is about to end
         assert supervisor_pid(engine.state_dir) == before
         (tmp_path / "go").touch()
         assert engine.wait(job.id, 10).exit_code == 9
