@@ -189,11 +189,9 @@ def test_a_closed_loop_holds_no_descriptor():
 class Shaking(User):
     """A connection whose handshake is under way."""
 
-    shaking = True
-
-    def __init__(self, waits, network):
+    def __init__(self, waits, network, step=0):
         super().__init__(waits)
-        self.network = network
+        self.network, self.handshake_step = network, step
         self.wants_read = True
         self.other.send(b"hello")
 
@@ -242,3 +240,20 @@ def test_a_connection_may_leave_the_line(waits):
         waits.turn(0)
     assert late
     assert not any(each.events for each in late)
+
+
+def test_the_end_of_a_handshake_does_not_wait_for_beginnings(waits):
+    """With hellos of 200 networks in line, a handshake would wait for all of them twice."""
+    for number in range(200):
+        Shaking(waits, number)
+    waits.turn(1)
+    alice = Shaking(waits, "alice", step=1)
+    assert turns_until(waits, alice) == 1
+
+
+def test_connections_whose_client_has_left_are_dealt_with_quickly(waits, monkeypatch):
+    """The line would grow without end, as more clients come and leave than have handshakes."""
+    monkeypatch.setattr(Shaking, "handle_read_event", User.handle_close)
+    crowd = [Shaking(waits, "stranger") for _ in range(60)]
+    waits.turn(1)
+    assert all(each.events == ["close"] for each in crowd)

@@ -114,9 +114,11 @@ class TlsChannel(channel.HTTPChannel):
         return self._handshake_writes
 
     @property
-    def shaking(self) -> bool:
-        """Whether what happens next may be a step of the TLS handshake, which takes long."""
-        return self._phase in (Phase.SILENT, Phase.SHAKING)
+    def handshake_step(self) -> int | None:
+        """Which step of the TLS handshake comes next: 0 is the hello, 1 all others."""
+        if self._phase is Phase.SILENT:
+            return 0
+        return 1 if self._phase is Phase.SHAKING else None
 
     # Reading.
 

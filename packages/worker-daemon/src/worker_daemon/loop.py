@@ -6,7 +6,8 @@ asked for again only after something has happened to a connection.
 
 A step of a TLS handshake takes as long as several requests, and anybody can ask for hundreds of
 them at once without any work, by sending the same first record again and again. So each turn has
-only a few of them, from each network in turn; the others wait in line.
+only a few of them, from each network in turn; the others wait in line. Whoever has had the first
+step waits in a line of its own, so that a client's whole handshake is not in line twice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from waitress import wasyncore
 from worker_daemon import fair_queue
 
 _ASKING = -1
-_HANDSHAKES = 4  # steps of handshakes in one turn
+_HANDSHAKES = 4  # steps of handshakes in one turn, from each line
+_LEFT = 64  # connections whose client has left, which cost little: the same
 
 
 class Loop(dict[int, Any]):
@@ -34,8 +36,11 @@ class Loop(dict[int, Any]):
         self._epoll = select.epoll()
         self._waits: dict[int, int] = {}  # what epoll was told, by descriptor
         self._changed: collections.deque[Any] = collections.deque()
-        self._handshakes: fair_queue.FairQueue[tuple[Any, int]] = fair_queue.FairQueue()
-        self._in_line: set[Any] = set()  # who is in it, and neither closed nor known to epoll
+        self._lines: tuple[fair_queue.FairQueue[tuple[Any, int]], ...] = (
+            fair_queue.FairQueue(),
+            fair_queue.FairQueue(),
+        )
+        self._in_line: set[Any] = set()  # who is in one, and neither closed nor known to epoll
 
     def __setitem__(self, descriptor: int, user: Any) -> None:
         """Add a user. It is asked at the next turn, not now: it is still being constructed."""
@@ -66,26 +71,35 @@ class Loop(dict[int, Any]):
             # What was handled before may have closed it, and given its descriptor to another.
             if user is None or descriptor not in self._waits:
                 continue
-            if getattr(user, "shaking", False):
-                self._put_in_line(user, happened)
-            else:
+            step: int | None = getattr(user, "handshake_step", None)
+            if step is None:
                 self._handle(user, happened)
-        self._shake_some()
+            else:
+                self._put_in_line(self._lines[step], user, happened)
+        for line in reversed(self._lines):
+            self._shake_some(line)
 
-    def _put_in_line(self, user: Any, happened: int) -> None:
-        self._handshakes.add(user.network, (user, happened))
+    def _put_in_line(
+        self, line: fair_queue.FairQueue[tuple[Any, int]], user: Any, happened: int
+    ) -> None:
+        line.add(user.network, (user, happened))
         self._in_line.add(user)
         del self._waits[user._fileno]
         self._epoll.unregister(user._fileno)  # or it would report the same at each turn
 
-    def _shake_some(self) -> None:
-        done = 0
-        while self._handshakes and done < _HANDSHAKES:
-            user, happened = self._handshakes.take()
-            if user in self._in_line:  # else it was closed meanwhile
-                self._in_line.remove(user)
-                self._handle(user, happened)
+    def _shake_some(self, line: fair_queue.FairQueue[tuple[Any, int]]) -> None:
+        done = left = 0
+        while line and done < _HANDSHAKES and left < _LEFT:
+            user, happened = line.take()
+            if user not in self._in_line:  # it was closed meanwhile
+                continue
+            self._in_line.remove(user)
+            descriptor = user._fileno
+            self._handle(user, happened)
+            if self.get(descriptor) is user:
                 done += 1
+            else:
+                left += 1
 
     def _handle(self, user: Any, happened: int) -> None:
         wasyncore.readwrite(user, happened)
