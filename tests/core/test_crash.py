@@ -262,7 +262,7 @@ def test_a_stop_that_is_under_way_is_not_repeated(tmp_path, of):
         assert engine.get(job.id).state is asked.state is State.STOPPING
         assert heard(engine, job) == [b"INT"]
         assert JobDir(str(tmp_path), job.id).kill() == before
-        engine.kill(job.id, now=True)
+        assert engine.kill(job.id, now=True).state is State.KILLED
 
 
 @pytest.mark.parametrize("supervisor", [gone, upgrade])
@@ -275,7 +275,7 @@ def test_a_timeout_that_is_under_way_is_not_repeated(tmp_path, supervisor):
         supervisor(engine)
         assert heard(engine, job) == [b"TERM"]
         assert JobDir(str(tmp_path), job.id).kill() == before
-        engine.kill(job.id, now=True)
+        assert engine.kill(job.id, now=True).state is State.TIMED_OUT
 
 
 def test_a_stop_that_did_not_arrive_is_sent_again_as_it_was(tmp_path):
@@ -291,7 +291,36 @@ def test_a_stop_that_did_not_arrive_is_sent_again_as_it_was(tmp_path):
         assert heard(engine, job) == [b"INT"]
         kill = JobDir(str(tmp_path), job.id).kill()
         assert (kill.signalled, kill.kill_at > time.time() + 500) == ([signal.SIGINT], True)
-        engine.kill(job.id, now=True)
+        assert engine.kill(job.id, now=True).state is State.KILLED
+
+
+@pytest.mark.parametrize("harder", [{"now": True}, {"signal": "QUIT"}, {"grace": 0.1}])
+def test_a_harder_kill_that_did_not_arrive_is_sent_again(tmp_path, harder):
+    """A job whose grace is long would keep all of it, although somebody has cut it short."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(TELLING, stop_signal="INT", stop_grace=600))
+        engine.kill(job.id, wait=0)
+        wait_until(lambda: b"INT" in engine.read_output(job.id))
+        supervisor = supervisor_pid(engine.state_dir)
+        os.kill(supervisor, signal.SIGSTOP)
+        engine.kill(job.id, wait=0, **harder)
+        os.kill(supervisor, signal.SIGKILL)
+        wait_gone(supervisor)
+        assert engine.wait(job.id, 30).state is State.KILLED
+
+
+def test_a_kill_that_reaches_a_supervisor_on_its_way_to_execute_itself_is_not_lost(tmp_path):
+    """`kill --now` during an upgrade of the package would do nothing until the grace is over."""
+    with Engine(tmp_path) as engine:
+        job = begin(engine, shell(TELLING))
+        engine.kill(job.id, signal="INT", grace=600, wait=0)
+        wait_until(lambda: b"INT" in engine.read_output(job.id))
+        supervisor = supervisor_pid(engine.state_dir)
+        upgrade(engine)
+        os.kill(supervisor, signal.SIGSTOP)
+        engine.kill(job.id, now=True, wait=0)
+        os.kill(supervisor, signal.SIGCONT)
+        assert engine.wait(job.id, 30).state is State.KILLED
 
 
 def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkeypatch):

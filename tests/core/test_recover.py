@@ -32,6 +32,22 @@ def test_the_finding(state, known, same_boot, finding):
     assert compare(state, known, same_boot=same_boot) is finding
 
 
+@pytest.mark.parametrize(
+    ("signalled", "kill_in", "finding"),
+    [
+        ([2], 500, Finding.KILL_AGAIN),  # an earlier kill with another signal
+        ([15], 500, Finding.KILL_AGAIN),  # an earlier kill with more grace
+        ([2, 15], 7, Finding.FOLLOW),
+        ([2, 9], 0, Finding.FOLLOW),  # no signal is harder
+    ],
+)
+def test_a_kill_that_the_executor_has_not_got_is_sent_again(signalled, kill_in, finding):
+    """A `kill --now` that a dying supervisor had not read would be forgotten."""
+    known = RUNNING | {"stopping": True, "signalled": signalled, "kill_in": kill_in}
+    assert compare(State.STOPPING, known, same_boot=True, signum=15, grace=10.0) is finding
+    assert compare(State.RUNNING, known, same_boot=True) is Finding.FOLLOW
+
+
 class SilentExecutor(FakeExecutor):
     """One that has not said yet what became of jobs."""
 

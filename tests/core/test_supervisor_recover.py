@@ -13,7 +13,7 @@ import pytest
 from support.waiting import wait_until
 from worker_core import JobSpec, Limits, procfs
 from worker_core.clock import SystemClock
-from worker_core.jobdir import JobDir, boot_id, make_private_dir
+from worker_core.jobdir import JobDir, Kill, boot_id, make_private_dir
 from worker_core.supervisor import recover, tree
 from worker_core.supervisor.births import Births
 from worker_core.supervisor.loop import Loop
@@ -48,12 +48,22 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     assert ends[0].reason.startswith(f"the end could not be observed: {why}")
 
 
-@pytest.mark.parametrize(("kill", "stopping"), [(None, False), (object(), True)])
-def test_it_is_told_whether_a_kill_is_under_way(tmp_path, kill, stopping):
-    """A job would be asked to end twice."""
+KILL = Kill("kill", None, [2], False, 0.0, 130.0)
+GENTLE = {"signalled": [2], "kill_in": 30.0}
+
+
+@pytest.mark.parametrize(("kill", "told"), [(None, {}), (KILL, GENTLE)])
+def test_it_is_told_which_kill_is_under_way(tmp_path, kill, told):
+    """A job would be asked to end twice, or a harder kill that got lost would be forgotten."""
     process = SimpleNamespace(pid=None, kill=kill, unrecorded=None)
-    processes = SimpleNamespace(run_dir=RunDir(str(tmp_path)), jobs={"id": process})
-    assert recover.known(processes, "id") == {"running": None, "stopping": stopping}
+    processes = SimpleNamespace(
+        run_dir=RunDir(str(tmp_path)),
+        jobs={"id": process},
+        kill_due=lambda kill: kill.kill_at_boottime,
+        monotonic=lambda: 100.0,
+    )
+    found = {"running": None, "stopping": kill is not None}
+    assert recover.known(processes, "id") == found | told
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import crash, jobdir, records, recover, usage
+from worker_core import crash, jobdir, records, recover, signals, usage
 from worker_core.clock import Clock
 from worker_core.errors import JobNotFound, QueueFull, WorkerError
 from worker_core.executor import Executor
@@ -307,7 +307,10 @@ class Lifecycle:
         now = self._clock.now()
         if "unrecorded" in found:
             self.unrecorded(job.id, found["unrecorded"])
-        finding = recover.compare(job.state, found, same_boot=self._same_boot)
+        signum, grace = _wanted(job)
+        finding = recover.compare(
+            job.state, found, same_boot=self._same_boot, signum=signum, grace=grace
+        )
         log.debug("job %s: %s", job.id, finding.name)
         match finding:
             case Finding.ENDED:
@@ -379,6 +382,14 @@ def ending(end: Exit) -> Change:
         started_at=end.started_at,
         enforced=end.enforced,
     )
+
+
+def _wanted(job: Job) -> tuple[int, float]:
+    """Return the signal and the grace with which a job is to end."""
+    signum, grace = job.kill_signal, job.kill_grace
+    if signum is None:
+        signum = signals.number(job.spec.stop_signal)
+    return signum, job.spec.stop_grace if grace is None else grace
 
 
 def _start_message(state_dir: str, job: Job) -> dict[str, Any]:

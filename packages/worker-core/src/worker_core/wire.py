@@ -20,7 +20,9 @@ and the supervisor sends
     {"event": "started", "id", "pid", "at", "enforced"}
     {"event": "exited", "id", "exit"}          `exit` as in exit.json, which is written before
     {"event": "known", "token", "jobs"}        id -> {"exit": …}, {} or {"running": as pid.json,
-                                               "stopping": whether it was asked to end}
+                                               "stopping": whether it was asked to end, and if
+                                               so "signalled": which signals were sent for that,
+                                               "kill_in": seconds until SIGKILL is due}
     {"event": "kept"}                          a descriptor goes along, for the engine to keep
                                                instead of the one before; only to an engine that
                                                has sent "kept", which older ones do not

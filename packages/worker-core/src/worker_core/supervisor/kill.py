@@ -60,10 +60,13 @@ class Kills:
     def resume(self, process: Process) -> None:
         """Go on with a kill that another supervisor began."""
         if process.kill is not None:
-            now, due = self._loop.clock.monotonic(), process.kill.kill_at_boottime
-            if due is None:
-                due = now + process.kill.kill_at - self._loop.clock.now()
-            self._arm(process, max(due, now))
+            self._arm(process, max(self.due(process.kill), self._loop.clock.monotonic()))
+
+    def due(self, kill: Kill) -> float:
+        """Return when SIGKILL is due (monotonic time)."""
+        if kill.kill_at_boottime is not None:
+            return kill.kill_at_boottime
+        return self._loop.clock.monotonic() + kill.kill_at - self._loop.clock.now()
 
     def grace_until(self, process: Process) -> float:
         """Return until when the tree of a leader that has ended is left alone (monotonic time).
@@ -73,9 +76,7 @@ class Kills:
         kill = process.kill
         if kill is None or signal.SIGKILL in kill.signalled:
             return 0.0
-        if kill.kill_at_boottime is not None:
-            return kill.kill_at_boottime
-        return self._loop.clock.monotonic() + kill.kill_at - self._loop.clock.now()
+        return self.due(kill)
 
     def hasten(self, process: Process, signum: int, *, grace: float) -> None:
         """Kill what is left of a job whose leader has ended once more, with less grace."""
@@ -85,6 +86,9 @@ class Kills:
             tree.send_all(tree.members(process.id), signum)
         due = self._loop.clock.monotonic() + grace
         process.grace_until = min(process.grace_until, due)
+        if process.kill is not None:  # an engine that connects now is not to ask for the same
+            kill_at = self._loop.clock.now() + grace
+            process.kill = _hastened(process.kill, signum, kill_at, due)
 
     def _arm(self, process: Process, due: float) -> None:
         if process.kill_timer is not None:
@@ -106,13 +110,8 @@ class Kills:
         if before is None:
             process.kill = Kill(cause, reason, [signum], counts, kill_at, due)
         else:
-            process.kill = replace(
-                before,
-                signalled=[*(n for n in before.signalled if n != signum), signum],
-                counts=before.counts or counts,
-                kill_at=min(before.kill_at, kill_at),
-                kill_at_boottime=min(before.kill_at_boottime or due, due),
-            )
+            hastened = _hastened(before, signum, kill_at, due)
+            process.kill = replace(hastened, counts=before.counts or counts)
         with logged(process, "cannot record the kill"):
             process.dir.write_kill(process.kill)
         crash.point("supervisor.kill_written")
@@ -209,3 +208,13 @@ class Kills:
         if stat is None or stat.state in "ZX" or self._is_another(process, stat):
             return None
         return stat.pid
+
+
+def _hastened(kill: Kill, signum: int, kill_at: float, due: float) -> Kill:
+    """Return a kill after one more signal, with SIGKILL due at the earlier of both times."""
+    return replace(
+        kill,
+        signalled=[*(n for n in kill.signalled if n != signum), signum],
+        kill_at=min(kill.kill_at, kill_at),
+        kill_at_boottime=min(kill.kill_at_boottime or due, due),
+    )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import crash, procfs, reserve, signals
-from worker_core.jobdir import Cause, Exit, Pid, boot_id
+from worker_core.jobdir import Cause, Exit, Kill, Pid, boot_id
 from worker_core.supervisor import cap, launch, requests, rights, tree
 from worker_core.supervisor.aside import owner
 from worker_core.supervisor.births import Births
@@ -466,6 +466,14 @@ class Processes:
     def now(self) -> float:
         """Return the time for stamps."""
         return self._loop.clock.now()
+
+    def monotonic(self) -> float:
+        """Return the time for measuring."""
+        return self._loop.clock.monotonic()
+
+    def kill_due(self, kill: Kill) -> float:
+        """Return when SIGKILL is due (monotonic time)."""
+        return self._kills.due(kill)
 
     def _ended_elsewhere(self, process: Process, ending: Ending) -> None:
         """Record the end of an adopted leader."""

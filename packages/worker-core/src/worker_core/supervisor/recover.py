@@ -57,7 +57,10 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
             return {}
         process = _take_up(processes, jobdir, spec)
     pid = vars(process.pid) if process.pid is not None else None
-    told = {"running": pid, "stopping": process.kill is not None}
+    told: dict[str, Any] = {"running": pid, "stopping": process.kill is not None}
+    if process.kill is not None:
+        left = max(processes.kill_due(process.kill) - processes.monotonic(), 0.0)
+        told |= {"signalled": process.kill.signalled, "kill_in": left}
     return told if process.unrecorded is None else told | {"unrecorded": process.unrecorded}
 
 
