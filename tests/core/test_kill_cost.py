@@ -83,6 +83,23 @@ def test_with_a_control_group_a_kill_walks_no_proc(supervising, tmp_path, monkey
     assert walks == []
 
 
+def test_a_signal_arrives_that_is_sent_before_the_start_is_heard_of(
+    supervising, tmp_path, monkeypatch
+):
+    """A signal to a job that has only just begun would be answered with 200, and be lost."""
+    processes, loop, told = supervising
+    job_id = str(uuid.uuid4())
+    make_private_dir(JobDir(str(tmp_path), job_id).path)
+    processes.start(job_id, JobSpec("sleep", ["600"]).to_dict())
+    with monkeypatch.context() as patched:
+        patched.setattr(processes.launchers, "hear", lambda: None)
+        for signum in (signal.SIGCONT, signal.SIGKILL, signal.SIGKILL):
+            processes.signal(job_id, signum)
+    turn(loop, lambda: any(each["event"] == "exited" for each in told))
+    (end,) = [each["exit"] for each in told if each["event"] == "exited"]
+    assert (end["cause"], end["signal"]) == ("own", signal.SIGKILL)
+
+
 def test_what_has_left_the_group_is_ended_too():
     """A job with the right to move could leave its control group and survive its kill."""
     sleepers = Sleepers()

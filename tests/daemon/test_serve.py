@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import requests
@@ -325,14 +326,32 @@ def test_passwords_are_never_in_the_log(daemon, session):
 
 def test_the_process_inherits_nothing_that_jobs_could_use(daemon):
     """Jobs would find the daemon's listening socket among their files."""
-    for supervisor in daemon.supervisors():
-        targets = [
-            os.readlink(f"/proc/{supervisor}/fd/{n}") for n in os.listdir(f"/proc/{supervisor}/fd")
-        ]
-        daemon_targets = {
-            os.readlink(f"/proc/{daemon.pid}/fd/{n}") for n in os.listdir(f"/proc/{daemon.pid}/fd")
-        }
-        assert not {t for t in targets if t.startswith("socket:")} & daemon_targets
+    with connect(daemon) as session:
+        job = run(session, daemon, "ls", "-l", "/proc/self/fd")
+        wait_until(lambda: status(session, daemon, job) == "completed")
+        raw = {"Accept": "application/octet-stream"}
+        shown = session.get(f"{daemon.url}/jobs/{job}/out", headers=raw, timeout=20).text
+    assert "socket:" not in shown
+    ours = _sockets(daemon.pid)
+    (supervisor,) = daemon.supervisors()
+    # What they share is where the supervisor keeps its pidfds, which is not of the network.
+    assert ours & _network_sockets()
+    assert not _sockets(supervisor) & _network_sockets()
+    assert len(_sockets(supervisor) & ours) <= 1
+
+
+def _sockets(pid):
+    folder = f"/proc/{pid}/fd"
+    targets = {os.readlink(f"{folder}/{each}") for each in os.listdir(folder)}
+    return {each for each in targets if each.startswith("socket:")}
+
+
+def _network_sockets():
+    found = set()
+    for name in ("tcp", "tcp6"):
+        lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        found |= {f"socket:[{line.split()[9]}]" for line in lines}
+    return found
 
 
 def test_paths_and_jobs_are_utf8_in_every_locale(tmp_path):

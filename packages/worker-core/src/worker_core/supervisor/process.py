@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from worker_core import procfs, signals
@@ -42,6 +42,7 @@ class Process:
     gone: bool = False  # a foreign leader that has ended: its pid may name another process
     kill: Kill | None = None
     doom: Doom | None = None
+    early_signals: list[int] = field(default_factory=list)  # sent before it was known to have begun
     forked: int | None = None  # the leader's pid, from its fork on if that is told
     end: Exit | None = None
     unrecorded: str | None = None  # why its end could not be written the last time

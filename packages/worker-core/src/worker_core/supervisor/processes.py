@@ -217,6 +217,9 @@ class Processes:
         doom, process.doom = process.doom, None
         if doom is not None and doom.cause != "not_started":
             self._loop.attempt(lambda: self._kill_doomed(process, doom))
+        for signum in process.early_signals:
+            self.signal(process.id, signum)
+        process.early_signals.clear()
 
     def _kill_doomed(self, process: Process, doom: Doom) -> None:
         self._kills.kill(process, doom.cause, doom.reason, doom.signum, grace=doom.grace)
@@ -321,8 +324,12 @@ class Processes:
     def _signal(self, job_id: str, signum: int) -> None:
         self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
         process = self.jobs.get(job_id)
-        if process is not None and process.leader is not None:
+        if process is None or process.end is not None:
+            return
+        if process.leader is not None:
             self._kills.signal(process, signum)
+        elif process.pid is None and signum not in process.early_signals:
+            process.early_signals.append(signum)  # its launcher may not have said that it begins
 
     def kill(
         self,
