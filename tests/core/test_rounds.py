@@ -1,6 +1,7 @@
 """What does not end at once, by SIGKILL, is looked at again and again: in one row of looks."""
 
 import os
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_pid_that_a_job_of_ours_has_got_stays_with_it(processes, process):
     processes._by_pid[os.getpid()] = ours
     processes._ended_elsewhere(process, Ending(0, "", 0.0, 0.0, seen=True))
     assert processes._by_pid == {os.getpid(): ours}
+
+
+@pytest.mark.parametrize("late", ["first", "unknown"])
+def test_the_end_of_a_leader_is_not_that_of_the_next_one_with_its_pid(
+    tmp_path, processes, process, late
+):
+    """A running job would be shown as ended, with the exit code of another one."""
+    first, second = process, replace(process, dir=JobDir(str(tmp_path), str(uuid.uuid4())))
+    processes.adopt(first)
+    processes.adopt(second)  # of which another launcher has told sooner
+    job_id = first.id if late == "first" else str(uuid.uuid4())
+    processes._starts._hear(("ended", job_id, os.getpid(), 7 << 8, (0.0, 0.0, None)))
+    assert second.end is None
+    assert processes._by_pid == {os.getpid(): second}
+    assert (first.end is not None and first.end.exit_code == 7) == (late == "first")
 
 
 def test_what_is_left_behind_is_looked_at_once_a_round(loop, process, processes):

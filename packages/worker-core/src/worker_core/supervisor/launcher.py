@@ -13,7 +13,7 @@ News, each a datagram of its own:
     ("begun", job id, pid, what enforces each limit, monotonic time, Unix time)
     ("refused", job id, reason, exit code or None)
     ("short", job id, what the machine has too little of)
-    ("ended", pid, wait status, (user seconds, system seconds, peak of memory or None))
+    ("ended", job id, pid, wait status, (user seconds, system seconds, peak of memory or None))
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Launcher:
         self._take, self._tell, self._slot, self._launch = take, tell, slot, launch
         self._patience = None if stays else _IDLE
         self._job_id = ""
+        self._leaders: dict[int, str] = {}  # which job each child leads
         woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken = woken
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -116,6 +117,7 @@ class Launcher:
             self._say("refused", job_id, reason, NOT_EXECUTABLE)
         else:
             crash.point("launcher.forked")
+            self._leaders[launched.pid] = job_id
             self._say("begun", job_id, launched.pid, launched.enforced, began, at)
         self._slot.note(slots.IDLE)
 
@@ -137,10 +139,11 @@ class Launcher:
                 return
             if found is None:
                 return
-            self._slot.note_end(found.si_pid, _status(found))
+            job_id = self._leaders.pop(found.si_pid, "")
+            self._slot.note_end(found.si_pid, _status(found), job_id)
             _, status, used = os.wait4(found.si_pid, 0)
             crash.point("launcher.reaped")
-            self._say("ended", found.si_pid, status, rusage(used))
+            self._say("ended", job_id, found.si_pid, status, rusage(used))
             self._slot.note_end(0, 0)
 
     def _say(self, *news: Any) -> None:

@@ -105,6 +105,7 @@ class Processes:
             self._not_started,
             self._doomed,
             self._ended,
+            self._leader_ended,
             again=self._again,
             forked=self._forked,
             strays=self._strays,
@@ -397,6 +398,8 @@ class Processes:
         Leaders are reaped by their launchers while these live.
         """
         while (pid := _ended_child()) is not None:
+            if pid in self._by_pid:  # it may be another's: its leader was reaped by a launcher
+                self.launchers.hear()
             stat = None if pid in self._by_pid else procfs.stat(pid)
             executed = procfs.has_executed(pid)
             group = "" if stat is None else os.path.basename(procfs.cgroup(pid) or "")
@@ -420,9 +423,20 @@ class Processes:
 
     def _ended(self, pid: int, status: int, used: Used) -> bool:
         """Take note of the end of a leader; False if that is no leader."""
-        process = self._by_pid.pop(pid, None)
-        if process is None:
+        process = self._by_pid.get(pid)
+        return process is not None and self._leader_ended(process.id, pid, status, used)
+
+    def _leader_ended(self, job_id: str, pid: int, status: int, used: Used) -> bool:
+        """Take note of the end of a job's leader; False if that is not its leader.
+
+        Launchers tell of their own children each, in no common order: another one may have told
+        already that the same pid leads another job.
+        """
+        process = self.jobs.get(job_id)
+        if process is None or process.pid is None or process.pid.pid != pid or process.end:
             return False
+        if self._by_pid.get(pid) is process:
+            del self._by_pid[pid]
         crash.point("supervisor.reaped")
         end = unless_shut_down(outcome(status, process.kill, self._over_memory(process)))
         self._end(process, end, self._used(process, used) | {"ended_at": self.now()})

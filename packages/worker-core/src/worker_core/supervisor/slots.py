@@ -11,8 +11,8 @@ import struct
 import time
 from dataclasses import dataclass
 
-# Stage, id of the job, monotonic time; pid and wait status of who has ended.
-_FORM = struct.Struct("=B36sdqq")
+# Stage, id of the job, monotonic time; pid, wait status and job of a leader that has ended.
+_FORM = struct.Struct("=B36sdqq36s")
 
 IDLE = 0
 PREPARING = 1  # nothing that could be the job's process has been made
@@ -22,13 +22,14 @@ SPAWNING = 2
 @dataclass(frozen=True)
 class Held:
     """What one launcher has in hand: a start at some stage, since when (monotonic time), and an end
-    (pid 0 is none)."""
+    (pid 0 is none) with the job whose leader it was."""
 
     stage: int
     job_id: str
     since: float
     pid: int
     status: int
+    ended: str = ""
 
 
 class Slot:
@@ -44,19 +45,19 @@ class Slot:
         """Note the start in hand; IDLE is none."""
         held = self.read()
         since = held.since if stage == SPAWNING else time.monotonic()
-        values = stage, job_id.encode(), since, held.pid, held.status
+        values = stage, job_id.encode(), since, held.pid, held.status, held.ended.encode()
         _FORM.pack_into(self._memory, self._at, *values)
 
-    def note_end(self, pid: int, status: int) -> None:
+    def note_end(self, pid: int, status: int, job_id: str = "") -> None:
         """Note whose exit status is being taken and told; pid 0 is nobody's."""
         held = self.read()
-        values = held.stage, held.job_id.encode(), held.since, pid, status
+        values = held.stage, held.job_id.encode(), held.since, pid, status, job_id.encode()
         _FORM.pack_into(self._memory, self._at, *values)
 
     def read(self) -> Held:
         """Return what is noted."""
-        stage, job_id, since, pid, status = _FORM.unpack_from(self._memory, self._at)
-        return Held(stage, job_id.rstrip(b"\0").decode(), since, pid, status)
+        stage, job_id, since, pid, status, ended = _FORM.unpack_from(self._memory, self._at)
+        return Held(stage, _text(job_id), since, pid, status, _text(ended))
 
 
 class Slots:
@@ -73,3 +74,7 @@ class Slots:
     def give_back(self, slot: Slot) -> None:
         """Take a slot back whose launcher is dead."""
         self._free.append(slot.number)
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode()

@@ -87,6 +87,9 @@ class Outcomes:
     doomed: Callable[[Process, Doom], None]
     ended: Callable[[int, int, Used], bool]
     """With pid, wait status, and what it used; returns whether it was the leader of a job."""
+    leader_ended: Callable[[str, int, int, Used], object]
+    """The same of a leader that its launcher has reaped, with the id of its job: by now its pid
+    may be another leader's."""
     again: Callable[[Process], None]
     """It is given once more; nothing of it has been forked."""
     forked: Callable[[Process, int], None]
@@ -195,8 +198,8 @@ class Starts:
                     self._outcomes.refused(start.process, reason, exit_code)
             case ("short", job_id, reason):
                 self._again(job_id, reason)
-            case ("ended", pid, status, used):
-                self._outcomes.ended(pid, status, used)
+            case ("ended", job_id, pid, status, used):
+                self._outcomes.leader_ended(job_id, pid, status, used)
 
     def _kill_unwanted(self, job_id: str, pid: int) -> None:
         log.error("job %s: it has begun although it was given up: ending process %d", job_id, pid)
@@ -348,7 +351,8 @@ class Starts:
 
     def _settle(self, held: Held, ended: list[Ended]) -> None:
         if held.pid:  # it had taken its exit status, and nobody else can
-            self._outcomes.ended(held.pid, held.status, (0.0, 0.0, None))
+            unmeasured = (0.0, 0.0, None)
+            self._outcomes.leader_ended(held.ended, held.pid, held.status, unmeasured)
         if held.stage == IDLE:
             self._search = 3 * _MISSED  # it may have taken one that it had not noted yet
             self._arm()
