@@ -344,7 +344,8 @@ def test_a_supervisor_of_an_older_protocol_is_upgraded_in_place(tmp_path, monkey
     monkeypatch.setattr(wire.Decoder, "feed", older_at_first)
     with Engine(tmp_path) as engine:
         assert len(hellos) >= 2
-        assert supervisor_pid(engine.state_dir) == before
+        # In the middle of execve(2) a process has no command line.
+        wait_until(lambda: supervisor_pid(engine.state_dir) == before)
         assert engine.kill(doomed.id, by="me").state is State.KILLED
         (tmp_path / "go").touch()
         assert engine.wait(job.id, 10).exit_code == 9
@@ -366,7 +367,8 @@ def test_a_supervisor_of_an_older_revision_is_upgraded_once_and_then_used(tmp_pa
     monkeypatch.setattr(wire.Decoder, "feed", older)
     with Engine(tmp_path) as engine:
         assert len(hellos) in (2, 3)  # a second one of the old program, which is about to end
-        assert supervisor_pid(engine.state_dir) == before
+        # In the middle of execve(2) a process has no command line.
+        wait_until(lambda: supervisor_pid(engine.state_dir) == before)
         (tmp_path / "go").touch()
         assert engine.wait(job.id, 10).exit_code == 9
 
