@@ -99,9 +99,10 @@ def has_only_its_own(pid):
 
 def test_a_launcher_has_nothing_of_the_supervisor(engine):
     """A lock or a connection in a launcher would outlive the supervisor."""
-    begin(engine, shell("echo ready; sleep 600"))
+    job = begin(engine, shell("echo ready; sleep 600"))
     for pid in launcher_pids(engine.state_dir):
         wait_until(lambda pid=pid: has_only_its_own(pid), message=lambda pid=pid: str(opened(pid)))
+    engine.kill(job.id, now=True)
 
 
 def test_a_launcher_is_not_taken_for_a_supervisor(engine):

@@ -262,7 +262,10 @@ ACTION = Action(
         ("worker run --shell 'ls | wc -l'", "run a shell line"),
         ("worker run --timeout 10m --name nightly ./backup --all", "with a limit and a name"),
         ("worker run --memory 2G --cpus 1.5 ./train", "with no more than that of the server"),
-        ("worker run --isolate --wait ./untrusted", "where it can neither reach nor change much"),
+        (
+            "worker run --isolate --cwd /srv/try ./setup",
+            "without network; writes only below /srv/try",
+        ),
         ("worker run --stdin - tar xz -C /srv/app < app.tgz", "unpack a local file over there"),
     ),
     completes=(options.PROGRAM,),
