@@ -191,7 +191,7 @@ def test_a_fork_is_the_faster_way_only_while_few_jobs_are_started():
     clock = FakeClock()
     groups = cgroup.Cgroups("/jobs", "/home", clock)
     groups._forks_into = True
-    assert [groups.forks_sooner() for _ in range(6)] == [True] * 4 + [False] * 2
+    assert [groups.forks_sooner() for _ in range(6)] == [True] * 2 + [False] * 4
     clock.advance(0.1)
     assert groups.forks_sooner()
 
