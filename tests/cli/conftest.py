@@ -12,7 +12,7 @@ from support.cli_clock import Clock
 from support.cli_run import Worker
 from support.cli_stub import Script, Stub
 from worker_cli import Client
-from worker_cli.transport import Transport
+from worker_cli.net.transport import Transport
 
 # Where the client is installed alone there is no server to talk to.
 collect_ignore = [] if importlib.util.find_spec("worker_daemon") else ["real"]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from support.cli_run import Worker
 from support.cli_stub import Script, Stub, answer, problem
-from worker_cli import Client, bounds, show
-from worker_cli.commands import run
+from worker_cli import Client
+from worker_cli.commands import limit_options, run
 from worker_cli.job import JobRecord
+from worker_cli.ui import render
 
 ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -170,7 +171,7 @@ def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> No
 def paragraph(**fields: Any) -> dict[str, str]:
     """Return what a person sees of a job, by the words at the left."""
     record = JobRecord.from_json({"id": ID, "status": "running"} | fields)
-    _, *lines = show.paragraph(record, NOW).splitlines()
+    _, *lines = render.paragraph(record, NOW).splitlines()
     return {line[2:10].strip(): line[11:] for line in lines}
 
 
@@ -245,4 +246,4 @@ def test_what_a_newer_server_tells_does_no_harm(spec: dict[str, object]) -> None
 def test_every_option_is_one_of_run(worker: Worker) -> None:
     """An option would be without effect, or not be in the help."""
     text = worker.ok("run", "--help").out
-    assert all(f"  {option.names[0]}" in text for option in bounds.OPTIONS)
+    assert all(f"  {option.names[0]}" in text for option in limit_options.OPTIONS)

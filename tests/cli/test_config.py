@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from support import cli_lock
-from worker_cli import config, errors, files
-from worker_cli.config import Given
+from worker_cli import errors
+from worker_cli.settings import config, files
+from worker_cli.settings.config import Given
 
 FILE = """
 profile = "lab"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from support import cli_lock
-from worker_cli import config, credentials, errors
+from worker_cli import errors
+from worker_cli.settings import config, credentials
 
 SERVER = "https://lab.example:8443"
 

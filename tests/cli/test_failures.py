@@ -16,11 +16,13 @@ import urllib3.exceptions
 from support.cli_certs import Authority
 from support.cli_run import COMMAND, Worker
 from support.cli_stub import Answer, Script, Stub, answer, in_order
-from worker_cli import Client, errors, failures, program, shortage
+from worker_cli import Client, errors, shortage
+from worker_cli import main as program
 from worker_cli.__main__ import main
 from worker_cli.commands import common
+from worker_cli.net import translate
 
-PEER = failures.Peer("https://localhost:8443", None, None)
+PEER = translate.Peer("https://localhost:8443", None, None)
 Serve = Callable[[Script], Stub]
 ClientOf = Callable[[Stub], Client]
 
@@ -63,7 +65,7 @@ def test_only_a_lost_connection_is_called_lost(kind: type[Exception]) -> None:
     """A person would look at the network for what is wrong with a setting, and a program repeat."""
     inner = made(kind)
     outer = inner if isinstance(inner, OSError) else requests.ConnectionError(inner)
-    told = failures.explain(outer, PEER)
+    told = translate.explain(outer, PEER)
     assert isinstance(told, errors.Dropped) == (kind in LOST), str(told)
     assert "was lost" not in str(told) or kind in LOST
 
@@ -71,12 +73,12 @@ def test_only_a_lost_connection_is_called_lost(kind: type[Exception]) -> None:
 def test_an_unknown_failure_is_named() -> None:
     """Nobody could say what went wrong."""
     error = requests.exceptions.RetryError("too many 500 error responses")
-    assert str(failures.explain(error, PEER)) == (
+    assert str(translate.explain(error, PEER)) == (
         "the request to https://localhost:8443 failed: too many 500 error responses "
         "(requests.exceptions.RetryError); the server may have received it; --debug shows more"
     )
     assert "; nothing was sent;" in str(
-        failures.explain(requests.exceptions.InvalidHeader("bad"), PEER)
+        translate.explain(requests.exceptions.InvalidHeader("bad"), PEER)
     )
 
 
@@ -99,7 +101,7 @@ def test_an_unknown_failure_is_named() -> None:
 )
 def test_failures_within_an_answer(error: Exception, kind: type[Exception], told: str) -> None:
     """Output would be asked for again and again where that cannot help."""
-    found = failures.broken(error, PEER)
+    found = translate.broken(error, PEER)
     assert type(found) is kind
     assert told in str(found)
 
@@ -348,7 +350,7 @@ def test_a_refused_thread_is_no_bug(
     for name, value in worker.environ.items():
         monkeypatch.setenv(name, value)
 
-    monkeypatch.setattr("worker_cli.attach.threading", SimpleNamespace(Thread=Refused))
+    monkeypatch.setattr("worker_cli.ui.attach.threading", SimpleNamespace(Thread=Refused))
     code = main(["run", "--server", stub.url, "--wait", "--separate-stderr", "true"])
     assert code == 125
     told = capsys.readouterr().err

@@ -7,14 +7,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from worker_cli import commands, manual
+from worker_cli import commands
+from worker_cli.ui import manual
 
 ROOT = Path(__file__).parents[2] / "packages" / "worker-cli"
 MAN = ["man"] if shutil.which("man") and shutil.which("groff") else []
 
 
 def test_page_is_current() -> None:
-    """`man worker` would describe options that do not exist; see worker_cli.manual for the cure."""
+    """`man worker` would describe options that do not exist; worker_cli.ui.manual has the cure."""
     assert (ROOT / "man" / "worker.1").read_text("utf-8") == manual.page()
 
 

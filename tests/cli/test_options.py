@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from worker_cli import commands, errors, options, values
+from worker_cli import commands, errors, options, parsing
 from worker_cli.options import Flag, Option
 
 WAIT = Flag("-w", "--wait", about="")
 QUIET = Flag("-q", "--quiet", about="")
 NAME = Option("--name", metavar="NAME", about="", parse=str)
-COUNT = Option("-n", "--count", metavar="N", about="", parse=values.count)
+COUNT = Option("-n", "--count", metavar="N", about="", parse=parsing.count)
 ALL = (WAIT, QUIET, NAME, COUNT)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, in_order
-from worker_cli import progress, terminal
 from worker_cli.__main__ import main
+from worker_cli.ui import progress, terminal
 
 ID = "0f3c1f60-9d4c-4b3e-8a52-6f1f6f0d2a11"
 

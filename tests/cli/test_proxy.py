@@ -7,7 +7,8 @@ from support.cli_certs import Authority, Identity
 from support.cli_proxy import Proxy
 from support.cli_run import Worker
 from support.cli_stub import Answer, Request, Stub, answer
-from worker_cli import Absent, Client, Untrusted, addresses, proxies
+from worker_cli import Absent, Client, Untrusted
+from worker_cli.net import address, proxies
 
 SERVER = "https://worker.invalid:8443"
 
@@ -99,7 +100,7 @@ def test_loopback_is_an_address_not_a_spelling(
     """The password for a server on this machine would be sent into the network."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
     for suffix in ("", ":8443", "/path"):
-        found = proxies.find(addresses.normal(f"https://{host}{suffix}"))
+        found = proxies.find(address.normal(f"https://{host}{suffix}"))
         assert (found is None) == loopback
 
 

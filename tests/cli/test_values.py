@@ -8,34 +8,36 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_cli import problems, terminal, values, words
+from worker_cli import parsing
+from worker_cli.net import problems
+from worker_cli.ui import humanize, terminal
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "value"),
     [
-        (values.duration, "90", 90.0),
-        (values.duration, "1.5", 1.5),
-        (values.duration, "0", 0.0),
-        (values.duration, "10m", 600.0),
-        (values.duration, "1h30m", 5400.0),
-        (values.duration, "2d", 172800.0),
-        (values.duration, "500ms", 0.5),
-        (values.duration, "1.5h", 5400.0),
-        (values.size, "4096", 4096),
-        (values.size, "64k", 65536),
-        (values.size, "1.5G", 1610612736),
-        (values.size, "10MiB", 10485760),
-        (values.size, "0", 0),
-        (values.size, "4194304T", 1 << 62),
-        (values.count, "0", 0),
-        (values.count, "007", 7),
-        (values.count_limit, "1", 1),
-        (values.number_limit, "0.5", 0.5),
-        (values.size_limit, "1", 1),
-        (values.size_limit, "0.5k", 512),
-        (values.pair, "K=V=W", ("K", "V=W")),
-        (values.pair, "K=", ("K", "")),
+        (parsing.duration, "90", 90.0),
+        (parsing.duration, "1.5", 1.5),
+        (parsing.duration, "0", 0.0),
+        (parsing.duration, "10m", 600.0),
+        (parsing.duration, "1h30m", 5400.0),
+        (parsing.duration, "2d", 172800.0),
+        (parsing.duration, "500ms", 0.5),
+        (parsing.duration, "1.5h", 5400.0),
+        (parsing.size, "4096", 4096),
+        (parsing.size, "64k", 65536),
+        (parsing.size, "1.5G", 1610612736),
+        (parsing.size, "10MiB", 10485760),
+        (parsing.size, "0", 0),
+        (parsing.size, "4194304T", 1 << 62),
+        (parsing.count, "0", 0),
+        (parsing.count, "007", 7),
+        (parsing.count_limit, "1", 1),
+        (parsing.number_limit, "0.5", 0.5),
+        (parsing.size_limit, "1", 1),
+        (parsing.size_limit, "0.5k", 512),
+        (parsing.pair, "K=V=W", ("K", "V=W")),
+        (parsing.pair, "K=", ("K", "")),
     ],
 )
 def test_good_values(parse: Callable[[str], object], text: str, value: object) -> None:
@@ -47,13 +49,13 @@ def test_good_values(parse: Callable[[str], object], text: str, value: object) -
     ("parse", "text"),
     [
         *[
-            (values.duration, text)
+            (parsing.duration, text)
             for text in ("", "-1", "1x", "m", "1m2", "1e3", "٣", "nan", " 1")
         ],
-        *[(values.size, text) for text in ("", "-1", "k", "1kk", "1x", "1 k", "4194305T")],
-        (values.size, "9" * 400),
-        *[(values.count, text) for text in ("", "-1", "1.0", "x", "٣", "9" * 16)],
-        *[(values.pair, text) for text in ("", "K", "=V")],
+        *[(parsing.size, text) for text in ("", "-1", "k", "1kk", "1x", "1 k", "4194305T")],
+        (parsing.size, "9" * 400),
+        *[(parsing.count, text) for text in ("", "-1", "1.0", "x", "٣", "9" * 16)],
+        *[(parsing.pair, text) for text in ("", "K", "=V")],
     ],
 )
 def test_bad_values(parse: Callable[[str], object], text: str) -> None:
@@ -65,19 +67,19 @@ def test_bad_values(parse: Callable[[str], object], text: str) -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "says"),
     [
-        (values.count, "-1", "from 0 to 999999999999999"),
-        (values.count, "9" * 16, "from 0 to 999999999999999"),
-        (values.count_limit, "0", "from 1 to 999999999999999"),
-        (values.number_limit, "-1", "above 0 and up to 999999999"),
-        (values.number_limit, "0.0", "above 0 and up to 999999999"),
-        (values.number_limit, "9" * 10, "above 0 and up to 999999999"),
-        (values.size, "-1", "from 0 up"),
-        (values.size, "9" * 30, "at most 4 EiB"),
-        (values.size_limit, "-1", "from 1 up"),
-        (values.size_limit, "0M", "from 1 up"),
-        (values.size_limit, "0.9", "from 1 up"),
-        (values.duration, "-1", "from 0 up"),
-        (values.duration, "9" * 30, "less than a hundred years"),
+        (parsing.count, "-1", "from 0 to 999999999999999"),
+        (parsing.count, "9" * 16, "from 0 to 999999999999999"),
+        (parsing.count_limit, "0", "from 1 to 999999999999999"),
+        (parsing.number_limit, "-1", "above 0 and up to 999999999"),
+        (parsing.number_limit, "0.0", "above 0 and up to 999999999"),
+        (parsing.number_limit, "9" * 10, "above 0 and up to 999999999"),
+        (parsing.size, "-1", "from 0 up"),
+        (parsing.size, "9" * 30, "at most 4 EiB"),
+        (parsing.size_limit, "-1", "from 1 up"),
+        (parsing.size_limit, "0M", "from 1 up"),
+        (parsing.size_limit, "0.9", "from 1 up"),
+        (parsing.duration, "-1", "from 0 up"),
+        (parsing.duration, "9" * 30, "less than a hundred years"),
     ],
 )
 def test_a_number_out_of_range_is_told_the_range(
@@ -106,7 +108,7 @@ def test_a_number_out_of_range_is_told_the_range(
 )
 def test_durations_are_readable(seconds: float, shown: str) -> None:
     """A person would have to divide by 3600."""
-    assert words.duration(seconds) == shown
+    assert humanize.duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_durations_are_readable(seconds: float, shown: str) -> None:
 def test_ages_are_readable(seconds: int, shown: str) -> None:
     """The same; and a clock that is behind would show a negative age."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
-    assert words.age(now - timedelta(seconds=seconds), now) == shown
+    assert humanize.age(now - timedelta(seconds=seconds), now) == shown
 
 
 @pytest.mark.parametrize(
@@ -123,18 +125,18 @@ def test_ages_are_readable(seconds: int, shown: str) -> None:
 )
 def test_sizes_are_readable(count: int, shown: str) -> None:
     """The same for bytes."""
-    assert words.size(count) == shown
+    assert humanize.size(count) == shown
 
 
 def test_names_cannot_take_over_the_terminal() -> None:
     """A job's name could clear the screen, or hide what follows it."""
-    assert words.clean("a\x1b[2Jb\n\u202ec\udcff\x07") == r"a\x1b[2Jb\n\u202ec\xff\x07"
+    assert humanize.clean("a\x1b[2Jb\n\u202ec\udcff\x07") == r"a\x1b[2Jb\n\u202ec\xff\x07"
 
 
 @given(st.text(alphabet=st.characters()))
 def test_clean_text_is_printable(text: str) -> None:
     """The same, for whatever else somebody thinks of."""
-    cleaned = words.clean(text)
+    cleaned = humanize.clean(text)
     assert cleaned.isprintable()
     assert cleaned == text or not text.isprintable()
 
@@ -142,30 +144,30 @@ def test_clean_text_is_printable(text: str) -> None:
 @given(st.text(), st.integers(0, 30))
 def test_cut_text_fits(text: str, most: int) -> None:
     """A table would be wider than the terminal."""
-    text = words.clean(text)
-    cut = words.cut(text, most)
-    assert words.columns(cut) <= max(most, 0)
-    assert cut == text or words.columns(text) > most
+    text = humanize.clean(text)
+    cut = humanize.cut(text, most)
+    assert humanize.columns(cut) <= max(most, 0)
+    assert cut == text or humanize.columns(text) > most
 
 
 def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """`worker list` would take minutes for a job with megabytes of arguments."""
     looked: list[str] = []
-    monkeypatch.setattr(words, "_columns", lambda each: looked.append(each) or 1)
-    assert words.cut("ü" * 10_000, 30) == "ü" * 29 + "…"
-    assert words.command_line(["echo", *["ü"] * 10_000], 30).startswith("echo 'ü' ")
+    monkeypatch.setattr(humanize, "_columns", lambda each: looked.append(each) or 1)
+    assert humanize.cut("ü" * 10_000, 30) == "ü" * 29 + "…"
+    assert humanize.command_line(["echo", *["ü"] * 10_000], 30).startswith("echo 'ü' ")
     assert len(looked) < 100
 
 
 @given(st.lists(st.text(), max_size=5), st.integers(1, 30))
 def test_a_command_line_is_cut_as_if_it_were_whole(argv: list[str], most: int) -> None:
     """The table would show of a long command what is not there, or hide that it goes on."""
-    assert words.command_line(argv, most) == words.cut(words.command_line(argv), most)
+    assert humanize.command_line(argv, most) == humanize.cut(humanize.command_line(argv), most)
 
 
 def test_command_lines_can_be_typed_again() -> None:
     """What the list shows could not be pasted into a shell."""
-    assert words.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""
+    assert humanize.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""
 
 
 def test_no_message_obeys_whom_it_quotes(capsys):

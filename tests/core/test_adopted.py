@@ -14,11 +14,12 @@ from support.core import begin, shell, supervisor_pid, wait_gone, waiting_for
 from support.kernel import needs_exit_status, reports_exit_status
 from support.systemd import Manager
 from support.waiting import wait_until
-from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, State, libc, procfs
-from worker_core.jobdir import Exit, JobDir, Pid
-from worker_core.supervisor import exit_status, process
+from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, State
+from worker_core.disk.jobdir import Exit, JobDir, Pid
+from worker_core.linux import libc, procfs
+from worker_core.supervisor import exit_status, running_job
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
 from worker_core.testing.fakes import FakeClock
 
@@ -398,7 +399,9 @@ def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tm
     )
     directory = JobDir(str(tmp_path), "00000000-0000-4000-8000-000000000000")
     directory.make()
-    table.adopt(process.Process(directory, {}, pid=pid, foreign=True, pidfd=os.pidfd_open(pid.pid)))
+    table.adopt(
+        running_job.Process(directory, {}, pid=pid, foreign=True, pidfd=os.pidfd_open(pid.pid))
+    )
     os.kill(pid.pid, signal.SIGKILL)
     wait_gone(pid.pid)
     for key, ready in loop._selector.select(10):
@@ -428,7 +431,9 @@ def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
     wait_gone(pid.pid)
     reports = []
     watch = exit_status.ExitWatch(loop, lambda _, ending: reports.append(ending))
-    watched = process.Process(JobDir("/nowhere", "id"), {}, pid=pid, pidfd=os.pidfd_open(pid.pid))
+    watched = running_job.Process(
+        JobDir("/nowhere", "id"), {}, pid=pid, pidfd=os.pidfd_open(pid.pid)
+    )
     watch.add(watched)
     assert watched.gone
     assert watched.leader is None
@@ -443,4 +448,4 @@ def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
 def test_a_reason_says_that_the_time_of_an_end_is_not_known():
     """Somebody would look in the logs of the wrong hour."""
     end = Exit("own", 3, None, "exit code 3", time.time())
-    assert process.noticed_late(end).reason == f"exit code 3; {NOTE}"
+    assert running_job.noticed_late(end).reason == f"exit code 3; {NOTE}"

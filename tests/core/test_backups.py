@@ -9,7 +9,8 @@ import time
 import pytest
 from support.core import run
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, backups
+from worker_core import Engine, JobSpec
+from worker_core.store import backups
 from worker_core.testing.fakes import FakeExecutor
 
 

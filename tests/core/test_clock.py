@@ -7,8 +7,8 @@ import pytest
 from support.core import begin, run, shell, waiting_for
 from worker_core import Engine, EngineSettings
 from worker_core.clock import SystemClock, Timeline
-from worker_core.jobdir import Kill
-from worker_core.supervisor.kill import Kills
+from worker_core.disk.jobdir import Kill
+from worker_core.supervisor.killer import Kills
 from worker_core.testing.fakes import FakeClock
 
 HOUR, DAY = 3600.0, 86400.0

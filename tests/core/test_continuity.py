@@ -8,7 +8,8 @@ import uuid
 import pytest
 from support.core import begin, run, shell, waiting_for
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, State, StoreUnavailable, backups, continuity, records
+from worker_core import Engine, JobSpec, State, StoreUnavailable
+from worker_core.store import backups, continuity, records
 from worker_core.testing.fakes import FakeExecutor
 
 CURE = "run `workerd recover`, which makes the records again"

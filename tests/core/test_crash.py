@@ -32,12 +32,12 @@ from worker_core import (
     ExecutorUnavailable,
     JobSpec,
     State,
-    crash,
-    procfs,
-    statedir,
+    failpoints,
     wire,
 )
-from worker_core.jobdir import JobDir
+from worker_core.disk import statedir
+from worker_core.disk.jobdir import JobDir
+from worker_core.linux import procfs
 
 VISITS = {  # which visits of a point are the last one; a commit may be of any record
     "engine.before_commit": (1, 2, 4, 7),
@@ -49,7 +49,7 @@ VISITS = {  # which visits of a point are the last one; a commit may be of any r
     "supervisor.kill_written": (1,),
     "supervisor.kill_sent": (1,),
 }
-POINTS = [f"{point}:{nth}" for point in crash.POINTS for nth in VISITS.get(point, (1, 3))]
+POINTS = [f"{point}:{nth}" for point in failpoints.POINTS for nth in VISITS.get(point, (1, 3))]
 ENGINE_POINTS = [point for point in POINTS if point.startswith("engine.")]
 LAUNCHER_POINTS = [point for point in POINTS if point.startswith("launcher.")]
 SUPERVISOR_POINTS = [point for point in POINTS if point.startswith("supervisor.")]

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 from support.core import run
-from worker_core import Engine, JobSpec, State, encoding
+from worker_core import Engine, JobSpec, State
+from worker_core.model import encoding
 
 TEXTS = ["µ", "漢", "\udcff\udcfe", "plain"]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -10,7 +10,7 @@ import pytest
 import worker_core
 from support.core import begin, run, shell, supervisor_pid, wait_gone, waiting_for
 from support.waiting import wait_until
-from worker_core import (
+from worker_core import (  # fmt: skip
     Engine,
     EngineClosed,
     EngineSettings,
@@ -25,10 +25,10 @@ from worker_core import (
     State,
     StateDirInUse,
     StoreUnavailable,
-    atomic,
-)  # fmt: skip
-from worker_core.spec import DEFAULT
-from worker_core.store import Store
+)
+from worker_core.disk import files  # fmt: skip
+from worker_core.model.spec import DEFAULT
+from worker_core.store.database import Store
 from worker_core.testing.fakes import FakeExecutor
 
 
@@ -452,7 +452,7 @@ def test_the_host_program_has_no_child_of_ours():
 
 def test_a_slot_that_is_free_before_the_record_of_the_next_job_is_written(tmp_path, monkeypatch):
     """A job would be promised and wait for ever, and its slot be lost to everybody."""
-    create = atomic.create
+    create = files.create
 
     def late(path, data, *, sync=False):
         create(path, data, sync=sync)
@@ -462,7 +462,7 @@ def test_a_slot_that_is_free_before_the_record_of_the_next_job_is_written(tmp_pa
 
     with Engine(tmp_path / "state", settings=EngineSettings(max_running=1)) as engine:
         first = begin(engine, shell(waiting_for(tmp_path / "go")))
-        monkeypatch.setattr(atomic, "create", late)
+        monkeypatch.setattr(files, "create", late)
         assert run(engine, JobSpec("cat", stdin=b"x")).state is State.COMPLETED
         assert engine.counts() == {"running": 0, "queued": 0}
 

@@ -11,17 +11,10 @@ import pytest
 import support
 from support.core import begin, launcher_pids, marked, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until
-from worker_core import (
-    Engine,
-    EngineSettings,
-    JobSpec,
-    Limits,
-    State,
-    StoreUnavailable,
-    libc,
-    store,
-)
+from worker_core import Engine, EngineSettings, JobSpec, Limits, State, StoreUnavailable
 from worker_core.clock import SystemClock
+from worker_core.linux import libc
+from worker_core.store import database
 from worker_core.supervisor import cgroup
 from worker_core.testing import faults
 from worker_core.testing.fakes import FakeClock
@@ -224,7 +217,7 @@ def test_an_end_that_cannot_be_synced_is_recorded_later(tmp_path, monkeypatch):
 
 def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypatch):
     """A backup that holds the database would cost the ends of jobs, or accept jobs for nothing."""
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
     with Engine(tmp_path) as engine:
         job = engine.submit(shell(f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 3"), "me")
         wait_until(lambda: engine.get(job.id).started_at)
@@ -248,7 +241,7 @@ def test_a_locked_database_refuses_new_jobs_and_loses_no_end(tmp_path, monkeypat
 
 def test_a_database_that_is_free_again_is_well_without_a_job(tmp_path, monkeypatch):
     """Nobody sends jobs to a server that is not ready, so that it would never be again."""
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
     with Engine(tmp_path) as engine:
         other = sqlite3.connect(tmp_path / "worker.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -262,7 +255,7 @@ def test_a_database_that_is_free_again_is_well_without_a_job(tmp_path, monkeypat
 
 def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypatch):
     """The job that fills the disk could not be ended because the disk is full."""
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
     with Engine(tmp_path, settings=EngineSettings(max_running=2)) as engine:
         job = begin(engine, shell("echo ready; sleep 600"))
         ends = begin(engine, shell(waiting_for(tmp_path / "go")))

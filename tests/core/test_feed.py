@@ -6,10 +6,11 @@ import threading
 import pytest
 from support.core import run, shell
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, feed, records
-from worker_core.hub import Hub
-from worker_core.job import Job
-from worker_core.state import State
+from worker_core import Engine, JobSpec, feed
+from worker_core.model.job import Job
+from worker_core.model.state import State
+from worker_core.notify import Hub
+from worker_core.store import records
 
 
 def job(job_id="a", owner="me", version=1):

@@ -9,7 +9,8 @@ import pytest
 from support.core import begin, launcher_pids, marked, run, shell, supervisor_pid
 from support.kernel import reports_exit_status
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, Limits, State, procfs
+from worker_core import Engine, JobSpec, Limits, State
+from worker_core.linux import procfs
 from worker_core.supervisor import aside
 
 

@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 
 import pytest
-from worker_core import procfs
 from worker_core.clock import SystemClock
-from worker_core.jobdir import JobDir, Pid
-from worker_core.supervisor import kill
+from worker_core.disk.jobdir import JobDir, Pid
+from worker_core.linux import procfs
+from worker_core.supervisor import killer
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process, outcome
+from worker_core.supervisor.running_job import Process, outcome
 
 JOB = "00000000-0000-4000-8000-000000000000"
 HANDLES = """
@@ -26,7 +26,7 @@ DOES_NOT = "import signal; print('ready', flush=True); signal.pause()"
 @pytest.fixture
 def kills():
     loop = Loop(SystemClock())
-    yield kill.Kills(loop, None)
+    yield killer.Kills(loop, None)
     for each in (loop._selector, loop._wakeup, loop._waker):
         each.close()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State, procfs
-from worker_core.supervisor import account
+from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State
+from worker_core.linux import procfs
+from worker_core.supervisor import identity
 from worker_core.testing import faults
 
 EVERYTHING = Isolation(private_network=True, private_tmp=True, read_only=True, pid_namespace=True)
@@ -385,10 +386,10 @@ def test_an_account_is_not_missing_because_no_descriptor_is_free(monkeypatch):
         undo = faults.install("open:1:EMFILE")
         try:
             with pytest.raises(OSError, match="Too many open files"):
-                account.find(own)
+                identity.find(own)
         finally:
             undo()
-    assert account.find(own).uid == os.getuid()
+    assert identity.find(own).uid == os.getuid()
 
 
 def sleepers(*seconds):

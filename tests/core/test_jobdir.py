@@ -5,8 +5,9 @@ import stat
 
 import pytest
 from support.core import run, shell
-from worker_core import Engine, atomic, jobdir
-from worker_core.jobdir import Exit, JobDir
+from worker_core import Engine
+from worker_core.disk import files, jobdir
+from worker_core.disk.jobdir import Exit, JobDir
 
 
 def test_everything_is_private(tmp_path):
@@ -19,9 +20,9 @@ def test_everything_is_private(tmp_path):
     finally:
         os.umask(before)
     seen = {}
-    for folder, _, files in os.walk(tmp_path / "state"):
+    for folder, _, names in os.walk(tmp_path / "state"):
         seen[folder] = stat.S_IMODE(os.stat(folder).st_mode)
-        for name in files:
+        for name in names:
             path = os.path.join(folder, name)
             assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
     assert set(seen.values()) == {0o700}
@@ -37,14 +38,14 @@ def test_a_file_has_its_mode_before_it_has_its_content(tmp_path, monkeypatch):
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", write)
-    atomic.replace(str(tmp_path / "file"), b"secret", sync=True)
+    files.replace(str(tmp_path / "file"), b"secret", sync=True)
     assert modes == [0o600]
 
 
 def test_a_replaced_file_is_never_half_written(tmp_path, monkeypatch):
     """After a full disk a record would be cut short."""
     path = str(tmp_path / "file")
-    atomic.replace(path, b"old", sync=False)
+    files.replace(path, b"old", sync=False)
 
     def full(*_):
         raise OSError(28, os.strerror(28))
@@ -53,7 +54,7 @@ def test_a_replaced_file_is_never_half_written(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
             with pytest.raises(OSError, match="No space"):
-                atomic.replace(path, b"new", sync=False)
+                files.replace(path, b"new", sync=False)
     with open(path, "rb") as file:
         assert file.read() == b"old"
     assert os.listdir(tmp_path) == ["file"]
@@ -97,16 +98,16 @@ def test_what_a_process_left_that_had_our_pid_is_in_nobodys_way(tmp_path):
     """A job could not be recorded as ended, for a file that nobody needs."""
     path = tmp_path / "file"
     (tmp_path / f"file.{os.getpid()}.tmp").write_bytes(b"half")
-    atomic.replace(str(path), b"new", sync=False)
+    files.replace(str(path), b"new", sync=False)
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_file_is_read_whole(tmp_path, monkeypatch):
     """A record longer than what one read gives would be cut."""
-    monkeypatch.setattr(atomic, "_CHUNK", 3)
+    monkeypatch.setattr(files, "_CHUNK", 3)
     (tmp_path / "file").write_bytes(b"0123456789")
-    assert atomic.read(str(tmp_path / "file")) == b"0123456789"
+    assert files.read(str(tmp_path / "file")) == b"0123456789"
 
 
 def test_the_end_of_a_job_tells_its_beginning(tmp_path):

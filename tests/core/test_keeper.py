@@ -13,20 +13,21 @@ import pytest
 from support.kernel import needs_exit_status
 from support.systemd import Manager
 from support.waiting import wait_until
-from worker_core import JobSpec, descriptors, libc, procfs, wire
-from worker_core.descriptor_store import DescriptorStore
-from worker_core.executors.kept import KeptDescriptor
-from worker_core.jobdir import JobDir, Pid, make_private_dir
+from worker_core import JobSpec, wire
+from worker_core.disk.jobdir import JobDir, Pid, make_private_dir
+from worker_core.executors.kept_descriptor import KeptDescriptor
+from worker_core.linux import descriptors, libc, procfs
+from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.supervisor import keeper as keeping
 from worker_core.supervisor import recover
 from worker_core.supervisor.bag import Bag, Held, contents
-from worker_core.supervisor.births import Births
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
+from worker_core.supervisor.running_job import Process
 from worker_core.supervisor.server import Server
+from worker_core.supervisor.start_log import Births
 from worker_core.testing.fakes import FakeClock
 
 
@@ -434,7 +435,7 @@ def test_an_engine_that_can_open_no_more_goes_on_and_asks_again(full, monkeypatc
     """Under many connections it would lose its supervisor, or the ends of all jobs at the next
     crash of that."""
     kept = KeptDescriptor(None)
-    monkeypatch.setattr("worker_core.executors.kept._PAUSE", -1.0)
+    monkeypatch.setattr("worker_core.executors.kept_descriptor._PAUSE", -1.0)
     ours, theirs = socket.socketpair()
     null = os.open(os.devnull, os.O_RDONLY)
     frame = wire.encode({"event": "kept"})

@@ -21,8 +21,8 @@ from worker_core import (
     JobSpec,
     Limits,
     State,
-    procfs,
 )
+from worker_core.linux import procfs
 
 FOREVER = "while :; do sleep 0.01; done"
 

@@ -8,13 +8,14 @@ import uuid
 import pytest
 from support.core import Sleepers, begin, marked, shell
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, State, libc, procfs
+from worker_core import Engine, JobSpec, State
 from worker_core.clock import SystemClock
-from worker_core.jobdir import JobDir, make_private_dir
+from worker_core.disk.jobdir import JobDir, make_private_dir
+from worker_core.linux import libc, procfs
 from worker_core.supervisor import tree
 from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
 
 SUBREAPER = 36  # linux/prctl.h: PR_SET_CHILD_SUBREAPER

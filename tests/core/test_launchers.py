@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from support.core import begin, launcher_pids, run, shell, wait_gone
 from support.waiting import wait_until
-from worker_core import Engine, Isolation, JobSpec, Limits, State, procfs
-from worker_core.supervisor import diagnosis, launcher, launchers
+from worker_core import Engine, Isolation, JobSpec, Limits, State
+from worker_core.linux import procfs
+from worker_core.supervisor import exec_errors, launcher, launchers
 
 MANY = 300
 
@@ -127,8 +128,8 @@ def test_a_long_path_is_not_looked_through(engine, monkeypatch):
     """A PATH of 4 MB would keep a launcher busy for minutes."""
     path = ":".join(f"/n/{number:08}" for number in range(300_000))
     monkeypatch.setattr(os, "stat", None)
-    with pytest.raises(diagnosis.NotStartedError, match="argument list too long: PATH has 3"):
-        diagnosis.choose("tool", {"PATH": path}, "/")
+    with pytest.raises(exec_errors.NotStartedError, match="argument list too long: PATH has 3"):
+        exec_errors.choose("tool", {"PATH": path}, "/")
     monkeypatch.undo()
     longest = ":".join(f"/{number}" for number in range(20_000))  # what a spec may have
     for kind in ({}, {"limits": Limits(open_files=50)}):
@@ -143,7 +144,7 @@ def test_each_place_of_a_path_is_looked_at_once(monkeypatch):
     monkeypatch.setattr(os, "stat", lambda path, **more: looks.append(path) or real(path, **more))
     path = ":".join(["/nowhere"] * 10_000)
     with pytest.raises(FileNotFoundError):
-        diagnosis.choose("tool", {"PATH": path}, "/")
+        exec_errors.choose("tool", {"PATH": path}, "/")
     assert looks == ["/nowhere/tool"]
 
 
@@ -203,9 +204,9 @@ def test_the_diagnosis_opens_no_fifo(tmp_path):
     """The look into a script that cannot be executed would wait for a writer."""
     os.mkfifo(tmp_path / "fifo", 0o755)
     error = OSError(2, "No such file or directory")
-    found = diagnosis.diagnose(error, "./fifo", {"PATH": ""}, str(tmp_path))
+    found = exec_errors.diagnose(error, "./fifo", {"PATH": ""}, str(tmp_path))
     assert str(found) == "./fifo: not a file that can be executed"
     # It may become one between two looks.
-    assert diagnosis._interpreters(str(tmp_path / "fifo")) == []
+    assert exec_errors._interpreters(str(tmp_path / "fifo")) == []
 
     assert procfs.has_executed(os.getpid())

@@ -6,7 +6,8 @@ The cgroup limits bite in the virtual machine of tests/vm, where controllers are
 import resource
 
 import pytest
-from worker_core import Engine, InvalidSpec, JobSpec, Limits, State, limits, procfs, usage
+from worker_core import Engine, InvalidSpec, JobSpec, Limits, State, enforcement
+from worker_core.linux import procfs, usage
 from worker_core.supervisor import cgroup
 
 GIB = 1 << 30
@@ -26,11 +27,13 @@ def run(engine, script, **bounds):
 
 def test_more_open_files_than_there_can_be_are_refused(engine):
     """A job that needs many would be told that it has them, and fail later."""
-    most = limits.most_files()
+    most = enforcement.most_files()
     with pytest.raises(InvalidSpec, match=f"open_files: cannot be more than {most} here"):
         engine.submit(JobSpec("true", limits=Limits(open_files=most + 1)), "me")
-    with pytest.raises(limits.UnenforceableError, match=f"open_files cannot be more than {most}"):
-        limits.plan({"open_files": most + 1}, (), "", "/")
+    with pytest.raises(
+        enforcement.UnenforceableError, match=f"open_files cannot be more than {most}"
+    ):
+        enforcement.plan({"open_files": most + 1}, (), "", "/")
     tried = JobSpec("true", limits=Limits(open_files=most + 1, best_effort=True))
     assert engine.wait(engine.submit(tried, "me").id, 30).enforced == {"open_files": None}
     allowed = JobSpec("true", limits=Limits(open_files=most))
@@ -112,7 +115,7 @@ def test_best_effort_runs_and_says_what_nothing_enforces(monkeypatch):
 )
 def test_what_is_written_to_the_group(name, value, files):
     """The kernel would be told something else than what was asked for."""
-    plan = limits.plan({name: value}, CONTROLLERS, "", "/")
+    plan = enforcement.plan({name: value}, CONTROLLERS, "", "/")
     assert plan.group_files == files
     assert plan.enforced == {name: "cgroup"}
 
@@ -136,17 +139,17 @@ def test_what_a_group_counts_is_told_without_our_own(tmp_path, boxed, processes)
 
 def test_io_needs_a_disk_and_says_so(tmp_path):
     """On a memory file system io.max cannot hold, and must not be claimed."""
-    with pytest.raises(limits.UnenforceableError, match="is on no disk of its own"):
-        limits.plan({"io": {"read": 1}}, CONTROLLERS, "", "/proc")
-    plan = limits.plan({"io": {"read": 1}, "best_effort": True}, CONTROLLERS, "", "/proc")
+    with pytest.raises(enforcement.UnenforceableError, match="is on no disk of its own"):
+        enforcement.plan({"io": {"read": 1}}, CONTROLLERS, "", "/proc")
+    plan = enforcement.plan({"io": {"read": 1}, "best_effort": True}, CONTROLLERS, "", "/proc")
     assert plan.enforced == {"io": None}
-    with pytest.raises(limits.UnenforceableError, match="No such file"):
-        limits.plan({"io": {"read": 1}}, CONTROLLERS, "", str(tmp_path / "missing"))
+    with pytest.raises(enforcement.UnenforceableError, match="No such file"):
+        enforcement.plan({"io": {"read": 1}}, CONTROLLERS, "", str(tmp_path / "missing"))
 
 
 def test_cpu_time_is_never_less_than_asked_for():
     """A limit of half a second would become none at all, or kill at once."""
-    plan = limits.plan({"cpu_time": 0.5}, (), "", "/")
+    plan = enforcement.plan({"cpu_time": 0.5}, (), "", "/")
     assert plan.rlimits == [(resource.RLIMIT_CPU, 1, 2)]
 
 

@@ -7,8 +7,10 @@ import sqlite3
 import pytest
 from support.core import run
 from support.waiting import wait_until
-from worker_core import Engine, EngineSettings, Isolation, JobSpec, records, statedir
-from worker_core.state import State
+from worker_core import Engine, EngineSettings, Isolation, JobSpec
+from worker_core.disk import statedir
+from worker_core.model.state import State
+from worker_core.store import records
 
 LONG = JobSpec(
     "sh",

@@ -16,8 +16,8 @@ from worker_core import (
     JobSpec,
     State,
     StreamNotSeparate,
-    jobdir,
 )
+from worker_core.disk import jobdir
 
 MIB = 1 << 20
 

@@ -18,10 +18,10 @@ from worker_core import (
     State,
     StateDirInUse,
     StoreUnavailable,
-    backups,
     rebuild_records,
 )
-from worker_core.jobdir import JobDir
+from worker_core.disk.jobdir import JobDir
+from worker_core.store import backups
 from worker_core.testing.fakes import FakeExecutor
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from worker_core import Engine, JobNotFound, JobSpec, Limits, State, StoreUnavailable, records
-from worker_core.job import Change, Job
-from worker_core.state import Event
-from worker_core.store import Store
+from worker_core import Engine, JobNotFound, JobSpec, Limits, State, StoreUnavailable
+from worker_core.model.job import Change, Job
+from worker_core.model.state import Event
+from worker_core.store import records
+from worker_core.store.database import Store
 
 SPECS = {
     "plain": JobSpec("true"),
@@ -81,7 +82,7 @@ def test_what_was_not_committed_is_not_remembered(tmp_path):
 
 def test_only_so_many_are_kept(engine, monkeypatch):
     """The daemon would grow with every job."""
-    monkeypatch.setattr("worker_core.recent._MOST", 2)
+    monkeypatch.setattr("worker_core.store.cache._MOST", 2)
     jobs = [engine.submit(JobSpec("true"), "me") for _ in range(4)]
     for job in jobs:
         engine.wait(job.id, 20)

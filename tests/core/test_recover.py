@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 from worker_core import Engine, JobSpec, engine
-from worker_core.recover import Finding, compare
-from worker_core.state import State
+from worker_core.model.state import State
+from worker_core.reconcile import Finding, compare
 from worker_core.testing.fakes import FakeExecutor
 
 RUNNING, ENDED, NEVER = {"running": {"pid": 1}}, {"exit": {}}, {}

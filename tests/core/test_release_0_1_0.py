@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 from worker_core import UNKNOWN_OWNER, Engine, JobSpec, StoreUnavailable, rebuild_records
+from worker_core.model.state import State
 from worker_core.settings import EngineSettings
-from worker_core.state import State
 
 STATE = Path(__file__).parent / "data" / "state_0_1_0"
 SETTINGS = EngineSettings(max_running=2, keep_age=None)

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from worker_core import reserve
+from worker_core.disk import reserve
 
 
 class Clock:

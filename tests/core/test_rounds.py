@@ -5,15 +5,15 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from worker_core import procfs
-from worker_core.jobdir import JobDir, Pid
+from worker_core.disk.jobdir import JobDir, Pid
+from worker_core.linux import procfs
 from worker_core.supervisor import tree
 from worker_core.supervisor.exit_status import Ending
-from worker_core.supervisor.kill import Kills
+from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.killer import Kills
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process, lost
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
+from worker_core.supervisor.running_job import Process, lost
 from worker_core.testing.fakes import FakeClock
 
 JOB = "00000000-0000-4000-8000-000000000000"

@@ -4,7 +4,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core.scheduler import Scheduler
+from worker_core.queue.scheduler import Scheduler
 
 
 def admit(scheduler, *jobs):

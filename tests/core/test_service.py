@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import jobdir
+from worker_core.disk import jobdir
 
 NOBODY = 65534
 

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from support.core import Sleepers, begin, marked, shell, supervisor_pid, wait_gone, waiting_for
 from support.kernel import reports_exit_status
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, State, jobdir, procfs
+from worker_core import Engine, JobSpec, State
+from worker_core.disk import jobdir
 from worker_core.executors import local
+from worker_core.linux import procfs
 
 
 @contextmanager

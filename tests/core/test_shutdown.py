@@ -3,9 +3,9 @@
 import signal
 
 import pytest
-from worker_core import procfs
-from worker_core.jobdir import Kill
-from worker_core.supervisor.process import outcome, unless_shut_down
+from worker_core.disk.jobdir import Kill
+from worker_core.linux import procfs
+from worker_core.supervisor.running_job import outcome, unless_shut_down
 
 KILL = Kill("kill", "no more use", [signal.SIGTERM], False, 0.0)
 

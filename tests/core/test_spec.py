@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import InvalidSpec, JobSpec, Limits, signals, spec
-from worker_core.errors import MOST_FAULTS
+from worker_core import InvalidSpec, JobSpec, Limits
+from worker_core.model import signals, spec
+from worker_core.model.errors import MOST_FAULTS
 
 REFUSED = [
     ([], "", "must be an object"),

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import spool
+from worker_core.output import spool
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.core import run, shell
 from worker_core import Engine, JobSpec, State
-from worker_core.supervisor import account
+from worker_core.supervisor import identity
 
 
 @pytest.fixture(scope="module", params=["forked into a cgroup", "spawned"])
@@ -78,7 +78,7 @@ def test_the_leader_has_its_own_session_and_no_terminal(engine):
 
 def test_the_directory_and_the_mask_are_those_of_a_login(engine):
     """Files would be made where nobody looks, or unreadable."""
-    home = account.own().home
+    home = identity.own().home
     assert output(engine, shell("pwd; umask")).split() == [
         home.encode() if os.path.isdir(home) else b"/",
         b"0022",

@@ -3,9 +3,17 @@
 import itertools
 
 import pytest
-from worker_core.job import Change, Job
-from worker_core.spec import JobSpec
-from worker_core.state import FINAL, TRANSITIONS, Event, IllegalTransition, Refused, State, advance
+from worker_core.model.job import Change, Job
+from worker_core.model.spec import JobSpec
+from worker_core.model.state import (
+    FINAL,
+    TRANSITIONS,
+    Event,
+    IllegalTransition,
+    Refused,
+    State,
+    advance,
+)
 
 Q, R, S = State.QUEUED, State.RUNNING, State.STOPPING
 ENDS = {

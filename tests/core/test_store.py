@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, StoreUnavailable, records
-from worker_core.errors import EngineClosed, JobNotFound
-from worker_core.job import Job
-from worker_core.state import State
-from worker_core.store import Store
+from worker_core import Engine, JobSpec, StoreUnavailable
+from worker_core.model.errors import EngineClosed, JobNotFound
+from worker_core.model.job import Job
+from worker_core.model.state import State
+from worker_core.store import records
+from worker_core.store.database import Store
 
 DATA = Path(__file__).parent / "data"
 
@@ -137,7 +138,7 @@ def test_the_main_thread_may_be_interrupted_while_it_waits(store, monkeypatch):
             self._lock.release()
 
     with busy(store):
-        monkeypatch.setattr("worker_core.store.threading.Lock", Interrupted)
+        monkeypatch.setattr("worker_core.store.database.threading.Lock", Interrupted)
         write = store.write(insertion(store, "a"))
         monkeypatch.undo()
         with pytest.raises(KeyboardInterrupt):
@@ -303,7 +304,7 @@ def test_whether_it_is_well_again_is_tried(store):
 
 def test_a_check_waits_for_no_disk_that_hangs(store, monkeypatch):
     """Whoever watches the server would hang with it, and hear nothing."""
-    monkeypatch.setattr("worker_core.store._CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("worker_core.store.database._CHECK_SECONDS", 0.05)
     store.fault = "it was full"
     with busy(store):
         assert store.check() == "it was full"

@@ -11,14 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 from support.waiting import wait_until
-from worker_core import JobSpec, Limits, procfs
+from worker_core import JobSpec, Limits
 from worker_core.clock import SystemClock
-from worker_core.jobdir import JobDir, Kill, boot_id, make_private_dir
+from worker_core.disk.jobdir import JobDir, Kill, boot_id, make_private_dir
+from worker_core.linux import procfs
 from worker_core.supervisor import recover, tree
-from worker_core.supervisor.births import Births
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
+from worker_core.supervisor.start_log import Births
 
 
 @pytest.mark.parametrize(

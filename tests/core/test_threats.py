@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import jobdir, procfs, wire
+from worker_core import wire
+from worker_core.disk import jobdir
+from worker_core.linux import procfs
 from worker_core.supervisor import requests, server, tree
 
 THREATS = Path(__file__).parents[2] / "packages" / "worker-core" / "THREATS.md"

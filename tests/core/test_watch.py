@@ -5,8 +5,9 @@ import threading
 
 import pytest
 from support.waiting import wait_until
-from worker_core import libc, spool
-from worker_core.watch import Watches
+from worker_core.linux import libc
+from worker_core.output import spool
+from worker_core.output.inotify import Watches
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 from support import api as support
 from support.daemon import Daemon
 from support.waiting import wait_until
-from worker_core import Engine, jobdir
-from worker_daemon import accounts, config
+from worker_core import Engine
+from worker_core.disk import jobdir
+from worker_daemon.settings import config, run_as
 
-UNITS = Path(accounts.__file__).with_name("systemd")
+UNITS = Path(run_as.__file__).with_name("systemd")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -36,9 +37,9 @@ def unprivileged(monkeypatch):
 def test_each_user_has_the_account_that_the_table_names():
     """A job would run with the rights of somebody else."""
     chosen = settings(run_as={"alice": "daemon"}, run_as_default="nobody")
-    assert accounts.of(chosen, "alice") == "daemon"
-    assert accounts.of(chosen, "bob") == "nobody"
-    assert accounts.of(settings(), "bob") is None
+    assert run_as.of(chosen, "alice") == "daemon"
+    assert run_as.of(chosen, "bob") == "nobody"
+    assert run_as.of(settings(), "bob") is None
 
 
 def test_accounts_must_exist():
@@ -46,7 +47,7 @@ def test_accounts_must_exist():
     chosen = settings(
         supervisor="service", run_as={"alice": "no-such", "bob": "daemon"}, run_as_default="no\0ne"
     )
-    assert accounts.faults(chosen) == [
+    assert run_as.faults(chosen) == [
         "run_as_default: there is no account 'no\\x00ne' on this machine; `useradd` makes one",
         "run_as.alice: there is no account 'no-such' on this machine; `useradd` makes one",
     ]
@@ -56,26 +57,26 @@ def test_accounts_must_exist():
 def test_root_is_only_for_who_is_named(supervisor):
     """A user who was forgotten in the table would be root."""
     chosen = settings(supervisor=supervisor, run_as_default="root", run_as={"alice": "daemon"})
-    assert "run_as_default is root: root is only for users that run_as names" in accounts.faults(
+    assert "run_as_default is root: root is only for users that run_as names" in run_as.faults(
         chosen
     )
     named = settings(supervisor="service", run_as_default="nobody", run_as={"alice": "root"})
-    assert accounts.faults(named) == []
+    assert run_as.faults(named) == []
 
 
 def test_other_accounts_need_the_service(unprivileged):
     """Every job would fail, and the administrator search for the reason."""
-    (fault,) = accounts.faults(settings(run_as={"alice": "daemon", "bob": "nobody"}))
+    (fault,) = run_as.faults(settings(run_as={"alice": "daemon", "bob": "nobody"}))
     assert fault.startswith("run_as.alice: jobs cannot run as daemon, because the supervisor that")
     assert 'start worker-supervisor.service and set supervisor = "service"' in fault
     chosen = settings(supervisor="service", run_as_default="games", run_as={"alice": "daemon"})
-    assert accounts.faults(chosen) == []
+    assert run_as.faults(chosen) == []
 
 
 @pytest.mark.parametrize("run_as", [{}, {"alice": "daemon"}])
 def test_the_service_needs_an_account_for_everybody(run_as):
     """A job of a user who is not listed could use workerd's socket, and become any other user."""
-    (fault,) = accounts.faults(settings(supervisor="service", run_as=run_as))
+    (fault,) = run_as.faults(settings(supervisor="service", run_as=run_as))
     assert fault.startswith('run_as_default is missing, and supervisor is "service": ')
     assert fault.endswith("set run_as_default to an account that is only for jobs")
 
@@ -90,7 +91,7 @@ def test_the_service_needs_an_account_for_everybody(run_as):
 def test_no_job_has_the_account_of_workerd(unprivileged, named):
     """A name for workerd's own account would open the same way to every other user."""
     where = next(iter({**named.get("run_as", {}), "run_as_default": 0}))
-    (fault,) = accounts.faults(settings(supervisor="service", **named))
+    (fault,) = run_as.faults(settings(supervisor="service", **named))
     setting = "run_as.bob" if where == "bob" else "run_as_default"
     assert fault.startswith(f"{setting} is nobody, the account of workerd itself: ")
     assert fault.endswith("name an account that is only for jobs")
@@ -101,7 +102,7 @@ def test_check_finds_the_account_of_workerd_also_for_root(tmp_path):
     """`sudo workerd check` would find in order what the service then refuses."""
     os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
     chosen = config.Config(state_dir=tmp_path, supervisor="service", run_as_default="nobody")
-    (fault,) = accounts.faults(chosen)
+    (fault,) = run_as.faults(chosen)
     assert "the account of workerd itself" in fault
 
 
@@ -117,14 +118,14 @@ def test_accounts_that_can_read_the_secrets_are_named(tmp_path):
     chosen = settings(
         supervisor="service", run_as_default="nobody", run_as={"a": "daemon"}, **files
     )
-    assert accounts.warnings(chosen) == [
+    assert run_as.warnings(chosen) == [
         f"run_as_default: nobody is in the group of {path}, so that jobs of this account can read"
         " that file; take nobody out of the group"
         for path in files.values()
     ]
     for path in files.values():
         path.chmod(0o600)
-    assert accounts.warnings(chosen) == []
+    assert run_as.warnings(chosen) == []
 
 
 def test_accounts_that_root_has_not_listed_are_named(tmp_path):
@@ -134,23 +135,23 @@ def test_accounts_that_root_has_not_listed_are_named(tmp_path):
         users=tmp_path / "users",
     )  # fmt: skip
     listed = tmp_path / "accounts"
-    assert accounts.warnings(chosen) == [
+    assert run_as.warnings(chosen) == [
         (
             f"{listed} is missing, in which root lists the accounts of jobs for worker-supervisor; "
             "write one account on each line, or have its unit name them (--accounts)"
         )
     ]
     listed.write_text("# whom\nnobody\n")
-    assert accounts.warnings(chosen) == [
+    assert run_as.warnings(chosen) == [
         (
             f"run_as.a: daemon is not in {listed}, and worker-supervisor refuses its jobs; add it, "
             "and `systemctl reload worker-supervisor`"
         )
     ]
     listed.write_text("nobody, daemon\ndaemon\nnobody")
-    assert accounts.warnings(chosen) == []
+    assert run_as.warnings(chosen) == []
     listed.write_bytes(b"\xff")
-    assert accounts.warnings(chosen)[0].startswith(f"cannot read {listed}: ")
+    assert run_as.warnings(chosen)[0].startswith(f"cannot read {listed}: ")
 
 
 def test_the_unit_names_the_list_that_check_reads():
@@ -162,28 +163,28 @@ def test_the_unit_names_the_list_that_check_reads():
 
 def test_users_who_share_the_account_of_workerd_are_counted(unprivileged):
     """Nobody would learn that users of one account can read each other's jobs on the machine."""
-    (warning,) = accounts.warnings(settings(), ["alice", "bob"])
+    (warning,) = run_as.warnings(settings(), ["alice", "bob"])
     assert "the jobs of all 2 users run as the account of workerd" in warning
     assert 'set supervisor = "service" and run_as_default' in warning
-    assert accounts.warnings(settings(), ["alice"]) == []
+    assert run_as.warnings(settings(), ["alice"]) == []
 
 
 @needs_root
 def test_as_root_everybody_needs_an_account():
     """Who is not in the table would be root."""
-    (fault,) = accounts.faults(settings(run_as={"alice": "daemon"}))
+    (fault,) = run_as.faults(settings(run_as={"alice": "daemon"}))
     assert "who is not named would be root; set run_as_default" in fault
-    assert accounts.faults(settings(run_as={"alice": "daemon"}, run_as_default="nobody")) == []
-    assert accounts.warnings(settings()) == [
+    assert run_as.faults(settings(run_as={"alice": "daemon"}, run_as_default="nobody")) == []
+    assert run_as.warnings(settings()) == [
         "workerd runs as root, and so do all jobs; set run_as_default"
     ]
-    assert accounts.warnings(settings(run_as_default="nobody")) == []
+    assert run_as.warnings(settings(run_as_default="nobody")) == []
 
 
 def test_who_decides_on_new_privileges_is_said():
     """A setting would silently have no effect."""
     chosen = settings(supervisor="service", no_new_privileges=False, run_as_default="nobody")
-    warning, _list_is_missing = accounts.warnings(chosen)
+    warning, _list_is_missing = run_as.warnings(chosen)
     assert "add --allow-new-privileges to its ExecStart" in warning
 
 

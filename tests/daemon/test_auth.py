@@ -14,7 +14,7 @@ from support import edge
 from support.api import OCTETS, PASSWORD, Api, User, refused
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon import htpasswd
+from worker_daemon.auth import htpasswd
 
 CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
 

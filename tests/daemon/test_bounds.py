@@ -7,7 +7,9 @@ import pytest
 from support import api as support
 from support.api import refused
 from worker_core import Engine, InvalidSpec, JobSpec, Limits
-from worker_daemon import bounds, check, config, errors
+from worker_daemon import errors
+from worker_daemon.command import check
+from worker_daemon.settings import config, limits
 
 GIB = 1 << 30
 YOURS = "your maximum on this server (its setting limits.max.%s)"
@@ -94,7 +96,7 @@ def test_each_maximum_holds_and_is_told(tmp_path):
     assert said["limits.cpus"] == f"must be at most 4.5, {YOURS % 'cpus'}"
     assert said["limits.io.write"] == f"must be at most 50MiB, {YOURS % 'io.write'}"
     assert said["limits.cpu_time"] == f"must be at most 1h, {YOURS % 'cpu_time'}"
-    assert set(said) == {f"limits.{name}" for name in bounds.AMOUNTS}
+    assert set(said) == {f"limits.{name}" for name in limits.AMOUNTS}
 
 
 def test_a_maximum_bounds_who_asks_for_nothing(tmp_path):
@@ -160,11 +162,11 @@ def test_every_fault_is_told_at_once(tmp_path):
         "limits.default.memory must be a number of bytes or a text such as \"16 MiB\", not 'much'",
         "limits.default.cpus must be at least 0.01, not 0",
         "limits.default.pids must be a whole number of at least 1, not 1.5",
-        f"limits.default.memroy is no limit; there are {', '.join(bounds.AMOUNTS)}",
+        f"limits.default.memroy is no limit; there are {', '.join(limits.AMOUNTS)}",
         "limits.default.cpu_time must be at least 0.01, not '0s'",
         "limits.max.best_effort is no amount; it belongs to default",
         "limits.max.open_files must be a whole number of at least 4, not True",
-        "limits.max.io.both is no limit; there are " + ", ".join([*bounds.AMOUNTS, *bounds.FIELDS]),
+        "limits.max.io.both is no limit; there are " + ", ".join([*limits.AMOUNTS, *limits.FIELDS]),
         "limits.max.io.read must be at least 4KiB, not 0",
         "limits.users.bob must be a table, not 1",
         'limits.users."al ice".maxi is not known here; there are default, max',
@@ -203,7 +205,7 @@ def test_the_readme_has_every_limit():
     """An administrator could not know what can be bounded."""
     readme = Path(__file__).parents[2] / "packages/worker-daemon/README.md"
     lines = readme.read_text().splitlines()
-    for name, amount in {**bounds.AMOUNTS, **bounds.FIELDS}.items():
+    for name, amount in {**limits.AMOUNTS, **limits.FIELDS}.items():
         assert f"| `{name}` | {amount.doc} |" in lines
 
 
@@ -254,7 +256,7 @@ def test_a_user_has_maxima_of_their_own(tmp_path):
 def test_fields_of_a_job_have_no_default_here(tmp_path):
     """A setting would be written and be without effect."""
     said = faults(tmp_path, "[limits.default]\ntimeout = '1h'\n")
-    assert said == [f"limits.default.timeout is no limit; there are {', '.join(bounds.AMOUNTS)}"]
+    assert said == [f"limits.default.timeout is no limit; there are {', '.join(limits.AMOUNTS)}"]
     assert faults(tmp_path, "[limits.max]\ntimeout = 0\noutput_limit = -1\n") == [
         "limits.max.output_limit must be a number of bytes or a text such as \"16 MiB\", not '-1'",
         "limits.max.timeout must be at least 0.01, not 0",
@@ -281,9 +283,9 @@ def test_a_kill_has_no_longer_grace_than_a_job(tmp_path):
 @pytest.fixture
 def api(tmp_path):
     """A server that gives 100 open files, and at most 200."""
-    everybody = bounds.Bounds({"open_files": 100}, {"open_files": 200})
-    limits = bounds.Table(everybody, {"bob": bounds.Bounds(most={"open_files": 300})})
-    with Engine() as engine, support.serving(engine, tmp_path, limits=limits) as running:
+    everybody = limits.Bounds({"open_files": 100}, {"open_files": 200})
+    policy = limits.Table(everybody, {"bob": limits.Bounds(most={"open_files": 300})})
+    with Engine() as engine, support.serving(engine, tmp_path, limits=policy) as running:
         yield running
 
 
@@ -342,7 +344,7 @@ def test_what_the_machine_cannot_enforce_is_a_warning(
     """Every job would be refused, and the check have said that all is in order."""
     (tmp_path / "cgroup.controllers").write_text(controllers or "")
     mount = None if controllers is None else str(tmp_path)
-    monkeypatch.setattr("worker_core.procfs.cgroup2_mount", lambda: mount)
+    monkeypatch.setattr("worker_core.linux.procfs.cgroup2_mount", lambda: mount)
     found = check.unenforceable(table(tmp_path, text))
     said = f"limits: this machine has no cgroup v2 controller for {missing}, and jobs with such"
     assert [each[: len(said)] for each in found] == ([said] if missing else [])

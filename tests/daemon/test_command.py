@@ -13,7 +13,10 @@ import pexpect
 import pytest
 from support.daemon import CERTS
 from support.terminal import ends
-from worker_daemon import __version__, authority, htpasswd, tls, users
+from worker_daemon import __version__
+from worker_daemon.auth import htpasswd, verifier
+from worker_daemon.command import ca
+from worker_daemon.edge import tls
 
 ARGV = [sys.executable, "-m", "worker_daemon"]
 # Nothing of this machine's settings, and the words of the C locale.
@@ -78,7 +81,7 @@ def test_a_user_is_added_listed_changed_and_removed(file):
     add(file, "alice", "wonderland")
     add(file, "zoë", "two words ")
     assert ok(*user(file, "list")) == "alice\nzoë\n"
-    known = users.Users(file)
+    known = verifier.Users(file)
     assert known.verify("zoë", b"two words ", "::1").accepted
     stdin = b"a new one\n"
     ok(*user(file, "passwd", "zoë", "--password-stdin", "--cost=4"), stdin=stdin)
@@ -92,7 +95,7 @@ def test_a_short_password_that_is_in_use_goes_on_to_work(file):
     """An upgrade would keep out whoever has one."""
     with htpasswd.editing(file) as known:
         known["alice"] = htpasswd.hash_password(b"x", 4)
-    assert users.Users(file).verify("alice", b"x", "::1").accepted
+    assert verifier.Users(file).verify("alice", b"x", "::1").accepted
 
 
 def test_the_cost_is_twelve_unless_said_otherwise(file):
@@ -174,8 +177,10 @@ def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line
     left = f"still wrong: {fault.format(number)}"
     assert done.stderr.decode().splitlines() == [said, left]
     assert run(*user(file, "remove", "carol")).stderr.count(b"\n") == 1
-    assert users.Users(file).verify("alice", b"wonderland", "::1").accepted
-    assert users.Users(file).verify("bob", b"wonderland", "::1").accepted == (mended[0] == "passwd")
+    assert verifier.Users(file).verify("alice", b"wonderland", "::1").accepted
+    assert verifier.Users(file).verify("bob", b"wonderland", "::1").accepted == (
+        mended[0] == "passwd"
+    )
 
 
 def test_a_line_that_is_nobodys_name_gets_no_password(file):
@@ -197,7 +202,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(file):
     child.sendline("won der land")
     ends(child, 0)
     assert "won der land" not in child.logfile_read.getvalue()
-    assert users.Users(file).verify("alice", b"won der land", "::1").accepted
+    assert verifier.Users(file).verify("alice", b"won der land", "::1").accepted
 
 
 def test_two_different_passwords_are_refused(file):
@@ -388,7 +393,7 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
 
 def _issue(directory, now):
     """Make a certificate valid for five years from `now` on; return the options for it."""
-    made = authority.Authority.create("x").issue(["localhost"], now=now)
+    made = ca.Authority.create("x").issue(["localhost"], now=now)
     files = {"cert": directory / "mine.pem", "key": directory / "mine.key"}
     for path, content in zip(files.values(), made, strict=True):
         path.touch(mode=0o600)

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from worker_daemon import config, errors, init, places, units
+from worker_daemon import errors
+from worker_daemon.command import init
+from worker_daemon.settings import config, paths, units
 
 
 @pytest.fixture(autouse=True)
@@ -284,4 +286,4 @@ def test_the_words_of_a_setting_are_in_its_documentation(name):
 def test_places_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     """After a chdir the daemon would read other files on SIGHUP than at its start."""
     monkeypatch.chdir(tmp_path)
-    assert places.beside(Path("w.toml"))["users"] == tmp_path / "users"
+    assert paths.beside(Path("w.toml"))["users"] == tmp_path / "users"

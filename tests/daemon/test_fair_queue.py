@@ -1,7 +1,7 @@
 """The line in which networks have their turns."""
 
 import pytest
-from worker_daemon import fair_queue
+from worker_daemon.edge import fair_queue
 
 
 def test_each_network_has_its_turn():

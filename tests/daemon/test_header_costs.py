@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from falcon import testing
 from support import heads
-from worker_daemon import app, config, users
+from worker_daemon.api import app
+from worker_daemon.settings import config
 
 SMALL, LARGE = 16 << 10, 64 << 10
 LITTLE = 0.1  # seconds of CPU time for 64 KiB in one header, which a cost by the square exceeds
@@ -37,7 +38,7 @@ HEADERS = {
 @pytest.fixture(scope="module")
 def calls(engine):
     """Return a function that sends a request with headers and a query to the application."""
-    verifier = SimpleNamespace(verify=lambda *_: users.Verdict(accepted=True))
+    verifier = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
     application = app.create_app(engine, verifier, config.Config())
     client = testing.TestClient(application, headers={"Authorization": "Basic YTpi"})
     body = {"command": "echo", "args": ["hello"]}

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from worker_daemon import config
 from worker_daemon.__main__ import main
+from worker_daemon.settings import config
 
 
 @pytest.fixture(

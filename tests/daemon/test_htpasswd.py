@@ -5,7 +5,8 @@ import stat
 import threading
 
 import pytest
-from worker_daemon import errors, htpasswd
+from worker_daemon import errors
+from worker_daemon.auth import htpasswd
 
 HASH = "$2b$04$dyOasEGJI9LtiIfQLQcFTOa8wdTu7z/ON1HCS.KXU12up8TJoQ1cC"
 

@@ -13,7 +13,10 @@ import pytest
 import requests
 from cryptography import x509
 from support.edge import reply, serving
-from worker_daemon import authority, certificate, config, errors, init, places, users
+from worker_daemon import certificate, errors
+from worker_daemon.auth import verifier
+from worker_daemon.command import ca, init
+from worker_daemon.settings import config, paths
 
 NO_ADDRESSES = ["999.1.1.1", "1.2.3", "010.0.0.1", "192.0.2.7.8", "a\udcff"]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -50,7 +53,7 @@ def test_what_it_makes_serves_at_once(made):
     """The administrator would have to find out what is still missing."""
     loaded = config.load(made.path("workerd.toml"))
     assert str(loaded.listen) == "[::]:8443"
-    assert users.Users(loaded.users).verify("alice", b"wonderland", "::1").accepted
+    assert verifier.Users(loaded.users).verify("alice", b"wonderland", "::1").accepted
     with serving(app, cert=loaded.cert, key=loaded.key) as edge:
         context = ssl.create_default_context(cafile=made.path("ca.pem"))
         context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -98,7 +101,7 @@ def test_a_service_group_may_read_what_it_needs_and_not_the_ca(plan, monkeypatch
 def test_every_key_is_its_own(made, tmp_path):
     """All servers would share a key, as with the development certificates."""
     assert not certificate.is_published(made.path("server.pem"))
-    other = authority.Authority.create("x")
+    other = ca.Authority.create("x")
     assert other.key != made.path("ca.key").read_bytes()
 
 
@@ -110,7 +113,7 @@ def test_every_setting_is_in_the_file_and_can_be_uncommented(made):
     made.path("workerd.toml").write_text(everything)
     loaded = config.load(made.path("workerd.toml"))
     for name in set(config.settings()) - {"listen", "client_ca", "run_as_default"}:
-        default = places.beside(made.path("workerd.toml")).get(name, getattr(config.Config(), name))
+        default = paths.beside(made.path("workerd.toml")).get(name, getattr(config.Config(), name))
         assert getattr(loaded, name) == default
 
 
@@ -173,12 +176,12 @@ def test_a_name_that_is_none_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["10.example.org", "123456789012", "x.y1"])
 def test_a_number_may_be_part_of_a_name(name):
     """A container whose name has only digits in it could not have a certificate."""
-    authority.check_name(name)
+    ca.check_name(name)
 
 
 def test_names_in_other_languages_are_certified_as_the_net_knows_them(tmp_path):
     """A host with an umlaut could not have a certificate."""
-    cert, _ = authority.Authority.create("x").issue(["bücher.example"])
+    cert, _ = ca.Authority.create("x").issue(["bücher.example"])
     (tmp_path / "c.pem").write_bytes(cert)
     done = subprocess.run(
         ["openssl", "x509", "-in", tmp_path / "c.pem", "-noout", "-ext", "subjectAltName"],
@@ -204,7 +207,7 @@ def test_renewing_keeps_the_ca_and_everything_else(made):
 
 def test_clients_believe_the_ca_for_this_server_only(made):
     """Whoever steals the CA's key could pretend to be any site to everybody who trusts the CA."""
-    stolen = authority.Authority.read(made.path("ca.pem"), made.path("ca.key"))
+    stolen = ca.Authority.read(made.path("ca.pem"), made.path("ca.key"))
     mine = x509.load_pem_x509_certificate(stolen.certificate)
     extension = mine.extensions.get_extension_for_class(x509.NameConstraints)
     assert extension.critical
@@ -229,20 +232,20 @@ def test_clients_believe_the_ca_for_this_server_only(made):
                 trust.wrap_socket(raw, server_hostname=name)
 
 
-def unchecked(ca):
+def unchecked(stolen):
     """Return a CA of the same name and key that looks at no constraint: a thief's."""
-    thief = authority.Authority(ca.certificate, ca.key)
+    thief = ca.Authority(stolen.certificate, stolen.key)
 
-    class Thief(authority.Authority):
+    class Thief(ca.Authority):
         def issue(self, names):
-            real = authority._check_permitted
-            authority._check_permitted = lambda *_: None
+            real = ca._check_permitted
+            ca._check_permitted = lambda *_: None
             try:
                 return thief.issue(names)
             finally:
-                authority._check_permitted = real
+                ca._check_permitted = real
 
-    return Thief(ca.certificate, ca.key)
+    return Thief(stolen.certificate, stolen.key)
 
 
 def test_all_clients_accept_the_constrained_chain(made):
@@ -287,7 +290,7 @@ def test_renewing_for_another_name_is_refused_with_the_cure(made, plan):
 
 def test_a_ca_of_an_earlier_release_can_be_renewed_for_any_name(made, plan):
     """A server of release 0.1.0 could get no new certificate."""
-    old = authority.Authority.create("server.example.org")
+    old = ca.Authority.create("server.example.org")
     made.path("ca.pem").write_bytes(old.certificate)
     made.path("ca.key").write_bytes(old.key)
     import dataclasses

@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 from support.daemon import Daemon
 from support.waiting import wait_until
-from worker_daemon import htpasswd, known_addresses, throttle, users
+from worker_daemon.auth import htpasswd, known_addresses, throttle, verifier
 
 HERE = "192.0.2.1"
 ELSEWHERE = "198.51.100.9"
@@ -53,32 +53,32 @@ def write(path, **passwords):
     return path
 
 
-def attack(verifier, name, addresses=200):
+def attack(users, name, addresses=200):
     """Fail at a name twice from each of many addresses."""
     for n in range(addresses):
         for _ in range(2):
-            verifier.verify(name, b"guess", f"203.0.{n // 250}.{n % 250}")
+            users.verify(name, b"guess", f"203.0.{n // 250}.{n % 250}")
 
 
-def exhaust(verifier, address, name="somebody"):
+def exhaust(users, address, name="somebody"):
     """Fail at an address until it has to wait."""
-    while not verifier.verify(name, b"guess", address).retry_after:
+    while not users.verify(name, b"guess", address).retry_after:
         pass
 
 
 def test_an_address_without_failures_may_always_try_once(file):
     """Whoever guesses a user's password from elsewhere could keep that user out for good."""
-    known = users.Users(file, clock=Clock())
+    known = verifier.Users(file, clock=Clock())
     attack(known, "alice")
     assert known.verify("alice", b"wonderland", HERE).accepted
-    assert known.verify("alice", b"wonderlanD", ELSEWHERE) == users.Verdict(accepted=False)
+    assert known.verify("alice", b"wonderlanD", ELSEWHERE) == verifier.Verdict(accepted=False)
     assert known.verify("alice", b"wonderlamb", ELSEWHERE).retry_after
 
 
 def test_a_user_gets_in_at_a_known_address_whoever_fails_there(file):
     """A neighbour behind the same router could keep a user out for good."""
     clock = Clock()
-    known = users.Users(file, clock=clock)
+    known = verifier.Users(file, clock=clock)
     assert known.verify("alice", b"wonderland", HERE).accepted
     clock.now += 7200  # the verified pair is forgotten
     exhaust(known, HERE)
@@ -93,7 +93,7 @@ def test_a_user_gets_in_at_a_known_address_whoever_fails_there(file):
 def test_a_known_address_does_not_buy_guesses(file, monkeypatch):
     """A neighbour could guess a user's password as fast as the machine hashes."""
     clock = Clock()
-    known = users.Users(file, clock=clock)
+    known = verifier.Users(file, clock=clock)
     assert known.verify("alice", b"wonderland", HERE).accepted
     tried = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda password, _: bool(tried.append(password)))
@@ -107,18 +107,18 @@ def test_a_known_address_does_not_buy_guesses(file, monkeypatch):
 
 def test_what_runs_in_the_background_is_bounded(file, monkeypatch):
     """Requests that are told to wait would fill the machine with threads."""
-    known = users.Users(file, clock=Clock())
-    gate = users.threading.Event()
+    known = verifier.Users(file, clock=Clock())
+    gate = verifier.threading.Event()
     assert known.verify("alice", b"wonderland", HERE).accepted
     exhaust(known, HERE)
     calls = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda *_: calls.append(1) or not gate.wait(20))
     for n in range(50):
         assert known.verify("alice", b"guess%d" % (n % 25), HERE).retry_after
-    assert len(known._snapshot.unheard) == users._UNHEARD
+    assert len(known._snapshot.unheard) == verifier._UNHEARD
     gate.set()
     wait_until(lambda: not known._snapshot.unheard)
-    assert len(calls) == users._UNHEARD
+    assert len(calls) == verifier._UNHEARD
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -127,7 +127,7 @@ def test_a_name_that_exists_is_throttled_like_one_that_does_not(file, seed):
 
     def answers(name):
         script, clock = random.Random(seed), Clock()
-        known = users.Users(file, clock=clock)
+        known = verifier.Users(file, clock=clock)
         assert known.verify("alice", b"wonderland", HERE).accepted
         assert known.verify("alice", b"wonderland", ELSEWHERE).accepted
         clock.now += 7200
@@ -143,7 +143,7 @@ def test_a_name_that_exists_is_throttled_like_one_that_does_not(file, seed):
 
 def test_a_right_password_is_a_success_also_in_the_background(file):
     """A user whose router is shared would count as somebody who guesses."""
-    known = users.Users(file, clock=(clock := Clock()))
+    known = verifier.Users(file, clock=(clock := Clock()))
     for _ in range(22):
         clock.now += 3601
         assert known.verify("alice", b"wonderland", HERE).accepted
@@ -159,9 +159,9 @@ def test_a_right_password_is_a_success_also_in_the_background(file):
 
 def test_known_addresses_survive_a_restart(file, directory):
     """After a restart a user could be locked out at the usual address."""
-    first = users.Users(file, known=known_addresses.KnownAddresses(directory))
+    first = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
     assert first.verify("alice", b"wonderland", HERE).accepted
-    again = users.Users(file, known=known_addresses.KnownAddresses(directory), clock=Clock())
+    again = verifier.Users(file, known=known_addresses.KnownAddresses(directory), clock=Clock())
     exhaust(again, HERE)
     assert again.verify("alice", b"wonderland", HERE).retry_after
     wait_until(lambda: again.verify("alice", b"wonderland", HERE).accepted)
@@ -291,9 +291,9 @@ def test_what_is_damaged_keeps_nobody_out(file, directory, caplog, what):
     assert known.knows(ALICE, HERE) is DAMAGES[what]
     if what not in ("empty", "no key"):
         assert str(directory) in caplog.text
-    verifier = users.Users(file, known=known)
-    assert verifier.verify("bob", b"builder", ELSEWHERE).accepted
-    assert verifier.verify("alice", b"wonderland", HERE).accepted
+    users = verifier.Users(file, known=known)
+    assert users.verify("bob", b"builder", ELSEWHERE).accepted
+    assert users.verify("alice", b"wonderland", HERE).accepted
     if what != "a directory":
         again = known_addresses.KnownAddresses(directory)
         assert again.knows(ALICE, HERE)
@@ -302,9 +302,9 @@ def test_what_is_damaged_keeps_nobody_out(file, directory, caplog, what):
 
 def test_every_address_of_a_user_is_known(file, directory):
     """A user who works at two places within an hour could be locked out at one of them."""
-    verifier = users.Users(file, known=known_addresses.KnownAddresses(directory))
+    users = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
     for address in (HERE, ELSEWHERE, HERE):
-        assert verifier.verify("alice", b"wonderland", address).accepted
+        assert users.verify("alice", b"wonderland", address).accepted
     again = known_addresses.KnownAddresses(directory)
     assert again.knows(ALICE, HERE)
     assert again.knows(ALICE, ELSEWHERE)
@@ -315,14 +315,14 @@ def test_a_file_that_cannot_be_written_keeps_nobody_out(file, directory, caplog)
     """On a full disk nobody could log in, or each login would add a line to the log."""
     directory.rmdir()
     directory.touch()  # so that not even root can write into it
-    verifier = users.Users(file, known=known_addresses.KnownAddresses(directory))
+    users = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
     with caplog.at_level(logging.WARNING):
         for name, password in (("alice", b"wonderland"), ("bob", b"builder")):
-            assert verifier.verify(name, password, HERE).accepted
+            assert users.verify(name, password, HERE).accepted
     assert caplog.text.count(f"cannot store in {directory} from where users log in: Not a dir") == 1
     directory.unlink()
     directory.mkdir()
-    assert verifier.verify("bob", b"builder", ELSEWHERE).accepted
+    assert users.verify("bob", b"builder", ELSEWHERE).accepted
     again = known_addresses.KnownAddresses(directory)
     assert again.knows(ALICE, HERE)
     assert again.knows(b"bob", HERE)

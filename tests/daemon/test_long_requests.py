@@ -8,9 +8,11 @@ import falcon
 import pytest
 from support.api import JSON, Api, User, refused
 from support.waiting import wait_until
-from worker_core import records, spec
-from worker_daemon import budget, payload, problems, strict_json
-from worker_daemon.resources import base, jobs
+from worker_core.model import spec
+from worker_core.store import records
+from worker_daemon import problems, strict_json
+from worker_daemon.api import budget, request_body, resource
+from worker_daemon.api.resources import jobs
 
 LONG = ["x" * 100_000] * 12  # arguments, of more than a page may have together
 
@@ -95,7 +97,7 @@ def test_a_key_that_comes_twice_is_not_repeated_whole(alice: User) -> None:
 @pytest.mark.parametrize("path", ["kill", "signal"])
 def test_only_a_job_may_have_a_long_body(alice: User, path: str) -> None:
     """A kill of 16 MiB would be read."""
-    body = json.dumps({"signal": "TERM", "reason": "x" * payload.LONG})
+    body = json.dumps({"signal": "TERM", "reason": "x" * request_body.LONG})
     answer = alice.put(f"/jobs/{alice.run('true')}/{path}", data=body, headers=JSON)
     refused(answer, 413, "body_too_large")
 
@@ -212,9 +214,9 @@ def test_a_long_body_has_its_share_while_it_is_answered(
     monkeypatch.setattr(budget.Budget, "lent", lent)
     alice.run("true")
     assert seen == []
-    alice.run("true", stdin="x" * payload.LONG)
+    alice.run("true", stdin="x" * request_body.LONG)
     (size,) = seen
-    assert payload.LONG < size < 2 * payload.LONG
+    assert request_body.LONG < size < 2 * request_body.LONG
 
 
 # Long records.
@@ -254,8 +256,8 @@ def test_long_answers_are_bounded(
     """640 answers of 6 MiB could wait in memory for their readers."""
     alice = own.user("alice")
     job_id = alice.run("true", *LONG)
-    monkeypatch.setattr(base, "_LARGE", 1 << 20)
-    monkeypatch.setattr(base.followers.Followers, "enter", _full)
+    monkeypatch.setattr(resource, "_LARGE", 1 << 20)
+    monkeypatch.setattr(resource.followers.Followers, "enter", _full)
     refused(alice.get(f"/jobs/{job_id}"), 503, "too_many_followers")
     assert alice.get(f"/jobs/{job_id}/status").status_code == 200
 
@@ -320,5 +322,5 @@ def test_a_search_ends_with_its_client(slow: User, monkeypatch: pytest.MonkeyPat
     def gone(_req: falcon.Request) -> bool:
         return True
 
-    monkeypatch.setattr(base.followers, "gone", gone)
+    monkeypatch.setattr(resource.followers, "gone", gone)
     refused(slow.get("/jobs?label=a=b"), 503, "draining")

@@ -5,7 +5,7 @@ import os
 import socket
 
 import pytest
-from worker_daemon import loop
+from worker_daemon.edge import epoll
 
 
 class User:
@@ -52,7 +52,7 @@ class User:
 @pytest.fixture
 def waits():
     """A loop without anybody."""
-    made = loop.Loop()
+    made = epoll.Loop()
     with contextlib.closing(made):
         yield made
         for user in list(made.values()):
@@ -182,7 +182,7 @@ def test_a_closed_loop_holds_no_descriptor():
     """A program that serves again and again would run out of files."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        loop.Loop().close()
+        epoll.Loop().close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from support.api import Api, User, refused
-from worker_daemon import metrics
+from worker_daemon.api import prometheus
 
 
 def numbers(user: User) -> dict[str, float]:
@@ -67,10 +67,10 @@ def test_no_number_names_a_user_or_a_job(own: Api) -> None:
 
 def test_a_histogram_counts_what_is_below() -> None:
     """Percentiles would be wrong."""
-    seconds = metrics.Histogram("seconds", "Time.", "route", (0.1, 1))
+    seconds = prometheus.Histogram("seconds", "Time.", "route", (0.1, 1))
     for value in (0.05, 0.1, 0.5, 7):
         seconds.observe("/x", value)
-    assert metrics.text([seconds]).splitlines()[2:] == [
+    assert prometheus.text([seconds]).splitlines()[2:] == [
         'seconds_bucket{route="/x",le="0.1"} 2',
         'seconds_bucket{route="/x",le="1"} 3',
         'seconds_bucket{route="/x",le="+Inf"} 4',
@@ -81,12 +81,12 @@ def test_a_histogram_counts_what_is_below() -> None:
 
 def test_odd_labels_are_escaped() -> None:
     """One odd name would make all numbers unreadable."""
-    counter = metrics.Counter("c", "Count.", ("name",))
+    counter = prometheus.Counter("c", "Count.", ("name",))
     counter.add('a"b\\c\nd')
-    lines: list[Any] = metrics.text([counter]).splitlines()
+    lines: list[Any] = prometheus.text([counter]).splitlines()
     assert lines[2] == r'c{name="a\"b\\c\nd"} 1'
 
 
 def test_a_counter_without_labels_begins_at_nothing() -> None:
     """An alarm on a counter that never counted would see no number at all."""
-    assert metrics.text([metrics.Counter("c", "Count.")]).endswith("\nc 0\n")
+    assert prometheus.text([prometheus.Counter("c", "Count.")]).endswith("\nc 0\n")

@@ -11,7 +11,9 @@ from support import api as support
 from support.api import OCTETS, Api, User, refused
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon import errors, htpasswd, user
+from worker_daemon import errors
+from worker_daemon.auth import htpasswd
+from worker_daemon.command import user
 
 
 @pytest.fixture

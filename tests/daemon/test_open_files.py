@@ -13,7 +13,8 @@ from support import api as support
 from support import daemon, edge, heads
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon import config, http1_reader, open_files
+from worker_daemon.edge.http1 import request_reader
+from worker_daemon.settings import config, open_files
 
 LIMIT = 400  # files that the daemon may open in a test
 SIZE = 20_000_000  # bytes: more than the buffers of the network hold
@@ -117,7 +118,7 @@ def test_more_long_bodies_than_files_are_refused():
     adj = heads.adjustments()  # one body at a time
 
     def begin():
-        reader = http1_reader.RequestReader(adj)
+        reader = request_reader.RequestReader(adj)
         reader.received(data)
         assert reader.resume() == b""
         reader.received(bytes(600_000))

@@ -14,7 +14,8 @@ from support import api as support
 from support.api import OCTETS, User
 from support.waiting import wait_until
 from worker_core import Engine, Job, JobSpec, OutputInfo, State
-from worker_daemon import problems, reading, spans, strict_json
+from worker_daemon import problems, strict_json
+from worker_daemon.api import output_stream, ranges
 
 JOB = Job("an id", "alice", JobSpec("x"), State.COMPLETED, 0.0)
 
@@ -34,15 +35,15 @@ class Spool:
         """Return the file."""
         return self.path.open("rb", buffering=0)
 
-    def reading(self) -> reading.Reading:
+    def reading(self) -> output_stream.Reading:
         """Return what the daemon makes of it."""
         info = self.output_info("", "")
-        return reading.Reading(self, JOB, "stdout", info)  # type: ignore[arg-type]
+        return output_stream.Reading(self, JOB, "stdout", info)  # type: ignore[arg-type]
 
 
-def document(found: reading.Reading, start: int = 0) -> dict[str, Any]:
+def document(found: output_stream.Reading, start: int = 0) -> dict[str, Any]:
     """Return the JSON document of an output from an offset on."""
-    span = spans.Span(start, found.info.size)
+    span = ranges.Span(start, found.info.size)
     told: dict[str, Any] = json.loads(b"".join(found.document(span)))
     return told
 
@@ -55,7 +56,7 @@ BITS = st.sampled_from([*map(str.encode, WHOLE), *BROKEN])
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server's pieces be so small that many characters fall between two."""
-    monkeypatch.setattr(reading, "_PIECE", 5)
+    monkeypatch.setattr(output_stream, "_PIECE", 5)
 
 
 @settings(max_examples=300, deadline=None)
@@ -68,7 +69,7 @@ def test_any_bytes_in_any_pieces(
     path.write_bytes(data)
     start = min(start, len(data))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_PIECE", 5)
+        patch.setattr(output_stream, "_PIECE", 5)
         told = document(Spool(path).reading(), start)
     assert told["output"] == data[start:].decode(errors="replace")
     assert told["lossy"] is _lossy(data[start:])
@@ -112,7 +113,7 @@ def test_raw_bytes_end_where_some_are_gone(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789abcdefghij")
     spool = Spool(path, final=False)
     spool.starts = [0, 0, 12]
-    assert b"".join(spool.reading().exactly(spans.Span(0, 20))) == b"01234"
+    assert b"".join(spool.reading().exactly(ranges.Span(0, 20))) == b"01234"
 
 
 def test_a_file_that_is_shorter_than_told(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_file_that_is_shorter_than_told(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     found = Spool(path).reading()
     path.write_bytes(b"0123")
-    assert b"".join(found.exactly(spans.Span(0, 10))) == b"0123"
+    assert b"".join(found.exactly(ranges.Span(0, 10))) == b"0123"
     assert document(found)["output"] == "0123"
 
 
@@ -134,7 +135,7 @@ def test_a_file_that_is_shorter_than_told(tmp_path: Path) -> None:
 def test_ranges_are_slices(size: int, offset: int, first: int | None, last: int | None) -> None:
     """A download would be put together from the wrong parts."""
     data = bytes(range(offset + size))
-    whole = spans.Span(offset, offset + size)
+    whole = ranges.Span(offset, offset + size)
     header = f"bytes={'' if first is None else first}-{'' if last is None else last}"
     body = data[offset:]
     if first is None and last is None:
@@ -145,9 +146,9 @@ def test_ranges_are_slices(size: int, offset: int, first: int | None, last: int 
         expected = None if last is not None and last < first else body[first : _end(last)]
     if expected == b"":
         with pytest.raises(problems.Problem):
-            spans.ranged(header, whole)
+            ranges.ranged(header, whole)
     else:
-        part = spans.ranged(header, whole)
+        part = ranges.ranged(header, whole)
         assert (None if part is None else data[part.start : part.end]) == expected
 
 

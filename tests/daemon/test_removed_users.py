@@ -16,7 +16,7 @@ from support import edge
 from support.api import Api, Gate, User, refused
 from support.waiting import wait_until
 from worker_core import Engine, JobSpec
-from worker_daemon import htpasswd
+from worker_daemon.auth import htpasswd
 
 MIB = 1 << 20
 SIZE = 64 * MIB

@@ -9,7 +9,8 @@ import pytest
 from falcon import testing
 from support.api import JSON, Api, User, refused
 from worker_core import Engine, QueueFull, StoreUnavailable
-from worker_daemon import app, config, users
+from worker_daemon.api import app
+from worker_daemon.settings import config
 
 
 @pytest.mark.parametrize("path", ["/", "/job", "/jobs/a/b", "/jobs/a/out/", "/%00", "/ä"])
@@ -144,7 +145,7 @@ def test_ready(api: Api, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
     """Work would be sent to a server that is about to be gone."""
     draining = threading.Event()
-    verifier = SimpleNamespace(verify=lambda *_: users.Verdict(accepted=True))
+    verifier = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
     client = testing.TestClient(
         app.create_app(engine, verifier, config.Config(), draining=draining),
         headers={"Authorization": "Basic YTpi"},

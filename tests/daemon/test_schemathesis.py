@@ -18,9 +18,11 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from worker_core import Engine, EngineSettings, JobNotFound, JobNotRunning, JobSpec
-from worker_core.spec import MAX_SECONDS
-from worker_daemon import app, config, users
-from worker_daemon.resources import status
+from worker_core.model.spec import MAX_SECONDS
+from worker_daemon.api import app
+from worker_daemon.api.resources import status
+from worker_daemon.auth import verifier
+from worker_daemon.settings import config
 
 LOGIN = f"Basic {base64.b64encode(b'root:x').decode()}"
 EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
@@ -64,9 +66,9 @@ def engine() -> Iterator[None]:
         yield
 
 
-def verify(user: str, password: bytes, _address: str) -> users.Verdict:
+def verify(user: str, password: bytes, _address: str) -> verifier.Verdict:
     """Let one administrator in, who may ask for every owner."""
-    return users.Verdict(accepted=(user, password) == ("root", b"x"))
+    return verifier.Verdict(accepted=(user, password) == ("root", b"x"))
 
 
 document = schemathesis.openapi.from_wsgi(

@@ -16,7 +16,8 @@ import pytest
 import requests
 from support.daemon import Daemon
 from support.waiting import wait_until
-from worker_daemon import authority, htpasswd
+from worker_daemon.auth import htpasswd
+from worker_daemon.command import ca
 
 
 @pytest.fixture
@@ -180,10 +181,14 @@ def test_certificates_users_and_log_level_are_reloaded(daemon, session, tmp_path
 
 
 def _new_certificate(directory):
-    ca = authority.Authority.create("new")
-    cert, key = ca.issue(["localhost", "127.0.0.1"])
+    authority = ca.Authority.create("new")
+    cert, key = authority.issue(["localhost", "127.0.0.1"])
     directory.mkdir()
-    for name, content in (("ca.pem", ca.certificate), ("server.pem", cert), ("server.key", key)):
+    for name, content in (
+        ("ca.pem", authority.certificate),
+        ("server.pem", cert),
+        ("server.key", key),
+    ):
         path = directory / name
         path.touch(mode=0o600)
         path.write_bytes(content)
@@ -291,7 +296,8 @@ def test_a_socket_from_systemd_is_served(tmp_path):
 
 def test_a_socket_from_systemd_does_not_serve_the_published_key_to_the_network(tmp_path):
     """The refusal would be gone as soon as systemd opens the socket."""
-    from worker_daemon import check, config
+    from worker_daemon.command import check
+    from worker_daemon.settings import config
 
     with Daemon(tmp_path, start=False) as daemon:
         loaded = config.load(daemon.config)
@@ -308,7 +314,7 @@ def test_the_log_can_be_json(tmp_path):
         daemon.stop()
         lines = [line for line in daemon.log().splitlines() if line.startswith("{")]
     entries = [json.loads(line) for line in lines]
-    access = next(entry for entry in entries if entry["logger"] == "worker_daemon.access")
+    access = next(entry for entry in entries if entry["logger"] == "worker_daemon.api.access")
     assert access["user"] == "demo"
     assert access["status"] == 201
     assert entries[-1]["message"].startswith("ending: ")

@@ -8,16 +8,10 @@ import threading
 import pytest
 from support.edge import Edge, reply, reset, serving, settings
 from support.waiting import wait_until
-from worker_daemon import (
-    channel,
-    errors,
-    http1_reader,
-    listen,
-    problems,
-    server,
-    task_threads,
-    units,
-)
+from worker_daemon import errors, problems
+from worker_daemon.edge import channel, listeners, server, workers
+from worker_daemon.edge.http1 import request_reader
+from worker_daemon.settings import units
 
 
 class App:
@@ -315,7 +309,7 @@ def test_long_lines_in_a_chunked_body_are_refused(app, line):
 @pytest.mark.parametrize("gone", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\0\r\n\r\n"])
 def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog, monkeypatch):
     """The log would be full of tracebacks that strangers make."""
-    monkeypatch.setattr("worker_daemon.users.MOST_ASIDE", 0)
+    monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
     with serving(app, threads=1, max_followers=1) as edge:
         holders = [edge.connect() for _ in range(2)]  # all threads
         for holder in holders:
@@ -406,7 +400,7 @@ def test_what_cannot_be_read_behind_a_long_body_is_refused(app, broken):
 def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch, caplog):
     """One client could end the daemon."""
     with serving(app) as edge:
-        monkeypatch.setattr(http1_reader.RequestReader, "resume", lambda *_: 1 / 0)
+        monkeypatch.setattr(request_reader.RequestReader, "resume", lambda *_: 1 / 0)
         head, _, _ = request(body=LONG).partition(b"\r\n\r\n")  # the body would be cut off
         assert ask(edge, head + b"\r\n\r\n") == b""
         assert ask(edge, request()).endswith(b"0 bytes")
@@ -578,7 +572,7 @@ def test_connections_at_work_do_not_make_room(app):
 def test_localhost_is_every_loopback_address_on_one_port(app):
     """A client that prefers the other IP version would find nobody."""
     with serving(app, listen=units.Address("localhost", 0)) as edge:
-        for host in listen.resolve(edge.settings.listen):
+        for host in listeners.resolve(edge.settings.listen):
             with socket.create_connection((host, edge.port), timeout=10):
                 pass
 
@@ -595,14 +589,14 @@ def test_an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address(app):
 def test_an_address_in_use_is_refused_with_its_reason(app):
     """The administrator would read a traceback, or the bare errno."""
     with serving(app) as edge, pytest.raises(errors.ListenError, match="another program listens"):
-        listen.open_sockets(units.Address("127.0.0.1", edge.port))
+        listeners.open_sockets(units.Address("127.0.0.1", edge.port))
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"])
 def test_an_address_that_is_not_ours_is_refused_with_its_reason(host):
     """The administrator would not know which part of the address is wrong."""
     with pytest.raises(errors.ListenError, match=f"cannot listen on {host}:0: "):
-        listen.open_sockets(units.Address(host, 0))
+        listeners.open_sockets(units.Address(host, 0))
 
 
 # The end
@@ -741,7 +735,7 @@ class Task:
 
 def test_each_task_has_a_thread_while_there_may_be_more():
     """A short request would wait for somebody's follower, for hours."""
-    threads = task_threads.Threads(3)
+    threads = workers.Threads(3)
     tasks = [Task() for _ in range(4)]
     for task in tasks[:3]:
         threads.add_task(task)
@@ -758,7 +752,7 @@ def test_each_task_has_a_thread_while_there_may_be_more():
 
 def test_a_task_that_fails_ends_no_thread(caplog):
     """After a few of them nobody would be served any more."""
-    threads = task_threads.Threads(1)
+    threads = workers.Threads(1)
     for error in (SystemExit(1), RuntimeError("odd")):
         task = Task(error)
         task.go_on.set()
@@ -778,7 +772,7 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
     def fails(_):
         raise RuntimeError("can't start new thread")
 
-    threads = task_threads.Threads(1)
+    threads = workers.Threads(1)
     tasks = [Task(), Task()]
     with monkeypatch.context() as short:
         short.setattr(threading.Thread, "start", fails)
@@ -793,7 +787,7 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
 
 def test_the_end_waits_for_no_task_for_ever(caplog):
     """The daemon would not end while somebody follows."""
-    threads = task_threads.Threads(1)
+    threads = workers.Threads(1)
     task = Task()
     threads.add_task(task)
     assert task.begun.wait(10)

@@ -5,8 +5,8 @@ import os
 import pytest
 from support.api import OCTETS, Api, User, refused
 from support.waiting import wait_until
-from worker_core import spool
-from worker_daemon.resources import output
+from worker_core.output import spool
+from worker_daemon.api.resources import output
 
 SPARSE = "import os; os.ftruncate(1, 15 << 40)"
 
@@ -44,12 +44,12 @@ def test_a_long_search_takes_a_place(own: Api, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_search_ends_with_its_client(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search would go on although nobody waits for it any more."""
-    from worker_daemon import followers
+    from worker_daemon.api import long_requests
 
     alice = own.user("alice")
     job_id = alice.shell("head -c 3000000 /dev/zero | tr '\\0' x")
     alice.ended(job_id)
-    monkeypatch.setattr(followers, "gone", lambda _req: True)
+    monkeypatch.setattr(long_requests, "gone", lambda _req: True)
     reads = []
     whole = os.pread
     monkeypatch.setattr(spool.os, "pread", lambda *call: (reads.append(1), whole(*call))[1])

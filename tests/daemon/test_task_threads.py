@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.edge import serving
 from support.waiting import wait_until
-from worker_daemon import task_threads
+from worker_daemon.edge import workers
 
 
 class Task:
@@ -30,7 +30,7 @@ class Task:
 @pytest.fixture
 def threads():
     """Threads for many tasks, all of which have ended when the test has."""
-    made = task_threads.Threads(100)
+    made = workers.Threads(100)
     yield made
     made.shutdown(10)
     assert not any(thread.is_alive() for thread in made._threads)
@@ -49,8 +49,8 @@ def test_strangers_leave_threads_to_users(threads):
     user = Task(threads, known=True)
     added(threads, [user])
     assert user.begun.wait(10)
-    assert sum(each.begun.is_set() for each in crowd) <= task_threads._STRANGERS
-    assert threads.count == task_threads._STRANGERS + 1
+    assert sum(each.begun.is_set() for each in crowd) <= workers._STRANGERS
+    assert threads.count == workers._STRANGERS + 1
     for task in [user, *crowd]:
         task.go_on.set()
     assert all(task.begun.wait(10) for task in crowd)
@@ -74,7 +74,7 @@ def test_who_logs_in_or_waits_leaves_the_place_to_the_next(threads):
     tasks = added(threads, [Task(threads, waits=True) for _ in range(20)])
     assert all(task.begun.wait(10) for task in tasks)
     stays = added(threads, [Task(threads) for _ in range(20)])
-    wait_until(lambda: sum(each.begun.is_set() for each in stays) == task_threads._STRANGERS)
+    wait_until(lambda: sum(each.begun.is_set() for each in stays) == workers._STRANGERS)
     for task in tasks + stays:
         task.go_on.set()
     assert all(task.begun.wait(10) for task in stays)

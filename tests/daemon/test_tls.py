@@ -13,7 +13,10 @@ import threading
 import pytest
 from support.edge import CERTS, reply, reset, serving
 from support.waiting import wait_until
-from worker_daemon import authority, certificate, channel, check, errors, tls, units
+from worker_daemon import certificate, errors
+from worker_daemon.command import ca, check
+from worker_daemon.edge import channel, tls
+from worker_daemon.settings import units
 
 BIG = bytes(range(256)) * (40 << 12)  # 40 MiB
 DROPS = 20_000
@@ -165,7 +168,7 @@ def test_garbage_inside_an_open_connection_ends_it():
 @pytest.mark.parametrize("path", [b"/list", b"/file", b"/stream"])
 def test_a_client_that_vanishes_costs_only_its_own_answer(path, monkeypatch):
     """Each client that hangs up while it is answered would cost a thread or the daemon."""
-    monkeypatch.setattr("worker_daemon.users.MOST_ASIDE", 0)
+    monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
     with serving(app, threads=1, max_followers=1) as edge:
         for _ in range(5):
             connection = edge.connect()
@@ -203,7 +206,7 @@ def test_a_fast_reader_takes_turns_with_the_others(monkeypatch):
 
 def test_readers_of_a_file_hold_no_thread(monkeypatch):
     """A few slow downloads of finished output would leave no thread for requests."""
-    monkeypatch.setattr("worker_daemon.users.MOST_ASIDE", 0)
+    monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
     with serving(app, threads=1, max_followers=1) as edge:
         readers = [edge.connect() for _ in range(6)]
         for reader in readers:
@@ -347,9 +350,13 @@ def test_a_reload_that_fails_changes_nothing(tmp_path):
 
 def _issued(directory, settings):
     """Return `settings` with a certificate of a new CA in `directory`."""
-    ca = authority.Authority.create("test")
-    cert, key = ca.issue(["localhost", "127.0.0.1"])
-    for name, content in (("ca.pem", ca.certificate), ("server.pem", cert), ("server.key", key)):
+    authority = ca.Authority.create("test")
+    cert, key = authority.issue(["localhost", "127.0.0.1"])
+    for name, content in (
+        ("ca.pem", authority.certificate),
+        ("server.pem", cert),
+        ("server.key", key),
+    ):
         path = directory / name
         path.touch(mode=0o600)
         path.write_bytes(content)

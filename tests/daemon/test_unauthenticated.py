@@ -9,7 +9,8 @@ from support import api as support
 from support.edge import serving
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon import throttle, unauthenticated
+from worker_daemon.auth import throttle
+from worker_daemon.edge import unauthenticated
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -61,7 +62,7 @@ def test_a_user_who_is_there_stays(crowded):
 
 def test_idle_users_leave_room_for_those_who_come(tmp_path, monkeypatch):
     """With as many idle users as there are places, nobody else could ever log in."""
-    monkeypatch.setattr("worker_daemon.server._PATIENCE", 0)
+    monkeypatch.setattr("worker_daemon.edge.server._PATIENCE", 0)
     with (
         Engine() as engine,
         support.serving(engine, tmp_path, max_connections=20) as running,

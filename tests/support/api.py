@@ -9,7 +9,8 @@ from typing import Any
 import bcrypt
 import requests
 from worker_core import Engine
-from worker_daemon import app, users
+from worker_daemon.api import app
+from worker_daemon.auth import verifier
 
 from support import edge
 
@@ -98,7 +99,7 @@ def serving(
     with edge.serving(application, admit=admit, verifies=True, **settings) as running:
         made = app.create_app(
             engine,
-            users.Users(file),
+            verifier.Users(file),
             running.settings,
             draining=running.server.draining,
             downloads=downloads,

@@ -3,7 +3,8 @@
 import os
 import uuid
 
-from worker_core import JobSpec, procfs
+from worker_core import JobSpec
+from worker_core.linux import procfs
 from worker_core.supervisor import tree
 
 from support.waiting import wait_until

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from worker_daemon import config, followers, listen, server, tls, units
+from worker_daemon.api import long_requests
+from worker_daemon.edge import listeners, server, tls
+from worker_daemon.settings import config, units
 
 CERTS = Path(__file__).resolve().parents[2] / "certs"
 
@@ -33,7 +35,7 @@ def _logged_in(app: Callable[..., Any]) -> Callable[..., Any]:
     """Return an application that takes everybody for a user."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        environ[followers.LOGGED_IN](lambda: True)
+        environ[long_requests.LOGGED_IN](lambda: True)
         return app(environ, start_response)
 
     return application
@@ -55,7 +57,7 @@ class Edge:
     ) -> None:
         self.settings = chosen
         self.tls = tls.Tls(chosen)
-        sockets = listen.open_sockets(chosen.listen)
+        sockets = listeners.open_sockets(chosen.listen)
         app = app if verifies else _logged_in(app)
         self.server = server.Server(app, chosen, self.tls, sockets, admit=admit)
         self.port = self.server.port

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from worker_core import Engine, JobSpec, State, StoreUnavailable, reserve
+from worker_core import Engine, JobSpec, State, StoreUnavailable
+from worker_core.disk import reserve
 
 from support.core import begin, marked, run, shell, supervisor_pid, waiting_for
 from support.waiting import wait_until

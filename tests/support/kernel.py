@@ -4,7 +4,7 @@ import functools
 import os
 
 import pytest
-from worker_core import libc
+from worker_core.linux import libc
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from worker_core import descriptors
+from worker_core.linux import descriptors
 
 _END = b"end"
 

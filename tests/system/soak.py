@@ -33,7 +33,8 @@ from support.systemd import Manager
 from support.waiting import wait_until
 from worker_cli import Client
 from worker_cli.errors import ClientError, Refused, Unreachable
-from worker_core import Engine, procfs
+from worker_core import Engine
+from worker_core.linux import procfs
 
 # Of the time; what aims at a number of things ends when it has done them.
 SHARES = {"restarts": 0.7, "kills": 0.1, "followers": 0.1, "clients": 0.1}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon
-from worker_daemon import places
+from worker_daemon.settings import paths
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -86,7 +86,7 @@ def test_the_ca_is_fetched_from_where_init_puts_it(
     for name in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "CONFIGURATION_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.geteuid", lambda: uid)
-    directory = str(places.config_dir()).removeprefix(f"{Path.home()}/")
+    directory = str(paths.config_dir()).removeprefix(f"{Path.home()}/")
     assert f"scp server.example.org:{directory}/ca.pem worker-ca.pem" in README
 
 

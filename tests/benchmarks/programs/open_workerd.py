@@ -4,7 +4,7 @@ import sys
 
 import falcon
 from worker_daemon import __main__ as command
-from worker_daemon.middleware import authentication
+from worker_daemon.auth import middleware
 
 
 def let_in(_self: object, req: falcon.Request, _resp: falcon.Response) -> None:
@@ -12,5 +12,5 @@ def let_in(_self: object, req: falcon.Request, _resp: falcon.Response) -> None:
     req.context.user = "demo"
 
 
-authentication.Authentication.process_request = let_in  # type: ignore[method-assign]
+middleware.Authentication.process_request = let_in  # type: ignore[method-assign]
 sys.exit(command.main())

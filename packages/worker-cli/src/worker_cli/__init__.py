@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_HOMES = {
+_MODULES = {
     "Absent": "errors",
     "AmbiguousId": "errors",
     "Client": "client",
@@ -60,15 +60,15 @@ _HOMES = {
     "Usage": "job",
 }
 
-__all__ = [*_HOMES]  # noqa: PLE0604  # the keys are strings
+__all__ = [*_MODULES]  # noqa: PLE0604  # the keys are strings
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

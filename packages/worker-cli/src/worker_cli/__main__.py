@@ -19,9 +19,9 @@ _NO_ANSWER = 125
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; no error leaves it as an exception."""
     try:
-        from worker_cli import program
+        from worker_cli import main
 
-        return program.run(words)
+        return main.run(words)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (ImportError, MemoryError, OSError) as error:

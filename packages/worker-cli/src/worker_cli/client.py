@@ -10,13 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from worker_cli import addresses, errors, transport, values, words
+from worker_cli import errors, parsing
 from worker_cli.handle import JobHandle
 from worker_cli.job import JobRecord, JobStatus
+from worker_cli.net import address, transport
 from worker_cli.output import POLL_SECONDS, Output
+from worker_cli.ui import humanize
 
 if TYPE_CHECKING:
-    from worker_cli.config import Settings
+    from worker_cli.settings.config import Settings
 
 _WAIT_SECONDS = 30.0
 _KILL_SECONDS = 10.0
@@ -37,7 +39,7 @@ class Client:
 
     def __init__(
         self,
-        server: str = addresses.DEFAULT,
+        server: str = address.DEFAULT,
         *,
         user: str,
         password: str,
@@ -60,9 +62,9 @@ class Client:
         if ":" in user:
             raise errors.SettingsError(f"the user name {user!r} contains a colon")
         for what, text in (("user name", user), ("password", password)):
-            if not values.is_unicode(text):
+            if not parsing.is_unicode(text):
                 raise errors.SettingsError(f"the {what} is not UTF-8, and servers take no other")
-        self.server = addresses.normal(server)
+        self.server = address.normal(server)
         self.user = user
         self._transport = transport.Transport(
             self.server,
@@ -88,7 +90,7 @@ class Client:
         What is given comes before the environment, then the configuration file and what
         `worker login` stored. Raises SettingsError and NotLoggedIn.
         """
-        from worker_cli import config, credentials
+        from worker_cli.settings import config, credentials
 
         given = config.Given(server=server, user=user, cacert=cacert, profile=profile)
         settings = config.load(given)
@@ -358,7 +360,7 @@ class Client:
 
     def server_time(self) -> datetime:
         """Return the time by the server's clock, from which the stamps in records are."""
-        return words.now() + timedelta(seconds=self.clock_ahead)
+        return humanize.now() + timedelta(seconds=self.clock_ahead)
 
     def whoami(self) -> dict[str, Any]:
         """Return what the server knows of this user; the name is in "user"."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from worker_cli import errors, words
+from worker_cli import errors
+from worker_cli.ui import humanize
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
@@ -28,7 +29,7 @@ def resolve(client: Client, text: str) -> str:
         return _last(client)
     if not _BEGINNING.fullmatch(wanted):
         raise errors.ClientError(
-            f"{words.clean(text)!r} is no job id; `worker list` shows yours, "
+            f"{humanize.clean(text)!r} is no job id; `worker list` shows yours, "
             f"the first characters of one are enough, and {LAST} is the newest"
         )
     found = list(client.list(id_prefix=wanted, limit=_SHOWN))
@@ -36,7 +37,7 @@ def resolve(client: Client, text: str) -> str:
         raise errors.ClientError(f"no job of yours begins with {wanted}; `worker list` shows them")
     if len(found) > 1:
         rows = [
-            f"  {each.id}  {each.status}  {words.command_line(each.argv, 60)}" for each in found
+            f"  {each.id}  {each.status}  {humanize.command_line(each.argv, 60)}" for each in found
         ]
         more = ["  and perhaps more"] if len(found) == _SHOWN else []
         lines = "\n".join([*rows, *more])

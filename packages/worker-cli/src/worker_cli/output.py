@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from worker_cli import errors
 from worker_cli.job import FINAL
-from worker_cli.transport import DRAINING, FOLLOWERS_FULL
+from worker_cli.net.transport import DRAINING, FOLLOWERS_FULL
 
 if TYPE_CHECKING:
     import requests
 
-    from worker_cli.transport import Transport
+    from worker_cli.net.transport import Transport
 
 POLL_SECONDS = 2.0
 

@@ -11,10 +11,12 @@ with Engine() as engine:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_core.bounds import Isolation, Limits
-    from worker_core.descriptor_store import DescriptorStore
+    from worker_core.enforcement import without_controller
     from worker_core.engine import Engine, Page
-    from worker_core.errors import (
+    from worker_core.lifecycle import Statistics
+    from worker_core.linux.descriptor_store import DescriptorStore
+    from worker_core.linux.procfs import proc_fault
+    from worker_core.model.errors import (
         EngineClosed,
         ExecutorUnavailable,
         FieldError,
@@ -30,52 +32,50 @@ if TYPE_CHECKING:
         StreamNotSeparate,
         WorkerError,
     )
-    from worker_core.job import Job, Usage
-    from worker_core.lifecycle import Statistics
-    from worker_core.limits import without_controller
-    from worker_core.procfs import proc_fault
+    from worker_core.model.job import Job, Usage
+    from worker_core.model.limits import Isolation, Limits
+    from worker_core.model.spec import JobSpec
+    from worker_core.model.state import State
+    from worker_core.output.spool import OutputInfo
     from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
-    from worker_core.spec import JobSpec
-    from worker_core.spool import OutputInfo
-    from worker_core.state import State
 
 __version__ = "0.2.0"
 
 # Name -> the module that has it. Imported when first used: the supervisor is a process of this
 # package too, and stays small without the engine and SQLite.
-_ROOMS = {
-    "DescriptorStore": "descriptor_store",
+_MODULES = {
+    "DescriptorStore": "linux.descriptor_store",
     "Engine": "engine",
-    "EngineClosed": "errors",
+    "EngineClosed": "model.errors",
     "EngineSettings": "settings",
-    "ExecutorUnavailable": "errors",
-    "FieldError": "errors",
-    "IdempotencyKeyReused": "errors",
-    "InvalidRequest": "errors",
-    "InvalidSpec": "errors",
-    "Isolation": "bounds",
-    "Job": "job",
-    "JobNotFinished": "errors",
-    "JobNotFound": "errors",
-    "JobNotRunning": "errors",
-    "JobSpec": "spec",
-    "Limits": "bounds",
-    "OutputInfo": "spool",
+    "ExecutorUnavailable": "model.errors",
+    "FieldError": "model.errors",
+    "IdempotencyKeyReused": "model.errors",
+    "InvalidRequest": "model.errors",
+    "InvalidSpec": "model.errors",
+    "Isolation": "model.limits",
+    "Job": "model.job",
+    "JobNotFinished": "model.errors",
+    "JobNotFound": "model.errors",
+    "JobNotRunning": "model.errors",
+    "JobSpec": "model.spec",
+    "Limits": "model.limits",
+    "OutputInfo": "output.spool",
     "Page": "engine",
-    "QueueFull": "errors",
+    "QueueFull": "model.errors",
     "Rebuilt": "rebuild",
-    "State": "state",
-    "StateDirInUse": "errors",
+    "State": "model.state",
+    "StateDirInUse": "model.errors",
     "Statistics": "lifecycle",
-    "StoreUnavailable": "errors",
-    "StreamNotSeparate": "errors",
+    "StoreUnavailable": "model.errors",
+    "StreamNotSeparate": "model.errors",
     "UNKNOWN_OWNER": "rebuild",
-    "Usage": "job",
-    "WorkerError": "errors",
-    "proc_fault": "procfs",
+    "Usage": "model.job",
+    "WorkerError": "model.errors",
+    "proc_fault": "linux.procfs",
     "rebuild_records": "rebuild",
-    "without_controller": "limits",
+    "without_controller": "enforcement",
 }
 
 __all__ = [
@@ -118,10 +118,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = found
     return found

@@ -15,23 +15,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from worker_core import (
-    atomic,
-    backups,
-    continuity,
-    crash,
-    jobdir,
-    procfs,
-    rebuild,
-    records,
-    reserve,
-    retention,
-    signals,
-    statedir,
-)
+from worker_core import failpoints, rebuild, retention
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
-from worker_core.descriptor_store import DescriptorStore
-from worker_core.errors import (
+from worker_core.disk import files, jobdir, reserve, statedir
+from worker_core.disk.jobdir import JobDir
+from worker_core.executor import Executor
+from worker_core.executors.local import LocalExecutor
+from worker_core.feed import Feeds
+from worker_core.lifecycle import Lifecycle, Statistics
+from worker_core.linux import procfs
+from worker_core.linux.descriptor_store import DescriptorStore
+from worker_core.model import signals
+from worker_core.model.errors import (
     EngineClosed,
     ExecutorUnavailable,
     IdempotencyKeyReused,
@@ -44,18 +39,14 @@ from worker_core.errors import (
     StoreUnavailable,
     WorkerError,
 )
-from worker_core.executor import Executor
-from worker_core.executors.local import LocalExecutor
-from worker_core.feed import Feeds
-from worker_core.job import Change, Job
-from worker_core.jobdir import JobDir
-from worker_core.lifecycle import Lifecycle, Statistics
-from worker_core.outputs import Outputs
+from worker_core.model.job import Change, Job
+from worker_core.model.spec import DEFAULT, JobSpec
+from worker_core.model.state import Event, IllegalTransition, State
+from worker_core.output.spool import OutputInfo
+from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
-from worker_core.spec import DEFAULT, JobSpec
-from worker_core.spool import OutputInfo
-from worker_core.state import Event, IllegalTransition, State
-from worker_core.store import Operation, Store
+from worker_core.store import backups, continuity, records
+from worker_core.store.database import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -332,7 +323,7 @@ class Engine:
                 return
             self._jobs.hub.publish(job)
             self._jobs.kill(job)
-            crash.point("engine.after_kill_sent")
+            failpoints.point("engine.after_kill_sent")
 
         try:
             try:
@@ -598,14 +589,14 @@ class Engine:
 
     def _make_dir(self, job: Job, spec_hash: str, key: str | None) -> None:
         directory = JobDir(self.state_dir, job.id)
-        os.mkdir(directory.path, atomic.PRIVATE_DIR)
+        os.mkdir(directory.path, files.PRIVATE_DIR)
         if not self._ephemeral:
             directory.write_record(rebuild.described(job, spec_hash, key, self._boot))
         if isinstance(job.spec.stdin, bytes):
-            atomic.create(directory.file("stdin"), job.spec.stdin, sync=not self._ephemeral)
+            files.create(directory.file("stdin"), job.spec.stdin, sync=not self._ephemeral)
             if not self._ephemeral:  # the names too: the supervisor cannot make this file again
-                atomic.sync_dir(directory.path)
-                atomic.sync_dir(os.path.dirname(directory.path))
+                files.sync_dir(directory.path)
+                files.sync_dir(os.path.dirname(directory.path))
 
     def _note_wish(self, job: Job) -> None:
         """Write beside the job who asked for its end, for the day on which the database is lost."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from worker_core.errors import FieldError
-from worker_core.jobdir import Exit
-from worker_core.spec import JobSpec
+from worker_core.disk.jobdir import Exit
+from worker_core.model.errors import FieldError
+from worker_core.model.spec import JobSpec
 
 
 class Listener(Protocol):

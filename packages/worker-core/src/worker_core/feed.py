@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from worker_core.job import Job
+from worker_core.model.job import Job
 
 _KEPT = 500  # changes in memory; whoever is further behind reads the store
 _LOT = 100  # changes read at a time

@@ -18,18 +18,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import crash, jobdir, records, recover, signals, usage
+from worker_core import failpoints, reconcile
 from worker_core.clock import Clock
-from worker_core.errors import JobNotFound, QueueFull, WorkerError
+from worker_core.disk import jobdir
+from worker_core.disk.jobdir import Exit, JobDir
 from worker_core.executor import Executor
-from worker_core.hub import Hub
-from worker_core.job import Change, Job, Usage
-from worker_core.jobdir import Exit, JobDir
-from worker_core.recover import Finding
-from worker_core.scheduler import Scheduler
+from worker_core.linux import usage
+from worker_core.model import signals
+from worker_core.model.errors import JobNotFound, QueueFull, WorkerError
+from worker_core.model.job import Change, Job, Usage
+from worker_core.model.state import Event, State
+from worker_core.notify import Hub
+from worker_core.queue.scheduler import Scheduler
+from worker_core.reconcile import Finding
 from worker_core.settings import EngineSettings
-from worker_core.state import Event, State
-from worker_core.store import Operation, Store
+from worker_core.store import records
+from worker_core.store.database import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +217,7 @@ class Lifecycle:
             self._ended[job.state.value] += 1
             self._began.pop(job.id, None)
             self._unrecorded.pop(job.id, None)
-            crash.point("engine.exit_committed")
+            failpoints.point("engine.exit_committed")
             self.release(job.id)  # before anybody is told: who was told finds the slot free
         self.hub.publish(job)
         self._touch(job.id)
@@ -222,7 +226,7 @@ class Lifecycle:
         self.hub.publish(job)
         self._begun += 1
         self._executor.start(job.id, _start_message(self._state_dir, job))
-        crash.point("engine.after_start_sent")
+        failpoints.point("engine.after_start_sent")
 
     # -- any thread --------------------------------------------------------------------------------
 
@@ -245,7 +249,7 @@ class Lifecycle:
 
     def exited(self, job_id: str, end: Exit) -> None:
         """The job has ended."""
-        crash.point("engine.exit_received")
+        failpoints.point("engine.exit_received")
         self._unrecorded[job_id] = None  # the executor has recorded it
         self._observe(job_id, ending(end))
 
@@ -308,7 +312,7 @@ class Lifecycle:
         if "unrecorded" in found:
             self.unrecorded(job.id, found["unrecorded"])
         signum, grace = _wanted(job)
-        finding = recover.compare(
+        finding = reconcile.compare(
             job.state, found, same_boot=self._same_boot, signum=signum, grace=grace
         )
         log.debug("job %s: %s", job.id, finding.name)

@@ -25,13 +25,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker_core import atomic, backups, continuity, jobdir, lifecycle, records, statedir
-from worker_core.errors import StoreUnavailable
-from worker_core.job import Change, Job
-from worker_core.jobdir import JobDir
-from worker_core.spec import DEFAULT, JobSpec
-from worker_core.state import Event, State
-from worker_core.store import Store, schema_version
+from worker_core import lifecycle
+from worker_core.disk import files, jobdir, statedir
+from worker_core.disk.jobdir import JobDir
+from worker_core.model.errors import StoreUnavailable
+from worker_core.model.job import Change, Job
+from worker_core.model.spec import DEFAULT, JobSpec
+from worker_core.model.state import Event, State
+from worker_core.store import backups, continuity, records
+from worker_core.store.database import Store, schema_version
 
 UNKNOWN_OWNER = ":unknown"
 """The owner of a job whose owner is not known. No user can have this name: a name has no colon."""
@@ -144,13 +146,13 @@ def _replace(state_dir: str, database: str, new: str, report: Rebuilt) -> None:
     found = [suffix for suffix in reversed(_SUFFIXES) if os.path.exists(database + suffix)]
     if found:
         aside = continuity.free_name(state_dir, "database")
-        os.mkdir(aside, atomic.PRIVATE_DIR)
+        os.mkdir(aside, files.PRIVATE_DIR)
         for suffix in found:
             name = statedir.DATABASE + suffix
             os.rename(database + suffix, os.path.join(aside, name))
         report.replaced = os.path.join(aside, statedir.DATABASE)
     os.rename(new, database)
-    atomic.sync_dir(state_dir)
+    files.sync_dir(state_dir)
 
 
 class _Work:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import worker_daemon
-from worker_daemon import config, errors, htpasswd, places
+from worker_daemon import errors
+from worker_daemon.auth import htpasswd
+from worker_daemon.settings import config, paths
 
 _EXAMPLES = """\
 examples:
@@ -63,25 +65,25 @@ def _run(options: argparse.Namespace) -> int:
     if action == "init":
         return _init(options)
     if action != "user":  # which talks to a person, in the encoding of the terminal
-        from worker_core import encoding
+        from worker_core.model import encoding
 
         encoding.use_utf8()
     if action == "check":
         return _check(options)
     settings = _load(options)
     if action == "serve":
-        from worker_daemon import serve
+        from worker_daemon.command import serve
 
         return serve.serve(settings, lambda: _load(options))
     if action == "recover":
-        from worker_daemon import recover
+        from worker_daemon.command import recover
 
         return recover.recover(settings.state_dir)
     return _user(options, settings.users)
 
 
 def _init(options: argparse.Namespace) -> int:
-    from worker_daemon import init
+    from worker_daemon.command import init
 
     wanted = init.plan(
         options.directory, options.names, options.listen, options.user, options.group
@@ -99,7 +101,7 @@ def _load(options: argparse.Namespace) -> config.Config:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from worker_daemon import check
+    from worker_daemon.command import check
 
     try:
         settings = _load(options)
@@ -115,7 +117,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _user(options: argparse.Namespace, path: Path) -> int:
-    from worker_daemon import user
+    from worker_daemon.command import user
 
     if options.user_action == "list":
         user.list_(path)
@@ -231,7 +233,7 @@ def _add_init(actions: Any) -> None:
 
 def _default_directory() -> Path | None:
     try:
-        return places.config_dir()
+        return paths.config_dir()
     except errors.HomeError:  # which is told to who needs one; the help does not
         return None
 

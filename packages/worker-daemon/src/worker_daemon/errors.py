@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_daemon.config import Config
+    from worker_daemon.settings.config import Config
 
 
 class DaemonError(Exception):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import falcon
 import worker_core
-from worker_core import errors as core_errors
+from worker_core.model import errors as core_errors
 
 from worker_daemon import strict_json
 

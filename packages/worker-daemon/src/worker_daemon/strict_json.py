@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any, NoReturn
 
-from worker_core import spec
-from worker_core.errors import echo
+from worker_core.model import spec
+from worker_core.model.errors import echo
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _LONGEST_NUMBER = 400  # digits; the largest float has 309

@@ -7,33 +7,34 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import errors, exits, options, terminal, values
+from worker_cli import errors, exits, options, parsing
 from worker_cli.options import AnyOption, Args, Flag, Option
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
-    from worker_cli.config import Given
+    from worker_cli.settings.config import Given
 
 HELP = Flag("-h", "--help", about="print this help")
 DEBUG = Flag("--debug", about="show requests, and the traceback of a failure")
 SERVER = Option(
     "--server",
     metavar="URL",
-    parse=values.text,
+    parse=parsing.text,
     about="the server's address (or WORKER_SERVER; https://localhost:8443 when not set anywhere)",
 )
 CACERT = Option(
     "--cacert",
     metavar="FILE",
-    parse=values.text,
+    parse=parsing.text,
     about="the certificate of the only CA to trust (or WORKER_CACERT; without one the system's)",
     completes=options.FILE,
 )
-USER = Option("--user", metavar="NAME", parse=values.text, about="who you are (or WORKER_USER)")
+USER = Option("--user", metavar="NAME", parse=parsing.text, about="who you are (or WORKER_USER)")
 PROFILE = Option(
     "--profile",
     metavar="NAME",
-    parse=values.text,
+    parse=parsing.text,
     about="use these settings from config.toml (or WORKER_PROFILE)",
     completes=options.PROFILE,
 )
@@ -43,7 +44,7 @@ FORMATS = ("table", "json", "jsonl")
 FORMAT = Option(
     "-o",
     metavar="|".join(FORMATS),
-    parse=values.one_of(*FORMATS),
+    parse=parsing.one_of(*FORMATS),
     about="the form of the output: for people, or as JSON for programs",
     completes=FORMATS,
 )
@@ -63,7 +64,7 @@ def labels(args: Args, option: Option[tuple[str, str]]) -> dict[str, str]:
 
 def given(args: Args) -> Given:
     """Return the settings that are on the command line."""
-    from worker_cli.config import Given
+    from worker_cli.settings.config import Given
 
     return Given(
         server=args.get(SERVER),
@@ -122,13 +123,13 @@ def log_requests(args: Args) -> None:
 
 def print_json(args: Args, value: Mapping[str, Any]) -> bool:
     """Print one object as JSON if that was asked for; return whether it was."""
-    from worker_cli import show
+    from worker_cli.ui import render
 
     form = args.get(FORMAT)
     if form == "json":
-        terminal.say(show.as_json(value))
+        terminal.say(render.as_json(value))
     elif form == "jsonl":
-        terminal.say(show.as_lines([value]))
+        terminal.say(render.as_lines([value]))
     return form in ("json", "jsonl")
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from worker_cli import exits, options, terminal
+from worker_cli import exits, options
 from worker_cli.options import Action, Args
+from worker_cli.ui import terminal
 
 
 def run(args: Args) -> int:
     """Print the help of one action, or of the whole command."""
-    from worker_cli import commands, errors, helptext
+    from worker_cli import commands, errors
+    from worker_cli.ui import help_texts
 
     if not args.operands:
-        terminal.say(helptext.overview())
+        terminal.say(help_texts.overview())
         return exits.DONE
     name = args.operands[0]
     if name not in commands.NAMES:
         near = options.did_you_mean(name, commands.NAMES)
         raise errors.UsageError(f"unknown action {name}{near}")
-    terminal.say(helptext.of_action(commands.load(name)))
+    terminal.say(help_texts.of_action(commands.load(name)))
     return exits.DONE
 
 

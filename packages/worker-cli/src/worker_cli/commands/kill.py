@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import errors, exits, options, terminal, values
+from worker_cli import errors, exits, options, parsing
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag, Option
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
     from worker_cli.job import JobStatus
 
 SIGNAL = Option(
-    "--signal", metavar="SIGNAL", parse=values.text, about="send this first (its stop signal)"
+    "--signal", metavar="SIGNAL", parse=parsing.text, about="send this first (its stop signal)"
 )
 GRACE = Option(
     "--grace",
     metavar="TIME",
-    parse=values.duration,
+    parse=parsing.duration,
     about="how long after that it is stopped by force",
 )
 NOW = Flag("--now", about="stop by force at once")
-REASON = Option("--reason", metavar="TEXT", parse=values.text, about="why; kept with the job")
+REASON = Option("--reason", metavar="TEXT", parse=parsing.text, about="why; kept with the job")
 
 _WAIT_SECONDS = 10.0
 _SLACK_SECONDS = 20.0
@@ -71,13 +72,13 @@ def _ask(client: Client, job_id: str, wishes: dict[str, Any], asked: dict[str, s
 
 def _see_end(client: Client, job_id: str, word: str, grace: float | None) -> int:
     """Wait for the end of a job that was asked to stop; print what became of it."""
-    from worker_cli import show
+    from worker_cli.ui import render
 
     status = None if word == "killed" else _end(client, job_id, grace)
     if status is None or status.status == "killed":
         terminal.say(f"{job_id} killed")
         return exits.DONE
-    terminal.say(f"{job_id} {show.outcome(status)}")
+    terminal.say(f"{job_id} {render.outcome(status)}")
     why = _ENDS.get(status.status, _OTHER_END) if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED

@@ -5,31 +5,32 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 
-from worker_cli import terminal, values
+from worker_cli import parsing
 from worker_cli.commands import common
 from worker_cli.job import FINAL, LIVE
 from worker_cli.options import Action, Args, Flag, Option
+from worker_cli.ui import terminal
 
 _DEFAULT_LIMIT = 50
 
 STATUS = Option(
     "--status",
     metavar="WORD",
-    parse=values.one_of(*LIVE, *FINAL),
+    parse=parsing.one_of(*LIVE, *FINAL),
     about=f"only jobs in this state; repeatable: {', '.join((*LIVE, *FINAL))}",
     completes=(*LIVE, *FINAL),
 )
 LABEL = Option(
-    "--label", metavar="K=V", parse=values.pair, about="only jobs with this label; repeatable"
+    "--label", metavar="K=V", parse=parsing.pair, about="only jobs with this label; repeatable"
 )
-NAME = Option("--name", metavar="NAME", parse=values.text, about="only jobs with this name")
+NAME = Option("--name", metavar="NAME", parse=parsing.text, about="only jobs with this name")
 SINCE = Option(
-    "--since", metavar="TIME", parse=values.duration, about="only jobs created since: 90s, 2h, 7d"
+    "--since", metavar="TIME", parse=parsing.duration, about="only jobs created since: 90s, 2h, 7d"
 )
 LIMIT = Option(
     "-n",
     metavar="N",
-    parse=values.count,
+    parse=parsing.count,
     about=f"at most N jobs, 0 is all; not given, a terminal gets {_DEFAULT_LIMIT}, a program all",
 )
 QUIET = Flag("-q", "--quiet", about="the ids alone, one a line")
@@ -37,7 +38,7 @@ QUIET = Flag("-q", "--quiet", about="the ids alone, one a line")
 
 def run(args: Args) -> int:
     """Print the jobs, newest first."""
-    from worker_cli import show
+    from worker_cli.ui import render
 
     common.check_form(args, QUIET)
     limit, labels = _limit(args), common.labels(args, LABEL)
@@ -56,11 +57,11 @@ def run(args: Args) -> int:
                 terminal.say(job.id)
         elif form == "jsonl":
             for job in jobs:
-                terminal.say(show.as_lines([job.raw]))
+                terminal.say(render.as_lines([job.raw]))
         elif form == "json":
-            terminal.say(show.as_json([job.raw for job in jobs]))
+            terminal.say(render.as_json([job.raw for job in jobs]))
         elif records := list(jobs):
-            terminal.say(show.table(records, client.server_time(), terminal.width(sys.stdout)))
+            terminal.say(render.table(records, client.server_time(), terminal.width(sys.stdout)))
             if not args.has(LIMIT) and len(records) == limit:
                 terminal.note(f"the newest {limit} jobs; there may be more: worker list -n 0")
         else:

@@ -8,20 +8,21 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from worker_cli import errors, exits, terminal
+from worker_cli import errors, exits
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
-    from worker_cli.config import Given, Settings
+    from worker_cli.settings.config import Given, Settings
 
 PASSWORD_STDIN = Flag("--password-stdin", about="read the password from the first line of stdin")
 
 
 def run(args: Args) -> int:
     """Ask what is not given, try it on the server, and only then keep it."""
-    from worker_cli import config, credentials
     from worker_cli.client import Client
+    from worker_cli.settings import config, credentials
 
     settings = config.load(_given(args), new_profile=True)
     config.check_keepable(settings)

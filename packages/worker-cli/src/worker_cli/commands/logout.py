@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from worker_cli import exits, terminal
+from worker_cli import exits
 from worker_cli.commands import common
 from worker_cli.options import Action, Args
+from worker_cli.ui import terminal
 
 
 def run(args: Args) -> int:
     """Remove what login has stored for the server."""
-    from worker_cli import config, credentials
+    from worker_cli.settings import config, credentials
 
     settings = config.load(common.given(args))
     users = credentials.forget(settings)

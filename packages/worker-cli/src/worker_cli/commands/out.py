@@ -10,21 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from worker_cli import errors, exits, options, terminal, values
+from worker_cli import errors, exits, options, parsing
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag, Option
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
     from worker_cli.output import Output
 
 FOLLOW = Flag("-f", "--follow", about="go on until the job has ended and everything was read")
-TAIL = Option("--tail", metavar="N", parse=values.count, about="the last N lines only")
-OFFSET = Option("--offset", metavar="N", parse=values.count, about="from byte N on, the first is 0")
+TAIL = Option("--tail", metavar="N", parse=parsing.count, about="the last N lines only")
+OFFSET = Option(
+    "--offset", metavar="N", parse=parsing.count, about="from byte N on, the first is 0"
+)
 STDERR = Flag("--stderr", about="its stderr, if it was run with --separate-stderr")
 FILE = Option(
     "-o",
     metavar="FILE",
-    parse=values.text,
+    parse=parsing.text,
     about="write to FILE; - is stdout, binary on a terminal too",
     completes=options.FILE,
 )
@@ -32,7 +35,8 @@ FILE = Option(
 
 def run(args: Args) -> int:
     """Copy the output to stdout or a file."""
-    from worker_cli import attach, ids
+    from worker_cli import ids
+    from worker_cli.ui import attach
 
     if args.has(TAIL) and args.has(OFFSET):
         raise errors.UsageError("--tail and --offset say two different places to begin at")
@@ -82,7 +86,7 @@ def _way_back(args: Args, job_id: str, offset: int) -> str:
 
 
 def _copy(output: Output, name: str | None) -> None:
-    from worker_cli import sink
+    from worker_cli.ui import sink
 
     chunks = iter(output)
     # Asked before the file is opened: a job that is not there must not empty it.
@@ -108,7 +112,7 @@ def _opened(name: str | None) -> contextlib.AbstractContextManager[BinaryIO]:
 
 
 def _with_progress(output: Output, begin: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    from worker_cli import progress
+    from worker_cli.ui import progress
 
     began = time.monotonic()
     with progress.Line() as line:

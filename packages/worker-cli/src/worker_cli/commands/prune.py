@@ -6,27 +6,31 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from worker_cli import errors, exits, terminal, values
+from worker_cli import errors, exits, parsing
 from worker_cli.commands import common
 from worker_cli.job import FINAL
 from worker_cli.options import Action, Args, Flag, Option
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
     from worker_cli.job import JobRecord
 
 OLDER = Option(
-    "--older-than", metavar="TIME", parse=values.duration, about="only those that ended so long ago"
+    "--older-than",
+    metavar="TIME",
+    parse=parsing.duration,
+    about="only those that ended so long ago",
 )
 STATUS = Option(
     "--status",
     metavar="WORD",
-    parse=values.one_of(*FINAL),
+    parse=parsing.one_of(*FINAL),
     about=f"only jobs in this state; repeatable: {', '.join(FINAL)}",
     completes=FINAL,
 )
 LABEL = Option(
-    "--label", metavar="K=V", parse=values.pair, about="only jobs with this label; repeatable"
+    "--label", metavar="K=V", parse=parsing.pair, about="only jobs with this label; repeatable"
 )
 YES = Flag("-y", "--yes", about="do not ask")
 
@@ -55,9 +59,9 @@ def _agreed(client: Client, jobs: list[JobRecord]) -> bool:
     """Show a person what is to go, and ask."""
     if not terminal.person(sys.stdin):
         raise errors.UsageError("prune asks before it removes; without a terminal it needs --yes")
-    from worker_cli import show
+    from worker_cli.ui import render
 
-    sys.stderr.write(show.table(jobs, client.server_time(), terminal.width(sys.stderr)) + "\n")
+    sys.stderr.write(render.table(jobs, client.server_time(), terminal.width(sys.stderr)) + "\n")
     what = "1 finished job and its" if len(jobs) == 1 else f"{len(jobs)} finished jobs and their"
     sys.stderr.write(f"Remove {what} output? [y/N] ")
     sys.stderr.flush()

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from worker_cli import bounds, errors, exits, options, terminal, values, words
-from worker_cli.commands import common
+from worker_cli import errors, exits, options, parsing
+from worker_cli.commands import common, limit_options
 from worker_cli.options import Action, AnyOption, Args, Flag, Option
+from worker_cli.ui import humanize, terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
@@ -21,48 +22,50 @@ WAIT = Flag("--wait", about="follow its output and exit as it exits; Ctrl-C leav
 ENV = Option(
     "--env",
     metavar="K=V",
-    parse=values.pair,
+    parse=parsing.pair,
     about="set an environment variable; repeatable, the last for a K counts",
 )
-CWD = Option("--cwd", metavar="DIR", parse=values.text, about="run in this directory of the server")
-NAME = Option("--name", metavar="NAME", parse=values.text, about="a name to find it by")
+CWD = Option(
+    "--cwd", metavar="DIR", parse=parsing.text, about="run in this directory of the server"
+)
+NAME = Option("--name", metavar="NAME", parse=parsing.text, about="a name to find it by")
 LABEL = Option(
-    "--label", metavar="K=V", parse=values.pair, about="a label to find it by; repeatable"
+    "--label", metavar="K=V", parse=parsing.pair, about="a label to find it by; repeatable"
 )
 TIMEOUT = Option(
     "--timeout",
     metavar="TIME",
-    parse=values.time_limit,
+    parse=parsing.time_limit,
     about="stop it when it has run so long: 90, 10m, 1h30m",
 )
 STDIN = Option(
     "--stdin",
     metavar="FILE",
-    parse=values.text,
+    parse=parsing.text,
     about="give it this file, or with - what comes in here, as its input: 12 MB at most, "
     "if the server's max_body is the usual one",
     completes=options.FILE,
 )
 STOP_SIGNAL = Option(
-    "--stop-signal", metavar="SIGNAL", parse=values.text, about="what asks it to stop (SIGTERM)"
+    "--stop-signal", metavar="SIGNAL", parse=parsing.text, about="what asks it to stop (SIGTERM)"
 )
 GRACE = Option(
     "--grace",
     metavar="TIME",
-    parse=values.duration,
+    parse=parsing.duration,
     about="how long after that it is stopped by force (10s)",
 )
 SEPARATE_STDERR = Flag("--separate-stderr", about="keep its stderr apart from its stdout")
 OUTPUT_LIMIT = Option(
     "--output-limit",
     metavar="SIZE",
-    parse=values.size,
+    parse=parsing.size,
     about="keep the newest so many bytes of output: 64k, 10M, 1G; 0 keeps all",
 )
 SHELL = Option(
     "--shell",
     metavar="LINE",
-    parse=values.text,
+    parse=parsing.text,
     about="run this line in /bin/sh, in place of a command",
 )
 
@@ -81,24 +84,24 @@ FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
     "stop_grace": (GRACE,),
     "separate_stderr": (SEPARATE_STDERR,),
     "output_limit": (OUTPUT_LIMIT,),
-    **bounds.FIELDS,
+    **limit_options.FIELDS,
 }
 """The options that a field of the job object comes from."""
 
 
 def run(args: Args) -> int:
     """Create the job, and print its id or stay with it."""
-    argv = [values.lossless(word) for word in _argv(args)]
-    bounds.check(args)
+    argv = [parsing.lossless(word) for word in _argv(args)]
+    limit_options.check(args)
     labels = {
-        values.lossless(key): values.lossless(value)
+        parsing.lossless(key): parsing.lossless(value)
         for key, value in common.labels(args, LABEL).items()
     }
     stdin = _stdin(args.get(STDIN))
     with common.connect(args) as client:
         if not args.has(WAIT):
             return _told(_create(client, args, argv, labels, stdin))
-        from worker_cli import attach
+        from worker_cli.ui import attach
 
         return attach.until_it_ends(
             client,
@@ -151,7 +154,7 @@ def _bounded(name: str, stream: io.BufferedIOBase) -> bytes:
     while chunk := stream.read1(_CHUNK):
         content += chunk
         if len(content) > MOST_STDIN:
-            raise errors.ClientError(_too_large(name, f"more than {words.size(MOST_STDIN)}"))
+            raise errors.ClientError(_too_large(name, f"more than {humanize.size(MOST_STDIN)}"))
     return bytes(content)
 
 
@@ -159,7 +162,7 @@ def _create(
     client: Client, args: Args, argv: list[str], labels: dict[str, str], stdin: bytes | None
 ) -> JobHandle:
     fields: dict[str, Any] = {
-        "env": {values.lossless(key): values.lossless(value) for key, value in args.all(ENV)}
+        "env": {parsing.lossless(key): parsing.lossless(value) for key, value in args.all(ENV)}
         or None,
         "labels": labels or None,
         "cwd": _given(args, CWD),
@@ -168,8 +171,8 @@ def _create(
         "stop_signal": args.get(STOP_SIGNAL),
         "stop_grace": args.get(GRACE),
         "output_limit": args.get(OUTPUT_LIMIT),
-        "limits": bounds.limits(args),
-        "isolation": bounds.isolation(args),
+        "limits": limit_options.limits(args),
+        "isolation": limit_options.isolation(args),
     }
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
@@ -187,7 +190,7 @@ def _create(
 def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
     """Return a refusal in words of the command line where the server's are those of its API."""
     if error.code == "body_too_large" and stdin is not None:
-        return errors.ClientError(_too_large(args.get(STDIN), words.size(len(stdin))))
+        return errors.ClientError(_too_large(args.get(STDIN), humanize.size(len(stdin))))
     if error.code == "invalid_job" and error.errors:
         faults = [
             f"{_named(str(each.get('field')), args)}: {each.get('message')}"
@@ -219,7 +222,7 @@ def _named(field: str, args: Args) -> str:
 
 def _given(args: Args, option: Option[str]) -> str | None:
     value = args.get(option)
-    return None if value is None else values.lossless(value)
+    return None if value is None else parsing.lossless(value)
 
 
 ACTION = Action(
@@ -254,7 +257,7 @@ ACTION = Action(
         GRACE,
         SEPARATE_STDERR,
         OUTPUT_LIMIT,
-        *bounds.OPTIONS,
+        *limit_options.OPTIONS,
     ),
     examples=(
         ("worker run echo hello", "print the id of a job that says hello"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from worker_cli import exits, options, terminal
+from worker_cli import exits, options
 from worker_cli.commands import common
 from worker_cli.options import Action, Args
+from worker_cli.ui import terminal
 
 _NAMES = ("HUP", "INT", "USR1", "USR2", "STOP", "CONT", "WINCH", "QUIT", "TERM", "ALRM")
 

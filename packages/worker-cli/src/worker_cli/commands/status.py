@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from worker_cli import options, terminal, words
+from worker_cli import options
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
+from worker_cli.ui import humanize, terminal
 
 QUIET = Flag("-q", "--quiet", about="the word alone")
 
@@ -15,7 +16,8 @@ _CLOCKS_DIFFER = 60.0  # seconds
 
 def run(args: Args) -> int:
     """Print the state of one job."""
-    from worker_cli import ids, show
+    from worker_cli import ids
+    from worker_cli.ui import render
 
     common.check_form(args, QUIET)
     with common.connect(args) as client:
@@ -26,9 +28,9 @@ def run(args: Args) -> int:
             common.print_json(args, client.get(job_id).raw)
         elif terminal.person(sys.stdout):
             record = client.get(job_id)
-            terminal.say(show.paragraph(record, client.server_time()))
+            terminal.say(render.paragraph(record, client.server_time()))
         else:
-            terminal.say(show.outcome(client.status(job_id)))
+            terminal.say(render.outcome(client.status(job_id)))
         _compare_clocks(client.clock_ahead)
     return 0
 
@@ -38,7 +40,7 @@ def _compare_clocks(ahead: float) -> None:
     if abs(ahead) > _CLOCKS_DIFFER:
         where = "ahead of" if ahead > 0 else "behind"
         terminal.note(
-            f"the server's clock is {words.duration(abs(ahead))} {where} this machine's; "
+            f"the server's clock is {humanize.duration(abs(ahead))} {where} this machine's; "
             "times of jobs are the server's"
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from worker_cli import __version__, errors, exits, terminal, words
+from worker_cli import __version__, errors, exits
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
+from worker_cli.ui import humanize, terminal
 
 CLIENT = Flag("--client", about="do not ask the server")
 
@@ -17,7 +18,7 @@ def run(args: Args) -> int:
     try:
         with common.connect(args) as client:
             server = client.version().get("version", "unknown")
-            terminal.say(f"workerd {words.clean(str(server))} at {client.server}")
+            terminal.say(f"workerd {humanize.clean(str(server))} at {client.server}")
     except (errors.NotLoggedIn, errors.Unreachable) as error:
         # Whoever asks for a version is often about to report that the server does not answer.
         terminal.note(str(error))

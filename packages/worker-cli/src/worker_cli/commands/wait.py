@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_cli import errors, exits, options, terminal
+from worker_cli import errors, exits, options
 from worker_cli.commands import common
 from worker_cli.options import Action, Args, Flag
+from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
-    from worker_cli import progress
     from worker_cli.client import Client
     from worker_cli.job import JobStatus
+    from worker_cli.ui import progress
 
 _LOOK_SECONDS = 30.0  # after which it is looked whether the state has changed
 
@@ -20,7 +21,7 @@ QUIET = Flag("-q", "--quiet", about="print nothing")
 
 def run(args: Args) -> int:
     """Wait for each job and print what became of it."""
-    from worker_cli import progress, show
+    from worker_cli.ui import progress, render
 
     with common.connect(args) as client, progress.Line() as line:
         jobs = common.meant(client, args.operands)
@@ -35,7 +36,7 @@ def run(args: Args) -> int:
             left -= 1
             if not args.has(QUIET):
                 line.clear()
-                terminal.say(f"{job_id} {show.outcome(status)}")
+                terminal.say(f"{job_id} {render.outcome(status)}")
             return exits.of_job(status)
 
         return common.for_each(jobs, wait)
@@ -43,7 +44,7 @@ def run(args: Args) -> int:
 
 def _wait(client: Client, status: JobStatus, line: progress.Line) -> JobStatus:
     """Return the state at the end; until then say once why the end of its process is not known."""
-    from worker_cli import show
+    from worker_cli.ui import render
 
     job_id, noted = status.id, False
     try:
@@ -51,7 +52,7 @@ def _wait(client: Client, status: JobStatus, line: progress.Line) -> JobStatus:
             if status.status == "stopping" and status.reason and not noted:
                 noted = True
                 line.clear()
-                terminal.note(f"job {job_id}: {show.outcome(status)}")
+                terminal.note(f"job {job_id}: {render.outcome(status)}")
             status = client.wait(job_id, _LOOK_SECONDS)
         return status
     except KeyboardInterrupt:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from worker_cli import exits, terminal, words
+from worker_cli import exits
 from worker_cli.commands import common
 from worker_cli.options import Action, Args
+from worker_cli.ui import humanize, terminal
 
 
 def run(args: Args) -> int:
@@ -12,7 +13,7 @@ def run(args: Args) -> int:
     with common.connect(args) as client:
         answer = client.whoami()
         if not common.print_json(args, answer):
-            terminal.say(words.clean(str(answer.get("user", client.user))))
+            terminal.say(humanize.clean(str(answer.get("user", client.user))))
     return exits.DONE
 
 

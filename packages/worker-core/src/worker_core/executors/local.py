@@ -21,13 +21,14 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from worker_core import jobdir, limits, wire
-from worker_core.descriptor_store import DescriptorStore
-from worker_core.errors import ExecutorUnavailable, FieldError, WorkerError
+from worker_core import enforcement, wire
+from worker_core.disk import jobdir
+from worker_core.disk.jobdir import Exit
 from worker_core.executor import Listener
-from worker_core.executors.kept import KeptDescriptor
-from worker_core.jobdir import Exit
-from worker_core.spec import JobSpec
+from worker_core.executors.kept_descriptor import KeptDescriptor
+from worker_core.linux.descriptor_store import DescriptorStore
+from worker_core.model.errors import ExecutorUnavailable, FieldError, WorkerError
+from worker_core.model.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class LocalExecutor:
 
     def unenforceable(self, spec: JobSpec) -> list[FieldError]:
         """Return each limit that the supervisor said it cannot enforce."""
-        missing = limits.unenforceable(spec.limits.to_dict(), **self._able)
+        missing = enforcement.unenforceable(spec.limits.to_dict(), **self._able)
         return [FieldError(f"limits.{name}", why) for name, why in missing.items()]
 
     def fault(self) -> str | None:

@@ -26,14 +26,17 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from worker_core import atomic, encoding, jobdir, libc, limits, procfs, wire
+from worker_core import enforcement, wire
 from worker_core.clock import SystemClock
-from worker_core.descriptor_store import DescriptorStore
-from worker_core.supervisor import account, cgroup, keeper, oom, recover, requests, rights, rundir
+from worker_core.disk import files, jobdir
+from worker_core.linux import libc, procfs
+from worker_core.linux.descriptor_store import DescriptorStore
+from worker_core.model import encoding
+from worker_core.supervisor import cgroup, fsuid, identity, keeper, oom, recover, requests, rundir
 from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.processes import Processes
 from worker_core.supervisor.rundir import RunDir
 from worker_core.supervisor.server import Connection, Server
 from worker_core.supervisor.spools import Spools
@@ -226,8 +229,8 @@ class Supervisor:
     def _execute_anew(self) -> None:
         """Become the supervisor of the installed version; pid, children and lock stay."""
         try:
-            with rights.own():
-                account.names_in(self._accounts)
+            with fsuid.own():
+                identity.names_in(self._accounts)
         except ValueError as error:
             log.error("cannot reload: %s; going on as before", error)
             return
@@ -247,13 +250,13 @@ class Supervisor:
         oom.pass_on()
         argv = [sys.executable, "-P", "-m", "worker_core.supervisor", *sys.argv[1:]]
         argv += [] if "--lock" in argv else ["--lock", str(self._lock)]
-        with rights.own():  # the interpreter need not be readable for the engine
+        with fsuid.own():  # the interpreter need not be readable for the engine
             os.execv(sys.executable, argv)  # noqa: S606  # ourselves
 
 
 def _able(groups: Cgroups | None) -> wire.Message:
     controllers = [] if groups is None else sorted(groups.controllers)
-    cure, most = cgroup.cure(groups), limits.most_files()
+    cure, most = cgroup.cure(groups), enforcement.most_files()
     return {"controllers": controllers, "cure": cure, "open_files": most}
 
 
@@ -303,13 +306,13 @@ def _prepare(options: argparse.Namespace) -> RunDir:
     engine = options.engine
     if engine is None:
         return RunDir(options.state_dir)
-    names = account.names_in(options.accounts)
-    account.allow_only([engine.pw_name, *names])
+    names = identity.names_in(options.accounts)
+    identity.allow_only([engine.pw_name, *names])
     # With these two a job can become somebody else, and all of it is to be ended.
     anybody = options.allow_new_privileges or options.root_jobs
-    rights.end_only(None if anybody else {engine.pw_uid} | account.uids(names))
+    fsuid.end_only(None if anybody else {engine.pw_uid} | identity.uids(names))
     run_dir = options.run_dir or rundir.default(options.state_dir)
-    rights.give_up(engine)
+    fsuid.give_up(engine)
     return RunDir(options.state_dir, run_dir)
 
 
@@ -366,7 +369,7 @@ def _serve(
 
 
 def _take_lock(run_dir: RunDir) -> int | None:
-    with rights.own():
+    with fsuid.own():
         lock = _locked(os.path.join(run_dir.path, jobdir.LOCK))
     if lock is not None and run_dir.path != run_dir.state_dir:
         # For a supervisor that an engine starts by itself. A job could hold this one.
@@ -377,7 +380,7 @@ def _take_lock(run_dir: RunDir) -> int | None:
 
 
 def _locked(path: str) -> int | None:
-    lock = atomic.open_regular(path, os.O_RDWR | os.O_CREAT)
+    lock = files.open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -414,7 +417,7 @@ def _log_file(state_dir: str) -> TextIO:
 
 def _open_log(state_dir: str) -> int:
     path = os.path.join(state_dir, jobdir.LOG)
-    return atomic.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    return files.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def _keep_log(state_dir: str) -> None:

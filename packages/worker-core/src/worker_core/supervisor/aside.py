@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from worker_core.supervisor.process import Process
+from worker_core.supervisor.running_job import Process
 
 MOST = 8  # launchers that the starts of one owner take while they hang
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from worker_core import descriptors
+from worker_core.linux import descriptors
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from worker_core import jobdir, libc
+from worker_core.disk import jobdir
+from worker_core.linux import libc
 
 _BLOCK = 1 << 16  # holes end at a multiple of this
 

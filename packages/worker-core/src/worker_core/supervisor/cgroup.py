@@ -27,9 +27,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import atomic, libc, procfs, usage
 from worker_core.clock import Clock
-from worker_core.supervisor import rights
+from worker_core.disk import files
+from worker_core.linux import libc, procfs, usage
+from worker_core.supervisor import fsuid
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Cgroups:
 
         Of a job that made groups below its own they stay until `remove`.
         """
-        with rights.own(), contextlib.suppress(OSError):
+        with fsuid.own(), contextlib.suppress(OSError):
             os.rmdir(self.path(job_id))  # as quick as the question, and mostly the answer
             return True
         return self.read(job_id, "cgroup.events").get("populated") != 1
@@ -173,7 +174,7 @@ class Cgroups:
     def read(self, job_id: str, name: str) -> dict[str, int]:
         """Return a "key value" file of the job's group, {} if there is none."""
         try:
-            found = atomic.read(f"{self.path(job_id)}/{name}").decode()
+            found = files.read(f"{self.path(job_id)}/{name}").decode()
         except OSError:
             return {}
         pairs = [line.split() for line in found.splitlines()]
@@ -191,7 +192,7 @@ class Cgroups:
         try:
             for _ in range(_MOST_GROUPS):
                 group = ahead.pop()
-                found += map(int, atomic.read(f"{group}/cgroup.procs").split())
+                found += map(int, files.read(f"{group}/cgroup.procs").split())
                 if os.stat(group).st_nlink > _LEAF_LINKS:
                     ahead += (each.path for each in os.scandir(group) if each.is_dir())
                 if not ahead:
@@ -213,14 +214,14 @@ class Cgroups:
         What cannot be removed stays: a job can make groups deeper than any path is long.
         """
         try:
-            with rights.own():
+            with fsuid.own():
                 _remove(self.path(job_id))
         except (OSError, RecursionError) as error:
             log.warning("job %s: its control group stays: %s", job_id, type(error).__name__)
 
     def close(self) -> None:
         """Remove the group of all jobs, if no job is left."""
-        with rights.own(), contextlib.suppress(OSError):
+        with fsuid.own(), contextlib.suppress(OSError):
             os.rmdir(self._base)
 
     def _try(self, group: str) -> None:
@@ -231,7 +232,7 @@ class Cgroups:
             _enter(self._home)
             self._forks_into = _can_fork_into(group)
         finally:
-            with rights.own():
+            with fsuid.own():
                 _remove(group)
 
     def _bound(self, job_id: str, name: str, value: str) -> None:
@@ -334,7 +335,7 @@ def _can_fork_into(group: str) -> bool:
 
 
 def _fork_into(group: str) -> int:
-    with rights.own():
+    with fsuid.own():
         directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return libc.fork_into(directory)
@@ -343,7 +344,7 @@ def _fork_into(group: str) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    with rights.own():  # also for the write: the kernel asks again when something moves
+    with fsuid.own():  # also for the write: the kernel asks again when something moves
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
@@ -352,14 +353,14 @@ def _write(path: str, text: str) -> None:
 
 
 def _make(path: str) -> None:
-    with rights.own(), contextlib.suppress(FileExistsError):
+    with fsuid.own(), contextlib.suppress(FileExistsError):
         os.mkdir(path)
-        if rights.engine is not None:  # it reads there what its jobs have used
+        if fsuid.engine is not None:  # it reads there what its jobs have used
             os.chmod(path, 0o755)  # noqa: S103
 
 
 def _words(path: str) -> list[str]:
     try:
-        return atomic.read(path).decode().split()
+        return files.read(path).decode().split()
     except OSError:
         return []

@@ -21,10 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from worker_core import libc, procfs
-from worker_core.jobdir import Pid
+from worker_core.disk.jobdir import Pid
+from worker_core.linux import libc, procfs
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process
+from worker_core.supervisor.running_job import Process
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a zombie
 _PATIENCE = 30.0  # seconds for its parent to reap a zombie whose status we may not read

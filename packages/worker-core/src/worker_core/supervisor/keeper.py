@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Container
 
-from worker_core.descriptor_store import DescriptorStore
+from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.supervisor.bag import Bag, Held
 from worker_core.supervisor.server import Connection
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_core import encoding, libc, limits, posix_spawn, usage
-from worker_core.jobdir import JobDir
-from worker_core.supervisor import account, cgroup, rights, spawn, tree
-from worker_core.supervisor.account import Account
-from worker_core.supervisor.box import Box
+from worker_core import enforcement
+from worker_core.disk.jobdir import JobDir
+from worker_core.linux import libc, posix_spawn, usage
+from worker_core.model import encoding
+from worker_core.supervisor import cgroup, fork_exec, fsuid, identity, tree
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.diagnosis import (
+from worker_core.supervisor.exec_errors import (
     NotStartedError,
     check_directory,
     choose,
@@ -30,6 +30,8 @@ from worker_core.supervisor.diagnosis import (
     find,
     no_directory,
 )
+from worker_core.supervisor.identity import Account
+from worker_core.supervisor.namespaces import Box
 
 _SHORTAGE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
@@ -124,15 +126,15 @@ def launch(
 def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
     """Return who the job runs as: who is asked for, else who has asked."""
     name = spec.get("run_as")
-    if name is None and rights.engine is not None:
-        name = rights.engine.pw_name
+    if name is None and fsuid.engine is not None:
+        name = fsuid.engine.pw_name
     try:
-        found = account.own() if name is None else account.find(name)
-    except account.AccountError as error:
+        found = identity.own() if name is None else identity.find(name)
+    except identity.AccountError as error:
         raise NotStartedError(str(error)) from error
     except OSError as error:
         raise ShortageError(str(error)) from error
-    if found.uid == 0 and rights.engine is not None and not root_jobs:
+    if found.uid == 0 and fsuid.engine is not None and not root_jobs:
         raise NotStartedError(
             f"cannot run as {found.name}: this supervisor runs no jobs as root; start it with "
             "--root-jobs"
@@ -140,15 +142,15 @@ def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
     return found
 
 
-def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> limits.Plan:
+def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement.Plan:
     controllers = groups.controllers if groups is not None else ()
     cure = cgroup.cure(groups)
     bounds = dict(spec.get("limits", {}))
     if "pids" in bounds and spec.get("isolation", {}).get("pid_namespace"):
         bounds["pids"] += usage.BOXED
     try:
-        return limits.plan(bounds, controllers, cure, cwd)
-    except limits.UnenforceableError as error:
+        return enforcement.plan(bounds, controllers, cure, cwd)
+    except enforcement.UnenforceableError as error:
         raise NotStartedError(str(error)) from error
 
 
@@ -188,7 +190,7 @@ def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:
     stack.callback(os.close, fd)
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise NotStartedError(f"stdin: {path}: is a FIFO; only a file can be read")
-    if rights.engine is not None and os.fstat(fd).st_dev == os.stat("/proc").st_dev:
+    if fsuid.engine is not None and os.fstat(fd).st_dev == os.stat("/proc").st_dev:
         # What is there depends on who reads it, and that would be a process of root.
         raise NotStartedError(f"stdin: {path}: is in /proc; only a file can be read")
     os.set_blocking(fd, True)
@@ -196,7 +198,7 @@ def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:
 
 
 def _open_input(path: str, flags: int) -> int:
-    if rights.engine is None:
+    if fsuid.engine is None:
         return os.open(path, flags)
     return libc.open_without_magic(path, flags)
 
@@ -228,33 +230,33 @@ def _chosen(program: _Program) -> str:
 def _way(
     program: _Program,
     stdio: tuple[int, int, int],
-    plan: limits.Plan,
+    plan: enforcement.Plan,
     box: Box | None,
     who: Account,
-) -> spawn.Way | None:
+) -> fork_exec.Way | None:
     """Return what a child has to do that `subprocess` does not offer, None if there is nothing."""
-    other = who != account.own() or rights.engine is not None
+    other = who != identity.own() or fsuid.engine is not None
     if not (plan.rlimits or plan.group_files or box is not None or other):
         return None
     way = _forked(program, stdio)
     return replace(way, rlimits=plan.rlimits, box=box, account=who if other else None)
 
 
-def _forked(program: _Program, stdio: tuple[int, int, int]) -> spawn.Way:
+def _forked(program: _Program, stdio: tuple[int, int, int]) -> fork_exec.Way:
     argv, env = _encoded(program.argv), _encoded_env(program.env)
-    return spawn.Way(argv, env, encoding.encode(program.cwd), stdio)
+    return fork_exec.Way(argv, env, encoding.encode(program.cwd), stdio)
 
 
-def _spawn(program: _Program, way: spawn.Way) -> int:
+def _spawn(program: _Program, way: fork_exec.Way) -> int:
     try:
-        return spawn.spawn(way)
-    except spawn.StepError as error:
+        return fork_exec.spawn(way)
+    except fork_exec.StepError as error:
         raise _step_failed(error, program) from error
     except OSError as error:
         raise ShortageError(str(error)) from error
 
 
-def _step_failed(error: spawn.StepError, program: _Program) -> NotStartedError:
+def _step_failed(error: fork_exec.StepError, program: _Program) -> NotStartedError:
     if error.step == "working directory":
         return no_directory(program.cwd, OSError(error.errno, os.strerror(error.errno)))
     if error.step == "exec":

@@ -31,9 +31,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from worker_core import crash, libc
+from worker_core import failpoints
+from worker_core.linux import libc
 from worker_core.supervisor import slots, start_message
-from worker_core.supervisor.diagnosis import NOT_EXECUTABLE, NotStartedError
+from worker_core.supervisor.exec_errors import NOT_EXECUTABLE, NotStartedError
 from worker_core.supervisor.launch import BeforeFork, Forked, Launched, ShortageError
 from worker_core.supervisor.slots import Slot
 
@@ -102,7 +103,7 @@ class Launcher:
     def _start(self, job_id: str, spec: dict[str, Any]) -> None:
         self._slot.note(slots.PREPARING, job_id)
         self._job_id = job_id
-        crash.point("launcher.taken")
+        failpoints.point("launcher.taken")
         began, at = time.monotonic(), time.time()  # before anything that the job can do
         try:
             launched = self._launch(job_id, spec, self._before_fork, self._forked)
@@ -116,7 +117,7 @@ class Launcher:
             reason = _bounded(f"cannot be started: {error}")
             self._say("refused", job_id, reason, NOT_EXECUTABLE)
         else:
-            crash.point("launcher.forked")
+            failpoints.point("launcher.forked")
             self._leaders[launched.pid] = job_id
             self._say("begun", job_id, launched.pid, launched.enforced, began, at)
         self._slot.note(slots.IDLE)
@@ -142,7 +143,7 @@ class Launcher:
             job_id = self._leaders.pop(found.si_pid, "")
             self._slot.note_end(found.si_pid, _status(found), job_id)
             _, status, used = os.wait4(found.si_pid, 0)
-            crash.point("launcher.reaped")
+            failpoints.point("launcher.reaped")
             self._say("ended", job_id, found.si_pid, status, rusage(used))
             self._slot.note_end(0, 0)
 

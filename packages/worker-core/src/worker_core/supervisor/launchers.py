@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import crash
+from worker_core import failpoints
 from worker_core.supervisor import oom, start_message
 from worker_core.supervisor.launcher import Launch, Launcher
 from worker_core.supervisor.loop import Loop
@@ -150,7 +150,7 @@ class Launchers:
                 return
             del self._waiting[job_id]
             self._given[job_id] = None
-            crash.point("supervisor.given")
+            failpoints.point("supervisor.given")
 
     # -- launchers -------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class Launchers:
         try:
             oom.expose()
             if self._heard:
-                crash.disarm()  # a test means one of those that are forked first
+                failpoints.disarm()  # a test means one of those that are forked first
             mine = {0, 1, 2, self._take.fileno(), theirs.fileno(), *_logs()}
             _close_all_but(mine | self._kept)
             Launcher(self._take, theirs, slot, self._launch, stays=stays).run(first)

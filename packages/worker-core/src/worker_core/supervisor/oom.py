@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 
-from worker_core.supervisor import rights
+from worker_core.supervisor import fsuid
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,10 @@ def pass_on() -> None:
 
 
 def _read() -> int:
-    with rights.own(), open(_PATH) as file:
+    with fsuid.own(), open(_PATH) as file:
         return int(file.read())
 
 
 def _write(score: int) -> None:
-    with rights.own(), open(_PATH, "wb", buffering=0) as file:  # without a buffer: errors come here
+    with fsuid.own(), open(_PATH, "wb", buffering=0) as file:  # without a buffer: errors come here
         file.write(b"%d" % score)

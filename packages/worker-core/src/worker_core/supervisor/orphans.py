@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-from worker_core import procfs
-from worker_core.procfs import Stat
+from worker_core.linux import procfs
+from worker_core.linux.procfs import Stat
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.process import Process
+from worker_core.supervisor.running_job import Process
 
 
 class Orphans:

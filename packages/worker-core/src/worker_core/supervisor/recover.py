@@ -28,14 +28,14 @@ import os
 import time
 from typing import Any
 
-from worker_core import descriptors, procfs
-from worker_core.jobdir import JobDir, Pid
-from worker_core.procfs import Stat
+from worker_core.disk.jobdir import JobDir, Pid
+from worker_core.linux import descriptors, procfs
+from worker_core.linux.procfs import Stat
 from worker_core.supervisor import tree
 from worker_core.supervisor.bag import Held, contents
 from worker_core.supervisor.exit_status import has_ended
-from worker_core.supervisor.process import Process, logged, lost
-from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.running_job import Process, logged, lost
 
 _SPARE = 64  # descriptors that a supervisor needs beside those of the leaders that it watches
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from worker_core import jobdir, signals
-from worker_core.errors import InvalidRequest
+from worker_core.disk import jobdir
+from worker_core.model import signals
+from worker_core.model.errors import InvalidRequest
 
 MAX_REQUEST = 48 << 20
 """Bytes; execve(2) takes 6 MiB of arguments and environment, and JSON makes six bytes of one."""

@@ -20,9 +20,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from worker_core import atomic, jobdir, libc, procfs
-from worker_core.jobdir import Exit, JobDir, Kill, Pid
-from worker_core.supervisor import requests, rights
+from worker_core.disk import files, jobdir
+from worker_core.disk.jobdir import Exit, JobDir, Kill, Pid
+from worker_core.linux import libc, procfs
+from worker_core.supervisor import fsuid, requests
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class RunDir:
         self._apart = path is not None
         self._state_fd = -1
         if path is not None:
-            with rights.own():
+            with fsuid.own():
                 _make_own(path)
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             self._state_fd = os.open(state_dir, flags)
@@ -64,17 +65,17 @@ class RunDir:
         where only it can write."""
         if not self._apart:
             return []
-        with rights.own():
+        with fsuid.own():
             return list(filter(jobdir.is_id, os.listdir(f"{self.path}/{jobdir.JOBS}")))
 
     def note_running(self, job_ids: list[str]) -> None:
         """Note which jobs run, for the next program of this process."""
-        with rights.own():
-            atomic.replace(f"{self.path}/{_UPGRADE}", "\n".join(job_ids).encode(), sync=False)
+        with fsuid.own():
+            files.replace(f"{self.path}/{_UPGRADE}", "\n".join(job_ids).encode(), sync=False)
 
     def take_running(self) -> list[str]:
         """Return what `note_running` has noted, and remove it."""
-        with rights.own():
+        with fsuid.own():
             found = _take(f"{self.path}/{_UPGRADE}")
         if found is None:  # of a release before, which had no directory of its own
             found = _take(f"{self.state_dir}/{_UPGRADE}")
@@ -84,7 +85,7 @@ class RunDir:
         """Remove the directory if it holds nothing that the next supervisor needs."""
         if not self._apart:
             return
-        with rights.own(), contextlib.suppress(OSError):
+        with fsuid.own(), contextlib.suppress(OSError):
             os.rmdir(f"{self.path}/{jobdir.JOBS}")  # fails while a job is left
             for name in os.listdir(self.path):
                 os.unlink(f"{self.path}/{name}")
@@ -129,30 +130,30 @@ class _GuardedJobDir(JobDir):
         return found if not found or requests.sound_spec(found) else {}
 
     def write_pid(self, pid: Pid) -> None:
-        with rights.own():
+        with fsuid.own():
             jobdir.make_private_dir(self._own.path)
             self._own.write_pid(pid)
         with contextlib.suppress(OSError):  # the engine's copy, to look up what the job uses
             super().write_pid(pid)
 
     def pid(self) -> Pid | None:
-        with rights.own():
+        with fsuid.own():
             return self._own.pid()
 
     def write_kill(self, kill: Kill) -> None:
-        with rights.own():
+        with fsuid.own():
             jobdir.make_private_dir(self._own.path)
             self._own.write_kill(kill)
 
     def kill(self) -> Kill | None:
-        with rights.own():
+        with fsuid.own():
             return self._own.kill()
 
     def exit(self) -> Exit | None:
         return None if self._lives() else super().exit()
 
     def forget(self) -> None:
-        with rights.own(), contextlib.suppress(FileNotFoundError):
+        with fsuid.own(), contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self._own.path):
                 os.unlink(self._own.file(name))
             os.rmdir(self._own.path)
@@ -188,7 +189,7 @@ def default(state_dir: str) -> str:
 
 
 def _make_own(path: str) -> None:
-    os.makedirs(path, atomic.PRIVATE_DIR, exist_ok=True)
+    os.makedirs(path, files.PRIVATE_DIR, exist_ok=True)
     refuse_writable(path)
     jobdir.make_private_dir(f"{path}/{jobdir.JOBS}")
 
@@ -214,7 +215,7 @@ def _and_parents(path: str) -> Iterator[str]:
 
 def _take(path: str) -> str | None:
     try:
-        found = atomic.read_regular(path, _MOST_IDS).decode("ascii", "replace")
+        found = files.read_regular(path, _MOST_IDS).decode("ascii", "replace")
     except (OSError, ValueError):
         return None
     os.unlink(path)

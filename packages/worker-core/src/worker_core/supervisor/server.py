@@ -13,7 +13,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from worker_core import descriptors, wire
+from worker_core import wire
+from worker_core.linux import descriptors
 from worker_core.supervisor import requests
 from worker_core.supervisor.loop import Loop
 from worker_core.wire import Message

@@ -10,9 +10,9 @@ import errno
 import logging
 
 from worker_core.supervisor import cap
+from worker_core.supervisor.job_table import Processes
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Process
-from worker_core.supervisor.processes import Processes
+from worker_core.supervisor.running_job import Process
 
 log = logging.getLogger(__name__)
 

@@ -26,14 +26,14 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from worker_core import procfs
+from worker_core.linux import procfs
 from worker_core.supervisor import aside, tree
 from worker_core.supervisor.aside import Aside
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.launcher import Launch
 from worker_core.supervisor.launchers import PATIENCE, Launchers, News
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.process import Doom, Process
+from worker_core.supervisor.running_job import Doom, Process
 from worker_core.supervisor.slots import IDLE, PREPARING, Held
 
 log = logging.getLogger(__name__)

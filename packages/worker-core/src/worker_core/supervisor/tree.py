@@ -22,9 +22,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from worker_core import procfs
-from worker_core.procfs import Stat
-from worker_core.supervisor import rights
+from worker_core.linux import procfs
+from worker_core.linux.procfs import Stat
+from worker_core.supervisor import fsuid
 
 _MARK_BIT = 1 << 60
 _MARK_BITS = 56
@@ -71,7 +71,7 @@ def members(job_id: str, leader: int | None = None) -> list[Stat]:
         each.pid
         for each in found
         if (leader is not None and leader in (each.pid, each.session))
-        or (procfs.realtime_limit(each.pid) == wanted and rights.may_end(each.pid))
+        or (procfs.realtime_limit(each.pid) == wanted and fsuid.may_end(each.pid))
     }
     inside.discard(me)
     return [each for each in _with_descendants(found, inside) if each.state not in "ZX"]

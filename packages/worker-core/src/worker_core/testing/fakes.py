@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from worker_core import signals
-from worker_core.errors import FieldError
+from worker_core.disk.jobdir import Exit, Pid
 from worker_core.executor import Listener
-from worker_core.jobdir import Exit, Pid
-from worker_core.spec import JobSpec
+from worker_core.model import signals
+from worker_core.model.errors import FieldError
+from worker_core.model.spec import JobSpec
 
 
 class FakeClock:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import libc, posix_spawn, procfs
+from worker_core.linux import libc, posix_spawn, procfs
 
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "fork": ((os, "fork"), (libc, "fork_into"), (posix_spawn, "spawn")),

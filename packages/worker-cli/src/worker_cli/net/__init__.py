@@ -1,0 +1,1 @@
+"""Requests to one server: TLS, retries, and what its answers mean."""

@@ -1,0 +1,1 @@
+"""The client's settings, saved passwords, and the files they are in."""

@@ -1,0 +1,123 @@
+"""Staying with a job from its start to its end, as if it ran here."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from worker_cli import errors, exits
+from worker_cli.ui import humanize, render, sink, terminal
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+    from worker_cli.handle import JobHandle
+
+
+def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
+    """Create a job, pass on its output, and return the exit code that stands for its end."""
+    job = create()
+    gaps = Gaps()
+    try:
+        if terminal.person(sys.stderr):
+            _note_queued(job)
+        second = _Follower(job, "stderr", sys.stderr.buffer, gaps) if separate_stderr else None
+        _pass_on(job, "stdout", sys.stdout.buffer, gaps)
+        if second:
+            second.finish()
+        return _ended(client, job) or gaps.code
+    except KeyboardInterrupt:
+        _note_detached(job)
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        if _goes_on(job):
+            _note_detached(job)
+        raise
+    except (errors.ClientError, OSError, RuntimeError, MemoryError):
+        terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
+        raise
+
+
+def _note_queued(job: JobHandle) -> None:
+    """Say why nothing happens yet, if the job waits for its turn."""
+    status = job.status()
+    if status.status == "queued":
+        why = f": {status.reason}" if status.reason else ""
+        terminal.note(f"job {job.id} is queued{why}; Ctrl-C leaves it in the queue")
+
+
+def _note_detached(job: JobHandle) -> None:
+    terminal.note(
+        f"detached; the job goes on. Back to it: worker out -f {job.id}, "
+        f"stop it: worker kill {job.id}"
+    )
+
+
+def _goes_on(job: JobHandle) -> bool:
+    """Whether it has not ended yet: of `seq 9999 | head` there is nothing to be said."""
+    try:
+        return not job.status().ended
+    except errors.ClientError:
+        return True
+
+
+def _pass_on(job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
+    target = sink.Sink(to, allow_binary=False)
+    try:
+        for chunk in job.follow(stream=stream, on_gap=gaps):
+            target.write(chunk)
+    except sink.BinaryRefused:
+        terminal.note(
+            f"the output is binary and not shown on a terminal: worker out -o FILE {job.id}"
+        )
+
+
+class _Follower:
+    """A second stream, passed on by a thread of its own beside the first."""
+
+    def __init__(self, job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
+        self._job, self._stream, self._to, self._gaps = job, stream, to, gaps
+        self._error: Exception | None = None
+        # A daemon thread: Ctrl-C must not wait for the job's end.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            _pass_on(self._job, self._stream, self._to, self._gaps)
+        except Exception as error:  # noqa: BLE001  # raised again by finish, in the main thread
+            self._error = error
+
+    def finish(self) -> None:
+        """Wait for the end of the stream; raise what went wrong with it."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
+def _ended(client: Client, job: JobHandle) -> int:
+    """Say what the exit code alone does not tell."""
+    status = client.wait(job.id)
+    code = exits.of_job(status)
+    if status.signal is not None or status.status not in ("completed", "failed"):
+        terminal.note(f"job {job.id}: {render.outcome(status)}")
+    if code == exits.NOT_FOUND and (hint := render.shell_hint(job.record())):
+        terminal.note(hint)
+    return code
+
+
+class Gaps:
+    """Says which bytes of the output are missing, and remembers whether there were any."""
+
+    def __init__(self) -> None:
+        self.code = exits.DONE
+        """The exit code of a command that has passed on all that there is."""
+
+    def __call__(self, start: int, end: int) -> None:
+        """Say that bytes are missing, because the server keeps only the newest ones."""
+        self.code = exits.REFUSED
+        terminal.note(
+            f"{humanize.size(end - start)} of output are no longer kept (bytes {start} to {end}); "
+            "see run --output-limit"
+        )

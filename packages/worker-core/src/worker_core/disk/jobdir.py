@@ -1,0 +1,381 @@
+"""A job's directory: the on-disk contract between engine and supervisor.
+
+    jobs/<id>/          mode 0700; made by the engine
+        record.json     by the engine before the job is committed: owner, spec and time, from which
+                        `rebuild` makes the record again should the database be lost
+        wish.json       by the engine at a kill: who asked for the end, and why
+        removed         by the engine before it deletes the record, so that half a removal is told
+                        from a job that the database has lost; deleted last
+        stdin           by the engine before the job is committed, when there is input
+        spec.json       by the supervisor before it forks: the claim. A job is started only by who
+                        creates this file, so it is started at most once
+        output, stderr  created by the supervisor, written by the job itself
+        pid.json        by the supervisor once the job has run for a moment: pid, start time, boot
+                        id; until then its process is known by its mark (supervisor/tree.py)
+        kill.json       by the supervisor before its first signal: why, and when SIGKILL is due
+        start.json      by the supervisor: the first byte still kept, per stream
+        exit.json       by the supervisor, before anybody is told: what came of it
+
+kill.json, start.json and exit.json appear in one step (`atomic.replace`).
+
+A supervisor of root that serves an engine of another account believes none of this: it keeps
+pid.json and kill.json once more where only root can write (supervisor/rundir.py). What it reads and
+opens here is a regular file or nothing; no link is followed, and no pipe is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
+
+from worker_core.disk import files
+from worker_core.model import compact_json
+
+JOBS = "jobs"
+SOCKET = "supervisor.sock"
+LOCK = "supervisor.lock"
+LOG = "supervisor.log"
+_REMOVED = "removed"
+_RECORD = "record.json"
+STREAMS = {"stdout": "output", "stderr": "stderr"}
+_COUNTED = (*STREAMS.values(), "stdin", "spec.json", _RECORD)  # files that may be large
+
+Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
+"""Why a job ended: by itself, or through whom; decided where it was reaped."""
+
+_MOST_RECORD = 1 << 18  # bytes of a record; the longest text in it is a reason
+_MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+
+NOT_OURS = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.EWOULDBLOCK,
+    errno.EACCES,
+    errno.EXDEV,
+}
+"""What open(2) says of a file that is not one of ours: there is none, a directory, a link, a pipe,
+one that somebody holds a lease on, or one that is closed to us."""
+
+
+@dataclass(frozen=True)
+class Pid:
+    """Which process the leader is; the three together never name another one."""
+
+    pid: int
+    start_time: int  # clock ticks after boot, field 22 of /proc/PID/stat
+    boot_id: str
+    started_at: float  # Unix seconds
+    enforced: dict[str, str | None] = field(default_factory=dict)  # limit -> what enforces it
+
+
+@dataclass(frozen=True)
+class Kill:
+    """That the end of the job is wanted, so that a new supervisor goes on where the last ended."""
+
+    cause: Cause
+    reason: str | None
+    signalled: list[int]  # numbers sent so far
+    counts: bool  # an exit code after this is still our doing: the leader handles the signal
+    kill_at: float  # Unix seconds at which SIGKILL is due
+    # The same since boot, which nobody can set; None if a supervisor of 0.1.0 wrote this.
+    kill_at_boottime: float | None = None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """What came of a job."""
+
+    cause: Cause
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    ended_at: float
+    wall_seconds: float | None = None
+    user_seconds: float | None = None
+    system_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    max_processes: int | None = None
+    pid: int | None = None  # of the leader; this and the next two as in Pid, None if it never ran
+    started_at: float | None = None
+    enforced: dict[str, str | None] = field(default_factory=dict)
+
+
+class JobDir:
+    """Paths and files of one job's directory."""
+
+    def __init__(self, state_dir: str, job_id: str) -> None:
+        self.job_id = job_id
+        self.path = f"{state_dir}/{JOBS}/{job_id}"
+
+    def file(self, name: str) -> str:
+        """Return the path of a file in it."""
+        return f"{self.path}/{name}"
+
+    def disk_bytes(self) -> int:
+        """Return what output, input and spec take on the disk, and the spec once more in the
+        database; a hole takes nothing."""
+        total = 0
+        for name in _COUNTED:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(self.file(name))
+                total += found.st_blocks * 512 + (found.st_size if name == _RECORD else 0)
+        return total
+
+    def stream(self, stream: str) -> str:
+        """Return the path of the spool file of "stdout" or "stderr"."""
+        return self.file(STREAMS[stream])
+
+    def opened(self) -> AbstractContextManager[str]:
+        """Hold the directory in a block; yields a path that leads to it, and nowhere else."""
+        return nullcontext(self.path)
+
+    def open_stream(self, stream: str, flags: int = os.O_CREAT | os.O_APPEND) -> int:
+        """Open a spool file for writing, created with mode 0600; raises OSError, also if what is
+        there is not a regular file."""
+        with self.opened() as path:
+            return files.open_regular(f"{path}/{STREAMS[stream]}", os.O_WRONLY | flags)
+
+    def stream_size(self, stream: str) -> int:
+        """Return the size of a spool file; raises FileNotFoundError."""
+        with self.opened() as path:
+            return os.lstat(f"{path}/{STREAMS[stream]}").st_size
+
+    def remove(self) -> None:
+        """Remove everything, as far as that can be; the claim first, without which it is a rest
+        that the next engine clears away, and the mark of a removal last."""
+        import shutil  # slow to import, and not needed by the supervisor
+
+        with contextlib.suppress(OSError):
+            os.unlink(self.file("spec.json"))
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path):
+                if name != _REMOVED:
+                    with contextlib.suppress(OSError):
+                        os.unlink(self.file(name))
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Remove what only a supervisor keeps of a job that has ended."""
+
+    def make(self) -> None:
+        """Make the directory (mode 0700) unless it is there."""
+        make_private_dir(self.path)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write down what a record can be made from again."""
+        files.create(self.file(_RECORD), _encode(record))
+
+    def record(self) -> dict[str, Any] | None:
+        """Return what `write_record` wrote; None if there is none, or it was cut short."""
+        return self._read(_RECORD, _MOST_SPEC)
+
+    def write_wish(self, wish: dict[str, Any]) -> None:
+        """Write down who asked for the end."""
+        files.replace(self.file("wish.json"), _encode(wish), sync=False)
+
+    def wish(self) -> dict[str, Any] | None:
+        """Return who asked for the end, if anybody did."""
+        return self._read("wish.json")
+
+    def mark_removed(self) -> None:
+        """Mark that the job's record is about to be deleted because somebody asked for that.
+
+        It is on the disk before the record is deleted there: else a power cut in between would
+        leave what looks like a job that the database has lost.
+        """
+        with contextlib.suppress(OSError):  # a disk that takes nothing must not keep the removal up
+            os.close(os.open(self.file(_REMOVED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            files.sync_dir(self.path)
+
+    def removed(self) -> bool:
+        """Return whether the directory is half of a removal."""
+        return os.path.lexists(self.file(_REMOVED))
+
+    def claim(self, spec: dict[str, Any]) -> bool:
+        """Claim the job for starting; False if it was claimed before."""
+        try:
+            with self.opened() as path:
+                files.create(f"{path}/spec.json", _encode(spec))
+        except FileNotFoundError:
+            self.make()
+            return self.claim(spec)
+        except FileExistsError:
+            return False
+        return True
+
+    def unclaim(self) -> None:
+        """Give the claim up: the job has certainly not been started, and another may claim it."""
+        with self.opened() as path, contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}/spec.json")
+
+    def claimed(self) -> dict[str, Any] | None:
+        """Return what the claim holds; {} if it was cut short; None if there is none."""
+        found = self._read("spec.json", _MOST_SPEC)
+        if found is None and self.claimed_at() is not None:
+            return {}
+        return found
+
+    def claimed_at(self) -> float | None:
+        """Return when the job was claimed (Unix seconds), also if the claim was cut short."""
+        try:
+            with self.opened() as path:
+                return os.lstat(f"{path}/spec.json").st_mtime
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            return None
+
+    def write_pid(self, pid: Pid) -> None:
+        """Record which process the leader is; a reader takes half of it for none."""
+        with self.opened() as path:
+            name, data = f"{path}/pid.json", _encode(vars(pid))
+            try:
+                files.create(name, data)
+            except FileExistsError:
+                files.replace(name, data, sync=False)
+
+    def pid(self) -> Pid | None:
+        """Return which process the leader is, if that was recorded."""
+        return _load(Pid, self._read("pid.json"))
+
+    def write_kill(self, kill: Kill) -> None:
+        """Record that the end is wanted."""
+        with self.opened() as path:
+            files.replace(f"{path}/kill.json", _encode(vars(kill)), sync=False)
+
+    def kill(self) -> Kill | None:
+        """Return how the end is wanted, if it is."""
+        return _load(Kill, self._read("kill.json"))
+
+    def write_start(self, starts: dict[str, int]) -> None:
+        """Record the first byte still kept of each stream that lost its oldest ones."""
+        with self.opened() as path:
+            files.replace(f"{path}/start.json", _encode(starts), sync=False)
+
+    def starts(self) -> dict[str, int]:
+        """Return the first byte still kept per stream; a stream not named is whole."""
+        found = self._read("start.json") or {}
+        return {name: found[name] for name in STREAMS if _is_int(found.get(name))}
+
+    def write_exit(self, end: Exit, *, sync: bool) -> None:
+        """Record what came of the job, even if somebody has removed its directory."""
+        data = _encode(vars(end))
+        try:
+            with self.opened() as path:
+                files.replace(f"{path}/exit.json", data, sync=sync)
+        except FileNotFoundError:
+            self.make()
+            with self.opened() as path:
+                files.replace(f"{path}/exit.json", data, sync=sync)
+
+    def exit(self) -> Exit | None:
+        """Return what came of the job, if that was recorded."""
+        return _load(Exit, self._read("exit.json"))
+
+    def _read(self, name: str, most: int = _MOST_RECORD) -> dict[str, Any] | None:
+        try:
+            with self.opened() as path:
+                found = json.loads(files.read_regular(f"{path}/{name}", most))
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            return None
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def make_private_dir(path: str) -> None:
+    """Make a directory (mode 0700) unless it is there."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    try:
+        os.mkdir(path, files.PRIVATE_DIR)
+    except FileExistsError:
+        return
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the machine."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def _encode(value: object) -> bytes:
+    return compact_json.encode(value).encode("ascii")
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value is the id of a job, in the one form that is used in paths."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+_Record = TypeVar("_Record", Pid, Kill, Exit)
+
+
+def _load(kind: type[_Record], found: dict[str, Any] | None) -> _Record | None:
+    """Return a record from what a file holds, None if it is not one.
+
+    Fields of a later release are left out.
+    """
+    if found is None:
+        return None
+    known = {each.name: each.type for each in fields(kind)}
+    given = {name: value for name, value in found.items() if name in known}
+    if not all(_FITS[str(known[name])](value) for name, value in given.items()):
+        return None
+    try:
+        return kind(**given)
+    except TypeError:  # a field is missing
+        return None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_number(value: object) -> bool:
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    return fits and math.isfinite(value) and abs(value) < 1 << 63  # type: ignore[arg-type]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_ints(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_int, value))
+
+
+def _is_enforced(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        each is None or isinstance(each, str) for each in value.values()
+    )
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": _is_int,
+    "int | None": lambda value: value is None or _is_int(value),
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "str": _is_text,
+    "str | None": lambda value: value is None or _is_text(value),
+    "bool": lambda value: isinstance(value, bool),
+    "list[int]": _are_ints,
+    "dict[str, str | None]": _is_enforced,
+    "Cause": lambda value: value in get_args(Cause),
+}
+"""What fits a field of a record, by how its type is written."""

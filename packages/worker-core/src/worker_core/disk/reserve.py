@@ -1,0 +1,103 @@
+"""Room on the disk that is kept for the ends of jobs, should one of them fill it.
+
+A file holds the room. It is given up when an end, or the removal of a job, cannot be recorded for
+want of it; by then nothing of that job writes any more. From there on no job is accepted until
+there is room for another such file, so that what was given up stays for ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from worker_core.disk import files
+
+log = logging.getLogger(__name__)
+
+SIZE = 1 << 20  # bytes: some hundred ends; and a removal makes room by itself
+
+FILES = 64  # inodes that are left to the jobs that run: each needs some until its end is recorded
+
+CURE = "remove finished jobs, or make room on the server's disk"
+
+_NAME = "reserve"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_LOOK = 1.0  # seconds for which it is taken to be there
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an error is for want of room."""
+    return error.errno in _FULL
+
+
+def lacks_files(found: os.statvfs_result) -> bool:
+    """Return whether so few files can still be made that those for the ends of jobs are needed.
+
+    A file system without a fixed number of inodes says that it has none at all.
+    """
+    return bool(found.f_files) and found.f_favail < FILES
+
+
+def give_up(state_dir: str) -> None:
+    """Make the room free, if it is kept."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(state_dir, _NAME))
+        log.warning("the disk is full: its reserve goes to the ends of jobs, and none is accepted")
+
+
+class Reserve:
+    """The file of one state directory. Any thread may use it."""
+
+    def __init__(self, state_dir: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state_dir = state_dir
+        self._path = os.path.join(state_dir, _NAME)
+        self._clock = clock
+        self._look_again = 0.0
+
+    def kept(self) -> bool:
+        """Return whether the room is kept; if it is not, this tries to."""
+        now = self._clock()
+        if now < self._look_again:
+            return True
+        if self._lacks_files() or not (self._is_there() or self._make()):
+            return False
+        self._look_again = now + _LOOK
+        return True
+
+    def give_up(self) -> None:
+        """Make the room free."""
+        self._look_again = 0.0
+        give_up(self._state_dir)
+
+    def _lacks_files(self) -> bool:
+        try:
+            return lacks_files(os.statvfs(self._state_dir))
+        except OSError:
+            return False  # what is wrong is said by whoever makes a file
+
+    def _is_there(self) -> bool:
+        try:
+            return os.stat(self._path).st_size >= SIZE
+        except OSError:
+            return False
+
+    def _make(self) -> bool:
+        try:
+            found = os.statvfs(self._state_dir)
+            if found.f_bavail * found.f_frsize < 2 * SIZE:  # the rest is for who needs it now
+                return False
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+            try:
+                os.posix_fallocate(fd, 0, SIZE)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            log.warning("cannot keep a reserve on the disk: %s", error)
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""Linux calls and files that the standard library does not cover."""

@@ -1,0 +1,1 @@
+"""The values that describe a job. Nothing here does I/O."""

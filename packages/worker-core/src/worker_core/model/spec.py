@@ -1,0 +1,410 @@
+"""JobSpec: what to run, as a frozen value that was validated once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from worker_core.model import limits, signals
+from worker_core.model.errors import (
+    MOST_FAULTS,
+    FieldError,
+    InvalidRequest,
+    InvalidSpec,
+    echo,
+    name_echo,
+)
+from worker_core.model.limits import Isolation, Limits
+
+MAX_NAME = 255  # characters in a name, a label's key or its value
+MAX_LABELS = 64
+MAX_SECONDS = 100 * 365 * 86400.0
+MAX_BYTES = 1 << 62
+# What execve(2) takes on no machine is refused at once; what a machine does not take, with its own
+# limit on the stack, makes a failed job.
+MAX_STRING = 32 * os.sysconf("SC_PAGE_SIZE") - 1
+"""Bytes of one argument or one variable (MAX_ARG_STRLEN): 128 KiB but for one, with usual pages."""
+MAX_STRINGS = 6 << 20
+"""Bytes of all arguments and variables: three quarters of the largest stack that counts, 8 MiB."""
+_POINTER = 9  # bytes that each of them takes besides its own: a pointer, and the NUL at its end
+
+T = TypeVar("T")
+
+_NO_LIMITS, _NO_ISOLATION = Limits(), Isolation()
+
+
+@dataclass(frozen=True)
+class StoredStdin:
+    """Standing in a stored spec for input that is kept in the job's directory."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One process to run: an argv, never a shell line. Everything but `command` has a default.
+
+    Strings may hold any byte but through Python's surrogateescape form (U+DC80 to U+DCFF), as
+    `os.fsdecode` makes it. A NUL byte is accepted here, and the job fails with that reason.
+
+    Raises InvalidSpec, which names every field that is wrong.
+    """
+
+    whole: ClassVar[bool] = True
+    """False of an `Outline`."""
+    command: str
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the clean environment that every job gets."""
+    cwd: str | None = None
+    """Absolute; None is the home of the Unix user that the job runs as."""
+    stdin: bytes | Path | StoredStdin | None = None
+    """Bytes or a file to read; None is /dev/null."""
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    """Seconds from the start until it is ended as timed_out; None is no limit."""
+    stop_signal: str = "SIGTERM"
+    stop_grace: float = 10.0
+    """Seconds between the stop signal and SIGKILL."""
+    separate_stderr: bool = False
+    limits: Limits = _NO_LIMITS
+    isolation: Isolation = _NO_ISOLATION
+    output_limit: int | None = None
+    """Bytes of each stream to keep, the newest, and up to 64 KiB more; 0 is no limit, None the
+    engine's default."""
+
+    def __post_init__(self) -> None:
+        """Validate every field and bring it to its one form."""
+        found: list[FieldError] = []
+        for name, value in vars(self).items():
+            if value is not _DEFAULTS[name]:
+                _check(name, value, found)
+        if not found:
+            found.extend(_together(self.command, self.args, self.env))
+        if found:
+            raise InvalidSpec(found)
+        object.__setattr__(self, "args", tuple(self.args))
+        object.__setattr__(self, "env", dict(self.env))
+        object.__setattr__(self, "labels", dict(self.labels))
+        if isinstance(self.stdin, Path):  # who opens it is in another directory
+            object.__setattr__(self, "stdin", _absolute(self.stdin))
+        object.__setattr__(self, "stop_signal", signals.name(signals.number(self.stop_signal)))
+
+    @classmethod
+    def from_dict(cls, value: object) -> JobSpec:
+        """Make a spec from the API's JSON job object; unknown fields are refused by name."""
+        if not isinstance(value, dict):
+            raise InvalidSpec([FieldError("", "the job must be an object with a command")])
+        known = "unknown field; known are " + ", ".join(sorted(_DEFAULTS))
+        unknown = (name for name in value if name not in _DEFAULTS)
+        found = [FieldError(name_echo(each), known) for each in _few(unknown)]
+        given = {name: each for name, each in value.items() if name in _DEFAULTS}
+        if given.get("command") is None:
+            found.append(FieldError("command", "required"))
+        for name, parse in _PARSERS.items():
+            try:
+                if given.get(name) is not None:
+                    given[name] = parse(given[name])
+            except (ValueError, KeyError) as error:
+                found.append(FieldError(name, str(error.args[0])))
+                del given[name]
+        # Null means the same as leaving the field out.
+        given = {name: each for name, each in given.items() if each is not None}
+        try:
+            spec = cls(**{"command": "-"} | given)
+        except InvalidSpec as error:
+            found.extend(error.errors)
+        if found:
+            raise InvalidSpec(_few(found))
+        return spec
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form. Of stdin only its size or its file is told, never its content."""
+        shown = dict(vars(self))
+        shown["args"] = list(self.args)
+        shown["limits"] = {} if self.limits is _NO_LIMITS else self.limits.to_dict()
+        shown["isolation"] = {} if self.isolation is _NO_ISOLATION else self.isolation.to_dict()
+        match self.stdin:
+            case bytes():
+                shown["stdin"] = {"size": len(self.stdin)}
+            case StoredStdin():
+                shown["stdin"] = {"size": self.stdin.size}
+            case Path():
+                shown["stdin"] = {"file": str(self.stdin)}
+        return shown
+
+    @classmethod
+    def from_stored(cls, value: dict[str, Any]) -> JobSpec:
+        """Make a spec again from what `to_dict` gave."""
+        bounds, boxed = value.get("limits"), value.get("isolation")
+        value = value | {
+            "limits": limits.from_dict(Limits, bounds) if bounds else _NO_LIMITS,
+            "isolation": limits.from_dict(Isolation, boxed) if boxed else _NO_ISOLATION,
+        }
+        stdin = value.get("stdin")
+        if stdin is not None:
+            stored = StoredStdin(stdin["size"]) if "size" in stdin else Path(stdin["file"])
+            value = value | {"stdin": stored}
+        # Validated when it was made; validating it again would let a later release refuse to
+        # read what an earlier one accepted.
+        fresh: dict[str, Any] = {"env": {}, "labels": {}}
+        kind = JobSpec if "command" in value else Outline
+        if kind is Outline:  # the labels of hundreds of these could be many megabytes
+            value = value | {"labels": {}}
+        values = vars(DEFAULT) | fresh | value | {"args": tuple(value.get("args", ()))}
+        return _unchecked(values, kind)
+
+    @property
+    def confined(self) -> bool:
+        """Whether it has limits, or may not see or touch something."""
+        return self.limits is not _NO_LIMITS or self.isolation is not _NO_ISOLATION
+
+    def bounded(self, output_limit: int) -> JobSpec:
+        """Return the same spec, with this output limit if it has none."""
+        if self.output_limit is not None:
+            return self
+        return _unchecked(vars(self) | {"output_limit": output_limit})
+
+
+@dataclass(frozen=True)
+class Outline(JobSpec):
+    """A stored spec without what may be long of it, each of which has its default here: command,
+    args, env, cwd, stdin, labels and the paths of isolation. Whoever needs these reads the whole
+    spec."""
+
+    whole: ClassVar[bool] = False
+
+
+def outline(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outline of a spec, both in the form of `to_dict`."""
+    short = {name: each for name, each in stored.items() if name not in _MAY_BE_LONG}
+    isolation = {name: each for name, each in stored["isolation"].items() if name != "writable"}
+    return short | {"isolation": isolation}
+
+
+_MAY_BE_LONG = {"command", "args", "env", "cwd", "stdin"}
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        why = "must be an absolute path: the working directory was removed"
+        raise InvalidSpec([FieldError("stdin", why)]) from None
+
+
+def _unchecked(values: dict[str, Any], kind: type[JobSpec] = JobSpec) -> JobSpec:
+    spec = object.__new__(kind)
+    vars(spec).update(values)
+    return spec
+
+
+def _stdin_from_json(value: object) -> bytes:
+    if isinstance(value, str):
+        return _encoded(value)
+    if isinstance(value, dict) and set(value) == {"base64"} and isinstance(value["base64"], str):
+        try:
+            return base64.b64decode(value["base64"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"not valid base64: {error}") from None
+    raise ValueError('must be a text or {"base64": "…"}')
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(
+            "contains a lone surrogate that stands for no byte (only U+DC80 to U+DCFF do)"
+        ) from None
+
+
+_PARSERS: dict[str, Callable[[object], object]] = {
+    "stdin": _stdin_from_json,
+    "limits": lambda value: limits.from_dict(Limits, value),
+    "isolation": lambda value: limits.from_dict(Isolation, value),
+}
+
+
+def _few(found: Iterable[T]) -> list[T]:
+    """Return as many as a refusal names; the others are not even looked for."""
+    return list(itertools.islice(found, MOST_FAULTS))
+
+
+def _check(name: str, value: object, found: list[FieldError]) -> None:
+    try:
+        for path, problem in itertools.islice(_CHECKS[name](value), MOST_FAULTS - len(found)):
+            found.append(FieldError(name + path, problem))
+    except InvalidRequest as error:
+        found.append(FieldError(name, str(error)))
+
+
+def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iterator[FieldError]:
+    """Yield the fault of more arguments and variables than any program can be given."""
+    strings = [command, *args, *env, *env.values()]
+    taken = sum(map(len, strings)) + _POINTER * len(strings)
+    if taken * 4 <= MAX_STRINGS:  # whatever the characters
+        return
+    taken = sum(len(_encoded(each)) for each in strings) + _POINTER * len(strings)
+    if taken > MAX_STRINGS:
+        yield FieldError(
+            "args",
+            f"must be at most {MAX_STRINGS} bytes together with env, as execve(2) counts them, not "
+            f"{taken}; give the job a file or its standard input",
+        )
+
+
+Problems = Iterable[tuple[str, str]]  # (path below the field, what is wrong with it)
+
+
+def _text(
+    value: object, *, empty: bool = True, longest: int | None = None, most_bytes: int | None = None
+) -> list[tuple[str, str]]:
+    if not isinstance(value, str):
+        return [("", f"must be a text, not {_kind(value)}")]
+    if not value and not empty:
+        return [("", "must not be empty")]
+    if longest is not None and len(value) > longest:
+        return [("", f"must be at most {longest} characters")]
+    try:
+        size = len(_encoded(value))
+    except ValueError as error:
+        return [("", str(error))]
+    if most_bytes is not None and size > most_bytes:
+        return [("", f"must be at most {most_bytes} bytes, not {size}")]
+    return []
+
+
+def _texts(value: object) -> Problems:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        yield "", f"must be a list of texts, not {_kind(value)}"
+        return
+    for at, each in enumerate(value):
+        for _, why in _text(each, most_bytes=MAX_STRING):
+            yield f"[{at}]", why
+
+
+def _mapping(value: object, longest: int | None = None) -> Problems:
+    if not isinstance(value, Mapping):
+        yield "", f"must be an object of texts, not {_kind(value)}"
+        return
+    for key, each in value.items():
+        path = f"[{echo(key)}]"
+        for _, why in _text(each, longest=longest):
+            yield path, why
+        for _, why in _text(key, empty=False, longest=longest):
+            yield path, f"as a name: {why}"
+        if isinstance(key, str) and "=" in key:
+            yield path, "as a name: must not contain '='"
+
+
+def _env(value: object) -> Problems:
+    yield from _mapping(value)
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            both = f"{key}={each}"
+            if len(both) * 4 > MAX_STRING and _over(both):
+                yield f"[{echo(key)}]", f"must be at most {MAX_STRING} bytes with its name and '='"
+
+
+def _over(both: str) -> bool:
+    try:
+        return len(_encoded(both)) > MAX_STRING
+    except ValueError:  # which was told already
+        return False
+
+
+def _labels(value: object) -> Problems:
+    if isinstance(value, Mapping) and len(value) > MAX_LABELS:
+        return [("", f"at most {MAX_LABELS} labels are kept")]
+    return _mapping(value, MAX_NAME)
+
+
+def _cwd(value: object) -> Problems:
+    if value is None:
+        return []
+    problems = _text(value, empty=False, most_bytes=limits.MAX_PATH)
+    if not problems and not str(value).startswith("/"):
+        return [("", "must be an absolute path")]
+    return problems
+
+
+def _stdin(value: object) -> Problems:
+    if value is None or isinstance(value, bytes | Path | StoredStdin):
+        return []
+    return [("", f"must be bytes or a Path, not {_kind(value)}")]
+
+
+def _seconds(value: object, *, zero: bool) -> Problems:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [("", f"must be a number of seconds, not {_kind(value)}")]
+    fits = 0 <= value <= MAX_SECONDS and math.isfinite(value) and (zero or value > 0)
+    least = "from 0" if zero else "above 0"
+    problem = f"must be a number of seconds {least} and up to {MAX_SECONDS:.0f}"
+    return [] if fits else [("", problem)]
+
+
+def _bounds(value: object, kind: type[Limits] | type[Isolation]) -> Problems:
+    if not isinstance(value, kind):
+        return [("", f"must be {kind.__name__}, not {_kind(value)}")]
+    return value.problems()
+
+
+def _timeout(value: object) -> Problems:
+    return [] if value is None else _seconds(value, zero=False)
+
+
+def _stop_signal(value: object) -> Problems:
+    signals.number(value)  # type: ignore[arg-type]  # it refuses every other type
+    return []
+
+
+def _flag(value: object) -> Problems:
+    return [] if isinstance(value, bool) else [("", f"must be true or false, not {_kind(value)}")]
+
+
+def _size(value: object) -> Problems:
+    if value is None:
+        return []
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [("", f"must be a whole number of bytes, not {_kind(value)}")]
+    return [] if 0 <= value <= MAX_BYTES else [("", f"must be from 0 to {MAX_BYTES} bytes")]
+
+
+_CHECKS: dict[str, Callable[[Any], Problems]] = {
+    "command": lambda value: _text(value, empty=False, most_bytes=MAX_STRING),
+    "args": _texts,
+    "env": _env,
+    "cwd": _cwd,
+    "stdin": _stdin,
+    "name": lambda value: [] if value is None else _text(value, empty=False, longest=MAX_NAME),
+    "labels": _labels,
+    "timeout": _timeout,
+    "stop_signal": _stop_signal,
+    "stop_grace": lambda value: _seconds(value, zero=True),
+    "separate_stderr": _flag,
+    "output_limit": _size,
+    "limits": lambda value: _bounds(value, Limits),
+    "isolation": lambda value: _bounds(value, Isolation),
+}
+
+_DEFAULTS = {each.name: each.default for each in fields(JobSpec)}  # of some it is MISSING
+DEFAULT = JobSpec("-")
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a number"
+    return _KINDS.get(type(value), type(value).__name__)

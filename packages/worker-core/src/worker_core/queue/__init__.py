@@ -1,0 +1,1 @@
+"""Which queued job starts next. Nothing here does I/O."""

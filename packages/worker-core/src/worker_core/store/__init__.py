@@ -1,0 +1,1 @@
+"""The durable store: SQLite, its tables, and its backups."""

@@ -1,0 +1,185 @@
+"""Whether a database belongs to the state directory that it is in, and is the latest one.
+
+A database that is missing, empty, damaged or an older copy knows nothing of jobs that have a
+directory, and some of them may be running. An engine that goes on with it would start jobs twice
+and forget others, so it does not start. Two things show that a database is older than its
+directory:
+
+    generation      a number that grows at each start and after each copy; it is in the database,
+                    then in a file beside it. The database must not be behind the file.
+    claimed jobs    a job is claimed (spec.json) only after its record was committed. A claimed job
+                    without a record, and without the mark of a removal, was recorded later.
+
+Other directories without a record are left by a crash between the directory and the commit. They
+are moved aside, and never deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+
+from worker_core.disk import files, jobdir
+from worker_core.model.errors import StoreUnavailable
+from worker_core.store import backups, records
+from worker_core.store.database import Store, StoreDamaged
+
+log = logging.getLogger(__name__)
+
+ASIDE = "set-aside"
+_FILE = "generation"
+_KEY = "generation"
+_SHOWN = 3  # ids in a message
+
+
+def job_ids(state_dir: str) -> set[str]:
+    """Return the ids of the jobs that have a directory, recorded or not."""
+    return set(filter(jobdir.is_id, os.listdir(os.path.join(state_dir, jobdir.JOBS))))
+
+
+def refusal(state_dir: str, why: str) -> StoreUnavailable:
+    """Return the error of a start that must not go on, which names the cure."""
+    copies = backups.existing(state_dir)
+    begins = "there is no copy of the database to begin with"
+    if copies:
+        made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(copies[0]).st_mtime))
+        begins = f"where the database cannot be read, it begins with the copy {copies[0]} of {made}"
+    return StoreUnavailable(
+        f"cannot use {state_dir}: {why}; run `workerd recover`, which makes the records again from "
+        f"the jobs' directories and deletes nothing ({begins})"
+    )
+
+
+def open_store(
+    state_dir: str, database: str, on_full: Callable[[], None]
+) -> tuple[Store, set[str]]:
+    """Open the database of a state directory; return it, and the directories without a record.
+
+    Raises StoreUnavailable if there is none although jobs have directories, if it is not the
+    latest one, or if it cannot be used.
+    """
+    ids = job_ids(state_dir)
+    is_new = check_present(state_dir, database, ids)
+    try:
+        store = Store(database, may_create=not ids, on_full=on_full)
+        try:
+            with store.reading() as db:
+                unknown = ids if is_new else check_current(state_dir, db, ids)
+        except BaseException:
+            store.close()
+            raise
+    except StoreDamaged as error:
+        raise refusal(state_dir, f"the database cannot be used: {error}") from error
+    return store, unknown
+
+
+def check_present(state_dir: str, database: str, ids: set[str]) -> bool:
+    """Return whether there is neither a database nor a job, as in a new state directory.
+
+    Raises StoreUnavailable if jobs have directories but there is no database, or an empty one.
+    """
+    try:
+        is_empty = os.stat(database).st_size == 0
+    except FileNotFoundError:
+        if ids:
+            why = f"{os.path.basename(database)} is missing, but {_count(ids)} a directory"
+            raise refusal(state_dir, why) from None
+        return True
+    if is_empty and ids:
+        raise refusal(state_dir, f"{database} is empty, but {_count(ids)} a directory")
+    return is_empty
+
+
+def check_current(state_dir: str, db: sqlite3.Connection, ids: set[str]) -> set[str]:
+    """Return the directories without a record; raise StoreUnavailable if the database is older."""
+    unknown = ids - records.ids(db)
+    if generation(db) < _noted(state_dir):
+        raise refusal(state_dir, "the database is an older copy of the one that was used last")
+    forgotten = sorted(each for each in unknown if _is_forgotten(jobdir.JobDir(state_dir, each)))
+    if forgotten:
+        listed = ", ".join(forgotten[:_SHOWN]) + ("" if len(forgotten) <= _SHOWN else ", …")
+        was = "it was" if len(forgotten) == 1 else "they were"
+        why = f"{_count(forgotten)} no record although {was} started ({listed})"
+        raise refusal(state_dir, f"the database is an older copy, or not of this directory: {why}")
+    return unknown
+
+
+def advance(state_dir: str, store: Store) -> None:
+    """Begin the next generation, so that every earlier copy is known for one; soon, not now."""
+
+    store.post((lambda db: next_generation(state_dir, db), lambda number: note(state_dir, number)))
+
+
+def next_generation(state_dir: str, db: sqlite3.Connection) -> int:
+    """Write the next generation to the database; return it, to be noted after the commit."""
+    number = max(generation(db), _noted(state_dir)) + 1
+    records.set_meta(db, _KEY, str(number))
+    return number
+
+
+def generation(db: sqlite3.Connection) -> int:
+    """Return the generation of a database; 0 in one of release 0.1.0."""
+    return _number(records.get_meta(db, _KEY) or "")
+
+
+def note(state_dir: str, number: int) -> None:
+    """Write the generation beside the database, which has it already."""
+    try:
+        files.replace(os.path.join(state_dir, _FILE), str(number).encode(), sync=True)
+    except OSError as error:  # then the database is ahead, which is no fault
+        log.warning("cannot write the generation of the database: %s", error)
+
+
+def clear(state_dir: str, unknown: Iterable[str]) -> None:
+    """Finish removals that a crash interrupted, and move other directories without record aside."""
+    for job_id in unknown:
+        directory = jobdir.JobDir(state_dir, job_id)
+        if directory.removed():
+            directory.remove()
+        else:
+            set_aside(state_dir, directory.path)
+
+
+def set_aside(state_dir: str, path: str) -> str | None:
+    """Move a file or directory to set-aside/; return where to, None if it could not be moved."""
+    target = free_name(state_dir, os.path.basename(path))
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        log.error("cannot move %s aside: %s", path, error.strerror)
+        return None
+    log.warning("%s has no record in the database; it is now %s", path, target)
+    return target
+
+
+def free_name(state_dir: str, name: str) -> str:
+    """Return a path in set-aside/ that nothing has yet."""
+    place = os.path.join(state_dir, ASIDE)
+    os.makedirs(place, files.PRIVATE_DIR, exist_ok=True)
+    target, number = os.path.join(place, name), 1
+    while os.path.lexists(target):
+        target, number = os.path.join(place, f"{name}.{number}"), number + 1
+    return target
+
+
+def _is_forgotten(directory: jobdir.JobDir) -> bool:
+    return directory.claimed() is not None and not directory.removed()
+
+
+def _count(jobs: Iterable[str]) -> str:
+    number = len(list(jobs))
+    return "1 job has" if number == 1 else f"{number} jobs have"
+
+
+def _noted(state_dir: str) -> int:
+    try:
+        return _number(files.read(os.path.join(state_dir, _FILE)).decode("ascii", "replace"))
+    except FileNotFoundError:
+        return 0
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0

@@ -1,0 +1,1 @@
+"""The HTTP API: a falcon application and its resources."""

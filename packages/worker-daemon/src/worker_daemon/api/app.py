@@ -1,0 +1,128 @@
+"""The application: the route table, and what every request passes through."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+import worker_core
+
+from worker_daemon import problems
+from worker_daemon.api import access, budget, long_requests, resource
+from worker_daemon.api.middleware import log, measure, methods
+from worker_daemon.api.resources import (
+    events,
+    jobs,
+    kill,
+    metrics,
+    output,
+    run,
+    signal,
+    status,
+    system,
+)
+from worker_daemon.auth import middleware
+from worker_daemon.settings import config, run_as
+
+# A body takes up to ten times its length while it is read and stored, a record three times.
+_BODIES = 16 << 20  # bytes
+_RECORDS = 32 << 20  # bytes
+_LONG_ANSWERS = 32
+_SEARCHES = 16
+
+ROUTES: dict[str, Callable[[resource.Room], resource.Resource]] = {
+    "/jobs": jobs.Jobs,
+    "/jobs/run": run.Run,
+    "/jobs/{job_id}": jobs.Job,
+    "/jobs/{job_id}/status": status.Status,
+    "/jobs/{job_id}/out": output.Output,
+    "/jobs/{job_id}/kill": kill.Kill,
+    "/jobs/{job_id}/signal": signal.Signal,
+    "/events": events.Events,
+    "/whoami": system.Whoami,
+    "/version": system.Version,
+    "/healthz": system.Healthz,
+    "/readyz": system.Readyz,
+    "/metrics": metrics.Numbers,
+}
+
+
+class App(falcon.App[falcon.Request, falcon.Response]):
+    """falcon's application, with a way to send the head of an answer before its body.
+
+    `admit` is what the server asks before it takes a long body.
+    """
+
+    admit: Callable[[str, str | None, str], None]
+
+    def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request, as WSGI has it."""
+
+        def start(*args: Any) -> Any:
+            env[long_requests.WRITE] = start_response(*args)
+            return env[long_requests.WRITE]
+
+        if env["REQUEST_METHOD"] == "WEBSOCKET":
+            # falcon's own name for something else, refused before the caller is known.
+            env["REQUEST_METHOD"] = "UNKNOWN"
+        return super().__call__(env, start)
+
+
+def create_app(
+    engine: worker_core.Engine,
+    verifier: middleware.Verifier,
+    settings: config.Config,
+    *,
+    draining: threading.Event | None = None,
+    downloads: int = 1024,
+) -> App:
+    """Return the WSGI application. Once `draining` is set, followers end and nothing new begins.
+
+    At most so many `downloads` hold a file open at the same time.
+    """
+    draining = draining or threading.Event()
+    staying = long_requests.Followers(settings.max_followers, draining)
+    measured = measure.Measure()
+    room = resource.Room(
+        engine=engine,
+        access=access.Access(engine, settings.admins),
+        followers=staying,
+        downloads=long_requests.Followers(
+            downloads, draining, code="too_many_downloads", what="outputs are being sent already"
+        ),
+        draining=draining,
+        metrics=measured.all,
+        max_body=settings.max_body,
+        limits=settings.limits,
+        output_limit=settings.output_limit,
+        run_as=functools.partial(run_as.of, settings),
+        bodies=budget.Budget(_BODIES),
+        records=budget.Budget(_RECORDS),
+        searches=long_requests.Followers(_SEARCHES, draining),
+        long_answers=long_requests.Followers(_LONG_ANSWERS, draining),
+    )
+    authenticated = middleware.Authentication(verifier)
+
+    def admit(method: str, header: str | None, address: str) -> None:
+        try:
+            authenticated.login(header, address)
+        except problems.Problem as problem:
+            measured.count(method, "other", str(problem.kind.status))
+            raise
+
+    app = App(middleware=[log.AccessLog(), measured, authenticated, methods.Methods()])
+    app.admit = admit
+    app.add_error_handler(Exception, problems.answer)
+    app.add_error_handler(falcon.HTTPError, problems.answer)
+    for path, made in _resources(room).items():
+        app.add_route(path, made)
+    return app
+
+
+def _resources(room: resource.Room) -> dict[str, resource.Resource]:
+    made = {path: make(room) for path, make in ROUTES.items()}
+    made["/openapi.json"] = system.OpenApi(room, made)
+    return made

@@ -1,0 +1,257 @@
+"""JSON Schemas (2020-12) made from the types that the daemon reads and answers with."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import worker_core
+from worker_core.model import spec
+
+from worker_daemon import problems
+from worker_daemon.api import params
+from worker_daemon.api.openapi import descriptions
+
+Schema = dict[str, Any]
+
+_PLAIN: Mapping[type, Schema] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+}
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": spec.MAX_SECONDS}
+_COUNT: Schema = {"minimum": 1, "maximum": spec.MAX_BYTES}
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_AMOUNT: Schema = {"minimum": 0.01, "maximum": 1e9}
+_RATE: Schema = _COUNT | {"type": "integer"}
+_KEY: Schema = {"minLength": 1, "pattern": "^[^=]+$"}
+
+# What the types of the engine cannot say. The engine checks it; the tests compare.
+_NARROWED: Mapping[type, Mapping[str, Schema]] = {
+    worker_core.JobSpec: {
+        "command": {"minLength": 1},
+        "env": {"propertyNames": _KEY},
+        "cwd": {"pattern": "^/"},
+        "stdin": {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"base64": {"type": "string", "pattern": _BASE64}},
+                    "required": ["base64"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        "name": {"minLength": 1, "maxLength": spec.MAX_NAME},
+        "labels": {
+            "maxProperties": spec.MAX_LABELS,
+            "propertyNames": _KEY | {"maxLength": spec.MAX_NAME},
+            "additionalProperties": {"type": "string", "maxLength": spec.MAX_NAME},
+        },
+        "timeout": {"exclusiveMinimum": 0, "maximum": spec.MAX_SECONDS},
+        "stop_signal": params.Signal().schema(),
+        "stop_grace": _SECONDS,
+        "output_limit": {"minimum": 0, "maximum": spec.MAX_BYTES},
+    },
+    worker_core.Limits: {
+        "memory": _COUNT,
+        "cpus": _AMOUNT,
+        "pids": _COUNT,
+        "cpu_time": _AMOUNT,
+        "open_files": _COUNT,
+        "file_size": _COUNT,
+        "io": {
+            "properties": {"read": _RATE, "write": _RATE},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    },
+    worker_core.Isolation: {
+        "writable": {"items": {"type": "string", "pattern": r"^/[^\u0000]*$"}},
+    },
+}
+
+
+def of(annotation: Any) -> Schema:
+    """Return the schema of a type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        (kind,) = (each for each in arguments if each is not types.NoneType)
+        return _or_null(of(kind))
+    if origin is not None and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": of(arguments[1])}
+    if origin is not None and issubclass(origin, Sequence):
+        return {"type": "array", "items": of(arguments[0])}
+    if dataclasses.is_dataclass(annotation):
+        return ref(typing.cast("type", annotation).__name__)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return {"type": "string", "enum": [each.value for each in annotation]}
+    return dict(_PLAIN[annotation])
+
+
+def ref(name: str) -> Schema:
+    """Return the schema that stands for a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def of_object(kind: type) -> Schema:
+    """Return the schema of a dataclass that is read from a JSON object."""
+    narrowed = _NARROWED.get(kind, {})
+    hints = typing.get_type_hints(kind)
+    properties = {}
+    for each in dataclasses.fields(kind):
+        given = narrowed.get(each.name, {})
+        properties[each.name] = given if "anyOf" in given else of(hints[each.name]) | given
+    docs = descriptions.OF_MEMBER[kind]
+    schema = _request(properties, required=params.required(kind), docs=docs)
+    return schema | {"description": descriptions.OF_TYPE[kind]}
+
+
+def of_request(kind: type) -> Schema:
+    """Return the schema of a request's body."""
+    if kind is worker_core.JobSpec:
+        return {"anyOf": [ref("JobSpec"), ref("WrappedJobSpec")]}
+    declared = params.declared(kind)
+    properties = {name: field.rule.schema() for name, field in declared.items()}
+    docs = {name: field.doc for name, field in declared.items()}
+    return _request(properties, required=params.required(kind), docs=docs)
+
+
+def components() -> dict[str, Schema]:
+    """Return all schemas that have a name."""
+    found = {
+        kind.__name__: of_object(kind)
+        for kind in (worker_core.JobSpec, worker_core.Limits, worker_core.Isolation)
+    }
+    wrapped = {"job": ref("JobSpec")}
+    found["WrappedJobSpec"] = _request(wrapped, ["job"], descriptions.OF_ANSWER_MEMBER)
+    for kind in (worker_core.Usage, worker_core.FieldError):
+        answer = _answer(_members(kind), descriptions.OF_MEMBER[kind])
+        found[kind.__name__] = answer | {"description": descriptions.OF_TYPE[kind]}
+    found |= _answers()
+    return {
+        name: {"description": descriptions.OF_ANSWER[name]} | schema
+        if name in descriptions.OF_ANSWER
+        else schema
+        for name, schema in found.items()
+    }
+
+
+def _answers() -> dict[str, Schema]:
+    """Return the schemas of everything that is answered, by name."""
+    word = of(str)
+    size = {"type": "integer", "minimum": 0}
+    brief = {"id": word | {"format": "uuid"}, "status": of(worker_core.State)}
+    status = brief | {
+        "exit_code": of(int | None),
+        "signal": of(int | None),
+        "reason": of(str | None),
+        "killed_by": of(str | None),
+        "created_at": word | {"format": "date-time"},
+        "started_at": of(str | None) | {"format": "date-time"},
+        "ended_at": of(str | None) | {"format": "date-time"},
+        "duration": of(float | None),
+        "usage": of(worker_core.Usage | None),
+    }
+    enforced = {"type": "object", "additionalProperties": of(str | None)}
+    job = status | {
+        "owner": word,
+        "run_as": of(str | None),
+        "pid": of(int | None),
+        "spec": ref("StoredJobSpec"),
+        "enforced": enforced,
+    }
+    jobs = {"type": "array", "items": ref("Job")}
+    output = {"output": word, "lossy": of(bool)}
+    event: dict[str, Schema] = {
+        "id": size,
+        "event": {"type": "string", "enum": ["status", "end"]},
+        "data": ref("Status"),
+    }
+    return {
+        "Brief": _answer(brief),
+        "Stopping": _answer(brief | {"reason": word}, optional="reason"),
+        "Status": _answer(status),
+        "Job": _answer(job),
+        "StoredJobSpec": _stored_spec(),
+        "Jobs": _answer({"jobs": jobs, "next_cursor": of(str | None)}),
+        "Output": _answer(brief | output | dict.fromkeys(("size", "start", "next_offset"), size)),
+        "Event": _answer(event, optional="event"),
+        "Health": _answer({"status": word}),
+        "Readiness": _answer({"status": word, "checks": of(dict[str, str])}),
+        "Version": _answer({"name": word, "version": word, "core": word}),
+        "Whoami": _answer({"user": word, "admin": of(bool)}),
+        "Problem": _problem(),
+    }
+
+
+def _members(kind: type, *, but: str = "") -> dict[str, Schema]:
+    hints = typing.get_type_hints(kind)
+    return {
+        each.name: of(hints[each.name]) for each in dataclasses.fields(kind) if each.name != but
+    }
+
+
+def _stored_spec() -> Schema:
+    """Return the schema of the job object in a record, where stdin is not shown."""
+    members = _members(worker_core.JobSpec, but="stdin")
+    size = of(int) | {"description": descriptions.OF_ANSWER_MEMBER["stdin_size"]}
+    members["stdin"] = _or_null({"type": "object", "properties": {"size": size}})
+    return _answer(members, descriptions.OF_MEMBER[worker_core.JobSpec])
+
+
+def _problem() -> Schema:
+    word = of(str)
+    told = dict.fromkeys(("type", "title", "detail", "request_id"), word)
+    code = word | {"enum": sorted(problems.KINDS)}
+    schema = _answer(told | {"status": of(int), "code": code})
+    errors = of(list[worker_core.FieldError])
+    schema["properties"]["errors"] = _described(errors, descriptions.OF_ANSWER_MEMBER["errors"])
+    return schema
+
+
+def _request(
+    properties: Mapping[str, Schema], required: Sequence[str], docs: Mapping[str, str]
+) -> Schema:
+    """Return the schema of an object that has these properties and no others.
+
+    Null is the same as leaving out what may be left out.
+    """
+    either = {
+        name: _described(schema if name in required else _or_null(schema), docs[name])
+        for name, schema in properties.items()
+    }
+    schema = {"type": "object", "properties": either, "additionalProperties": False}
+    return schema | ({"required": [*required]} if required else {})
+
+
+def _answer(
+    properties: Mapping[str, Schema],
+    docs: Mapping[str, str] = descriptions.OF_ANSWER_MEMBER,
+    *,
+    optional: str = "",
+) -> Schema:
+    """Return the schema of an object to which later releases may add."""
+    described = {name: _described(schema, docs[name]) for name, schema in properties.items()}
+    required = [name for name in properties if name != optional]
+    return {"type": "object", "properties": described, "required": required}
+
+
+def _described(schema: Schema, text: str) -> Schema:
+    """Return the schema of a member with what it means."""
+    return schema | {"description": text}
+
+
+def _or_null(schema: Schema) -> Schema:
+    kind = schema.get("type")
+    if isinstance(kind, str) and "enum" not in schema:
+        return schema | {"type": [kind, "null"]}
+    if isinstance(kind, list) and "null" in kind:
+        return schema
+    return {"anyOf": [schema, {"type": "null"}]}

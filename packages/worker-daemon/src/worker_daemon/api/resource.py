@@ -1,0 +1,198 @@
+"""What all resources share: who they work with, and how a request becomes a call.
+
+`operation` makes a responder of a method. It does, always in this order: decide whether the
+caller may touch the job, read the query, the headers and the body; only then the method runs. The
+OpenAPI document is made from the same declaration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from typing import Any
+
+import falcon
+import worker_core
+
+from worker_daemon import strict_json
+from worker_daemon.api import access, budget, long_requests, params, prometheus, request_body
+from worker_daemon.settings import limits
+
+_PIECE = 64 << 10  # bytes
+_LONG = 256 << 10  # bytes of an answer from which on it takes a place
+_LARGE = 4 << 20  # bytes of one from which on few are in memory at a time
+_LONG_RECORD = 8 << 20  # bytes: what a long record is taken for before it is read
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """What the resources work with."""
+
+    engine: worker_core.Engine
+    access: access.Access
+    long_answers: long_requests.Followers
+    """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
+    searches: long_requests.Followers
+    """The cap on searches for jobs that take long."""
+    downloads: long_requests.Followers
+    """The cap on outputs that are being sent, each of which holds a file open."""
+    followers: long_requests.Followers
+    draining: threading.Event
+    metrics: Sequence[prometheus.Metric]
+    max_body: int
+    limits: limits.Table
+    output_limit: int
+    run_as: Callable[[str], str | None]
+    bodies: budget.Budget
+    """What long bodies may take together, in bytes of their own, until each is answered."""
+    records: budget.Budget
+    """What long records may take together, in bytes of their specs, while they are read."""
+
+    def held(
+        self, req: falcon.Request, body: type | None
+    ) -> contextlib.AbstractContextManager[object]:
+        """Hold what a request needs of `bodies` while it is answered."""
+        if (
+            body is None
+            or (size := request_body.size(req, body, self.max_body)) < request_body.LONG
+        ):
+            return contextlib.nullcontext()
+        user = req.context.user
+        return self.bodies.lent(size, user, lambda: self.followers.enter(user))
+
+
+class Resource:
+    """A resource; `operation` marks the methods that answer requests."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.engine = room.engine
+
+
+@dataclasses.dataclass(frozen=True)
+class NoQuery:
+    """The query of what has no parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """What a responder does, for the reader of the OpenAPI document."""
+
+    summary: str
+    answers: Mapping[int, tuple[str, ...]]  # status: the names of what is answered
+    problems: tuple[str, ...]
+    query: type | None
+    body: type | None
+    body_required: bool
+    headers: type | None
+
+
+def operation(
+    summary: str,
+    answers: Mapping[int, tuple[str, ...]],
+    *,
+    problems: tuple[str, ...] = (),
+    query: type | None = None,
+    body: type | None = None,
+    body_required: bool = False,
+    headers: type | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a responder of `method(self, req, resp, [job,] [query,] [headers,] [body])`."""
+    described = Operation(summary, answers, problems, query, body, body_required, headers)
+
+    def make(method: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(method)
+        def responder(
+            self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
+        ) -> None:
+            with self.room.held(req, body):
+                respond(self, req, resp, **path)
+
+        def respond(
+            self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
+        ) -> None:
+            values: list[Any] = []
+            if "job_id" in path:
+                req.context.job_id = path["job_id"]
+                values.append(self.room.access.job(req, path["job_id"]))
+            given: object = params.from_query(query or implied_query(path), access.query(req))
+            if query is not None:
+                values.append(given)
+            if headers is not None:
+                values.append(params.from_headers(headers, req.get_header))
+            if body is not None:
+                values.append(
+                    request_body.read(req, body, self.room.max_body, required=body_required)
+                )
+            method(self, req, resp, *values)
+
+        responder.operation = described  # type: ignore[attr-defined]
+        return responder
+
+    return make
+
+
+def implied_query(path: Container[str]) -> type:
+    """Return the query of a responder that declares none, by the fields of its path."""
+    return access.OwnerQuery if "job_id" in path else NoQuery
+
+
+def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
+    """Answer with JSON; the newline at the end is for people at a terminal."""
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = strict_json.encode(value) + b"\n"
+
+
+def answer_record(
+    req: falcon.Request,
+    resp: falcon.Response,
+    room: Room,
+    jobs: Sequence[worker_core.Job],
+    value: Callable[[list[bytes]], bytes],
+) -> None:
+    """Answer with JSON made of the whole records of jobs, whose specs may be long."""
+    if all(job.spec.whole for job in jobs):
+        answer_long(req, resp, room, value([_record(job) for job in jobs]))
+        return
+    user = req.context.user
+    with room.records.lent(_LONG_RECORD, user, lambda: room.followers.enter(user)):
+        whole = []
+        for job in jobs:
+            with contextlib.suppress(worker_core.JobNotFound):  # removed meanwhile
+                long = None if job.spec.whole else room.engine.spec_json(job)
+                whole.append(_record(job, long))
+        answer_long(req, resp, room, value(whole))
+
+
+def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
+    """Return a record in JSON, with a long spec as it is stored: to read one and write it again
+    would keep all other requests waiting for tens of milliseconds."""
+    view = job.record_view()
+    if spec is None:
+        return strict_json.encode(view)
+    del view["spec"]
+    return b'%s, "spec": %s}' % (strict_json.encode(view)[:-1], spec.encode("ascii"))
+
+
+def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, data: bytes) -> None:
+    """Answer with JSON; one that is long takes a place, as it waits in memory until it is sent."""
+    resp.content_type, resp.data = falcon.MEDIA_JSON, data
+    if len(data) > _LONG and req.method != "HEAD":
+        cap = room.long_answers if len(data) > _LARGE else room.followers
+        place = cap.enter(req.context.user)
+        resp.content_length, resp.data = len(data), None
+        resp.stream = long_requests.Stream(long_requests.while_logged_in(req, _pieces(data)), place)
+
+
+def _pieces(data: bytes) -> Generator[bytes, None, None]:
+    for at in range(0, len(data), _PIECE):
+        yield data[at : at + _PIECE]
+
+
+def brief(job: worker_core.Job) -> dict[str, str]:
+    """Return the least that is said of a job."""
+    return {"id": job.id, "status": job.state.value}

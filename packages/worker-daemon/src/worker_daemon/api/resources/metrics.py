@@ -1,0 +1,58 @@
+"""GET /metrics: numbers for Prometheus."""
+
+from __future__ import annotations
+
+import falcon
+import worker_core
+
+from worker_daemon.api import prometheus, resource
+
+
+class Numbers(resource.Resource):
+    """What is counted, here and by the engine."""
+
+    @resource.operation(
+        "Tell numbers of the server, in Prometheus' text format", {200: ("Metrics",)}
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with everything that is counted; nothing of it names a user."""
+        resp.content_type = prometheus.CONTENT_TYPE
+        resp.text = prometheus.text([*self.room.metrics, *self._of_followers(), *self._of_jobs()])
+
+    on_head = on_get
+
+    def _of_followers(self) -> list[prometheus.Metric]:
+        doc = "Requests that follow output, read events or wait for an end."
+        return [
+            prometheus.Reading("workerd_followers", doc, self.room.followers.count, kind="gauge")
+        ]
+
+    def _of_jobs(self) -> list[prometheus.Metric]:
+        told = self.engine.statistics()
+        states = {state.value: told.by_state.get(state.value, 0) for state in worker_core.State}
+        ended = {
+            state.value: told.ended.get(state.value, 0)
+            for state in worker_core.State
+            if state.final
+        }
+        return [
+            prometheus.Reading(
+                "workerd_jobs", "Jobs that are kept, by state.", states, label="state", kind="gauge"
+            ),
+            prometheus.Reading(
+                "workerd_jobs_started_total", "Jobs started.", told.started, kind="counter"
+            ),
+            prometheus.Reading(
+                "workerd_jobs_ended_total",
+                "Jobs that have ended, by outcome.",
+                ended,
+                label="outcome",
+                kind="counter",
+            ),
+            prometheus.Reading(
+                "workerd_output_bytes",
+                "Bytes that finished jobs take on the disk: outputs, inputs and specs.",
+                told.output_bytes,
+                kind="gauge",
+            ),
+        ]

@@ -1,0 +1,257 @@
+"""GET /jobs/{id}/out: what a job has written, as text in JSON or as the bytes themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Generator
+from typing import Annotated
+
+import falcon
+import worker_core
+
+from worker_daemon import problems
+from worker_daemon.api import access, long_requests, output_stream, params, ranges, resource
+from worker_daemon.settings import open_files
+
+_log = logging.getLogger(__name__)
+
+OCTETS = "application/octet-stream"
+TEXT = "text/plain"
+_AT_ONCE = 64 << 10  # bytes up to which an answer is made in memory, and takes no place
+_BLOCKS_AT_ONCE = 16  # blocks of a tail, 1 MiB, that are searched without a place
+_FAR = 1 << 62
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputQuery(access.OwnerQuery):
+    """Which part, and whether to stay."""
+
+    stream: Annotated[
+        str,
+        params.Field(
+            params.Word(["stdout", "stderr"]),
+            "stderr only of a job with separate_stderr; otherwise it is part of stdout.",
+        ),
+    ] = "stdout"
+    offset: Annotated[
+        int | None, params.Field(params.Whole(0, _FAR), "Begin at this byte of the output.")
+    ] = None
+    tail: Annotated[
+        int | None,
+        params.Field(
+            params.Whole(0, _FAR),
+            "Begin where the last so many lines do, but no more than 256 MiB before the end.",
+        ),
+    ] = None
+    follow: Annotated[
+        bool,
+        params.Field(
+            params.Flag(),
+            "Send what there is and what is still to come, until the job has ended. Only as bytes.",
+        ),
+    ] = False
+
+
+class Output(resource.Resource):
+    """A job's output."""
+
+    @resource.operation(
+        "Give the output of a job",
+        {200: ("Output", "Bytes"), 206: ("Bytes",), 304: ()},
+        query=OutputQuery,
+        problems=(
+            "range_not_satisfiable",
+            "stream_not_separate",
+            "too_many_followers",
+            "too_many_downloads",
+            "draining",
+        ),
+    )
+    def on_get(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+        query: OutputQuery,
+    ) -> None:
+        """Answer with what there is now, or with all that is still to come."""
+        info = self.engine.output_info(job.id, query.stream)
+        span = ranges.Span(self._begin(req, job, query, info), info.size)
+        resp.content_type = _media_type(req, query)
+        resp.set_header("Vary", "Accept")
+        resp.set_header("X-Job-Status", job.state.value)
+        resp.set_header("X-Output-Start", str(info.start))
+        resp.set_header("X-Output-Size", str(info.size))
+        found = output_stream.Reading(self.engine, job, query.stream, info)
+        if query.follow:
+            self._follow(req, resp, found, span)
+        elif resp.content_type == falcon.MEDIA_JSON:
+            self._send(req, resp, found.document(span), span)
+        else:
+            self._give_bytes(req, resp, found, span)
+
+    on_head = on_get
+
+    def _begin(
+        self,
+        req: falcon.Request,
+        job: worker_core.Job,
+        query: OutputQuery,
+        info: worker_core.OutputInfo,
+    ) -> int:
+        if query.tail is not None:
+            if query.offset is not None:
+                fault = worker_core.FieldError("tail", "give either offset or tail, not both")
+                raise problems.invalid([fault])
+            return min(info.size, self._tail_offset(req, job, query, query.tail))
+        offset = query.offset or 0
+        if offset > info.size:
+            raise problems.Problem(
+                "range_not_satisfiable",
+                f"offset {offset} is past the end: there are {info.size} bytes",
+                headers={"Content-Range": f"bytes */{info.size}"},
+            )
+        return max(offset, info.start)
+
+    def _tail_offset(
+        self, req: falcon.Request, job: worker_core.Job, query: OutputQuery, lines: int
+    ) -> int:
+        """Return where a tail begins; a search takes a place once it is long, as a follower does,
+        and ends when nobody waits for it any more."""
+        blocks = 0
+
+        def look() -> None:
+            nonlocal blocks
+            blocks += 1
+            if blocks == _BLOCKS_AT_ONCE:
+                place.enter_context(self.room.followers.enter(req.context.user))
+            if self.room.followers.over(req):
+                raise problems.draining()
+
+        with contextlib.ExitStack() as place:
+            return self.engine.tail_offset(job.id, lines, query.stream, on_block=look)
+
+    def _follow(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: output_stream.Reading,
+        span: ranges.Span,
+    ) -> None:
+        long_requests.pass_on(resp)
+        if req.method != "HEAD":
+            place = self.room.followers.enter(req.context.user)
+            resp.stream = long_requests.Stream(self._followed(req, found, span.start), place)
+
+    def _followed(
+        self, req: falcon.Request, found: output_stream.Reading, start: int
+    ) -> Generator[bytes, None, None]:
+        """Yield until the end of the job.
+
+        Anything else must not look like that end: an OSError makes the server break the connection
+        off, and a client that wants to go on comes back at its offset.
+        """
+        long_requests.send_head(req)
+        chunks = self.engine.follow(
+            found.job.id, found.stream, start, heartbeat=long_requests.HEARTBEAT, on_gap=_gap
+        )
+        begun = False
+        try:
+            for chunk in chunks:
+                if self.room.followers.over(req):
+                    raise ConnectionAbortedError("nobody listens, or the server is ending")
+                long_requests.check_login(req)
+                if chunk and not begun:
+                    begun = True
+                    if found.start() > start:
+                        _gap(start, found.start())
+                yield chunk
+        except worker_core.WorkerError as error:
+            _log.warning("stopped following %s: %s", found.job.id, error)
+            raise ConnectionAbortedError(str(error)) from None
+
+    def _give_bytes(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: output_stream.Reading,
+        span: ranges.Span,
+    ) -> None:
+        resp.set_header("Accept-Ranges", "bytes")
+        tag = _tag(found, span)
+        if tag is not None:
+            resp.etag = tag
+            resp.set_header("Cache-Control", "private, no-cache")
+            if tag in (req.if_none_match or ()) or "*" in (req.if_none_match or ()):
+                resp.status = 304
+                return
+        part = None
+        if req.if_range is None or req.if_range == (tag and tag.dumps()):
+            part = ranges.ranged(req.get_header("Range"), span)
+        if part is not None:
+            resp.status = 206
+            resp.content_range = (part.start - span.start, part.end - span.start - 1, span.size)
+        self._send_bytes(req, resp, found, part or span)
+
+    def _send_bytes(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        found: output_stream.Reading,
+        span: ranges.Span,
+    ) -> None:
+        """Send a finished output as a file: the server needs no thread for that."""
+        resp.content_length = span.size
+        if not found.info.final or span.size <= _AT_ONCE:
+            self._send(req, resp, found.exactly(span), span)
+        elif req.method != "HEAD":
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.room.downloads.enter(req.context.user))
+                file = stack.enter_context(self.engine.open_output(found.job.id, found.stream))
+                file.seek(span.start)
+                resp.stream = open_files.Download(file, stack.pop_all())
+
+    def _send(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        chunks: Generator[bytes, None, None],
+        span: ranges.Span,
+    ) -> None:
+        """Send little at once; much while it is made, which takes a place as a follower does."""
+        if span.size <= _AT_ONCE:
+            resp.data = b"".join(chunks)
+        elif req.method != "HEAD":
+            with contextlib.ExitStack() as stack:
+                for cap in (self.room.followers, self.room.downloads):
+                    stack.enter_context(cap.enter(req.context.user))
+                kept = long_requests.while_logged_in(req, chunks)
+                resp.stream = long_requests.Stream(kept, stack.pop_all())
+
+
+def _gap(due: int, start: int) -> None:
+    """Break off before bytes are skipped: a client that comes back is told where it is."""
+    raise ConnectionAbortedError(f"the bytes from {due} to {start} are not kept any more")
+
+
+def _tag(found: output_stream.Reading, span: ranges.Span) -> falcon.ETag | None:
+    if not found.info.final:
+        return None
+    return falcon.ETag(f"{found.job.id}.{found.stream}.{span.start}-{span.end}")
+
+
+def _media_type(req: falcon.Request, query: OutputQuery) -> str:
+    """Return what to send: JSON unless bytes are preferred, bytes to whoever follows."""
+    offered = (
+        (OCTETS, TEXT, falcon.MEDIA_JSON) if query.follow else (falcon.MEDIA_JSON, OCTETS, TEXT)
+    )
+    try:
+        chosen = req.client_prefers(offered)
+    except falcon.HTTPError:
+        chosen = None
+    if query.follow and chosen == falcon.MEDIA_JSON:
+        fault = worker_core.FieldError("follow", f"needs the header Accept: {OCTETS} (or {TEXT})")
+        raise problems.invalid([fault])
+    return chosen or offered[0]

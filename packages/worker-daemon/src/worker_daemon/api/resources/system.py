@@ -1,0 +1,89 @@
+"""What the daemon says of itself: /healthz, /readyz, /version, /whoami, /openapi.json."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+import worker_core
+
+import worker_daemon
+from worker_daemon import problems
+from worker_daemon.api import resource
+from worker_daemon.api.openapi import document
+
+
+class Healthz(resource.Resource):
+    """Liveness, for everybody."""
+
+    @resource.operation("Tell that the server answers", {200: ("Health",)})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer, whatever else is wrong."""
+        resource.answer(resp, {"status": "ok"})
+
+    on_head = on_get
+
+
+class Readyz(resource.Resource):
+    """Readiness: whether jobs can be run."""
+
+    @resource.operation(
+        "Tell whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready", "draining")
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 when the store, the supervisor and the disk are in order."""
+        if self.room.draining.is_set():
+            raise problems.draining()
+        checks = self.engine.health()
+        wrong = {part: says for part, says in checks.items() if says != "ok"}
+        if wrong:
+            detail = "; ".join(f"{part}: {says}" for part, says in wrong.items())
+            raise problems.Problem("not_ready", detail)
+        resource.answer(resp, {"status": "ok", "checks": checks})
+
+    on_head = on_get
+
+
+class Version(resource.Resource):
+    """Which release this is."""
+
+    @resource.operation("Tell the server's version", {200: ("Version",)})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the versions of the daemon and of the engine."""
+        versions = {"version": worker_daemon.__version__, "core": worker_core.__version__}
+        resource.answer(resp, {"name": "workerd", **versions})
+
+    on_head = on_get
+
+
+class Whoami(resource.Resource):
+    """Who the caller is."""
+
+    @resource.operation("Tell who is asking", {200: ("Whoami",)})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the user's name, and whether it is an administrator's."""
+        user = req.context.user
+        resource.answer(resp, {"user": user, "admin": self.room.access.is_admin(user)})
+
+    on_head = on_get
+
+
+class OpenApi(resource.Resource):
+    """This API, for programs."""
+
+    def __init__(self, room: resource.Room, resources: Mapping[str, resource.Resource]) -> None:
+        super().__init__(room)
+        self._resources = resources
+
+    @resource.operation("Describe this API (OpenAPI 3.1)", {200: ("Document",)})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the document."""
+        resource.answer(resp, self._document)
+
+    on_head = on_get
+
+    @functools.cached_property
+    def _document(self) -> dict[str, Any]:
+        return document.document(self._resources)

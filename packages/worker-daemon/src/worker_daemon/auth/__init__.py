@@ -1,0 +1,1 @@
+"""Passwords, the users file, and the throttle of failed logins."""

@@ -1,0 +1,245 @@
+"""`workerd init`: settings, a CA, a server certificate and the first user, for a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import getpass
+import grp
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from worker_daemon import errors
+from worker_daemon.command import ca, user
+from worker_daemon.settings import config, paths, units
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+# Paths in the settings start at their own directory; some settings have no default to show.
+_SHOWN = {
+    "cert": "server.pem",
+    "key": "server.key",
+    "users": "users",
+    "client_ca": "clients.pem",
+    "run_as_default": "jobs",
+}
+_EVERY = ("::", "0.0.0.0")  # noqa: S104  # to say what these mean, not to listen there
+_TABLES = ("run_as", "limits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to make, and where."""
+
+    directory: Path
+    names: Sequence[str]  # the first is the one that clients are told
+    listen: units.Address
+    user: str  # empty when it is not known who runs this
+    group: int | None  # may read key and users
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the files."""
+        return self.directory / name
+
+
+def plan(
+    directory: Path | None,
+    names: Sequence[str],
+    listen: str,
+    first_user: str | None,
+    group: str | None,
+) -> Plan:
+    """Fill in what was left out; raises DaemonError when something cannot be."""
+    directory = _default_directory() if directory is None else directory
+    try:
+        address = units.address(listen)
+    except ValueError as error:
+        raise errors.ListenError(f"--listen {error}") from None
+    names = list(names) or [_host_name()]
+    for name in names:
+        ca.check_name(name)
+    try:
+        directory = paths.absolute(directory)
+    except ValueError as error:
+        raise errors.DaemonError(f"--directory {error}") from None
+    return Plan(
+        directory,
+        list(dict.fromkeys([*names, *_LOCAL])),
+        address,
+        (os.environ.get("SUDO_USER") or _own_name()) if first_user is None else first_user,
+        None if group is None else _group(group),
+    )
+
+
+def _default_directory() -> Path:
+    try:
+        return paths.config_dir()
+    except errors.HomeError as error:
+        raise errors.DaemonError(
+            f"cannot tell where to write: {error}; name a --directory, or set HOME"
+        ) from None
+
+
+def _host_name() -> str:
+    name = socket.getfqdn()
+    return socket.gethostname() if name in _LOCAL else name
+
+
+def _own_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no account has this uid; OSError from Python 3.13 on
+        return ""
+
+
+def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
+    """Make everything, unless something of it is there already; then say what comes next.
+
+    The password is asked for first, so that a slip leaves nothing behind.
+    """
+    with _told():
+        _refuse_to_overwrite(wanted)
+    if not wanted.user:
+        raise errors.DaemonError(
+            f"cannot tell who the first user is: uid {os.getuid()} has no account on this machine;"
+            " name the user with --user NAME"
+        )
+    user.check_name(wanted.user)
+    password = user.ask(wanted.user, from_stdin=from_stdin)
+    authority = ca.Authority.create(wanted.names[0], wanted.names)
+    with _told():
+        wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _write(wanted, "ca.pem", authority.certificate, 0o644)
+        _write(wanted, "ca.key", authority.key, 0o600)
+        _issue(wanted, authority)
+        _write(wanted, "users", b"", 0o640, shared=True)
+        user.put(wanted.path("users"), wanted.user, password, cost)
+        _write(wanted, "workerd.toml", _settings(wanted).encode(), 0o644)
+    sys.stdout.write(_next_steps(wanted))
+
+
+def renew(wanted: Plan) -> None:
+    """Make a new key and certificate from the CA that is there; clients go on trusting it."""
+    authority = ca.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key"))
+    with _told():
+        _issue(wanted, authority)
+    sys.stderr.write("made a new key and certificate; SIGHUP makes a running workerd use them\n")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell of a file that cannot be written, in place of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.DaemonError(
+            f"cannot write {error.filename}: {error.strerror}; choose another --directory"
+        ) from None
+
+
+def _refuse_to_overwrite(wanted: Plan) -> None:
+    files = ("ca.pem", "ca.key", "server.pem", "server.key", "users", "workerd.toml")
+    there = [name for name in files if wanted.path(name).exists()]
+    if there:
+        raise errors.DaemonError(
+            f"{wanted.directory} has {', '.join(there)} already, and nothing is overwritten;"
+            " `workerd init --renew NAME …` makes only the server's key and certificate anew"
+        )
+
+
+def _issue(wanted: Plan, authority: ca.Authority) -> None:
+    certificate, key = authority.issue(wanted.names)
+    # The key first: should the second write fail, the old pair no longer fits, and says so.
+    _write(wanted, "server.key", key, 0o640, shared=True)
+    _write(wanted, "server.pem", certificate, 0o644)
+
+
+def _write(wanted: Plan, name: str, content: bytes, mode: int, *, shared: bool = False) -> None:
+    """Write a file that is whole or not there; what is `shared` is so with the group only."""
+    path = wanted.path(name)
+    if shared and wanted.group is None:
+        mode &= ~0o077
+    temporary = path.with_name(f".{name}.{os.getpid()}")
+    with contextlib.ExitStack() as stack:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(temporary, flags, 0o600)
+        stack.callback(temporary.unlink, missing_ok=True)
+        with open(descriptor, "wb") as file:
+            if shared and wanted.group is not None:
+                os.fchown(descriptor, -1, wanted.group)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+
+
+def _group(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise errors.DaemonError(f"there is no group {name!r}") from None
+
+
+def _settings(wanted: Plan) -> str:
+    """Return a configuration: what was asked for, and all else as comments with its default."""
+    lines = ["# Settings of workerd. A line without # in front is in force.", ""]
+    needed = {"listen": f'"{wanted.listen}"', **_state_dir()}
+    for name, setting in config.settings().items():
+        line = f"{name} = {needed[name]}" if name in needed else f"# {name} = {example(name)}"
+        lines += [f"# {setting.doc}", line, ""]
+    return "\n".join(lines)
+
+
+def _state_dir() -> dict[str, str]:
+    """Return the setting `state_dir` where it has no default: beside the settings."""
+    try:
+        paths.state_dir()
+    except errors.HomeError:
+        return {"state_dir": '"state"'}
+    return {}
+
+
+def example(name: str) -> str:
+    """Return the default of a setting in TOML, or where there is none a value that is likely."""
+    if name in _SHOWN:
+        return f'"{_SHOWN[name]}"'
+    if name in _TABLES:
+        return "{}"
+    read, value = config.settings()[name].read, config.default(name)
+    if isinstance(value, bool | frozenset):
+        return str(value).lower() if isinstance(value, bool) else "[]"
+    if isinstance(read, units.Size):
+        return f'"{units.size_text(value)}"'
+    if isinstance(value, float):
+        return f'"{units.duration_text(value)}"'
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+def _is_default(file: Path) -> bool:
+    try:
+        return file == paths.config_file()
+    except errors.HomeError:
+        return False
+
+
+def _next_steps(wanted: Plan) -> str:
+    name = wanted.names[0]
+    url = f"https://{units.Address(name, wanted.listen.port)}"
+    file = wanted.path("workerd.toml")
+    every = ", every address of this machine" if wanted.listen.host in _EVERY else ""
+    command = "workerd" if _is_default(file) else f"workerd --config {file}"
+    return (
+        f"Made settings, a CA, a certificate for {', '.join(wanted.names)} and the user"
+        f" {wanted.user} in {wanted.directory}.\n"
+        f"It will listen on {wanted.listen}{every}; `listen` in {file.name} says where.\n"
+        f"On this machine:  {command}\n"
+        "On a workstation, in a clone of worker:\n"
+        # An environment of its own: Debian's Python lets pip install nowhere else (PEP 668).
+        "  python3 -m venv ~/worker      # Debian has it in the package python3-venv\n"
+        "  ~/worker/bin/pip install packages/worker-cli\n"
+        f"  scp {name}:{wanted.path('ca.pem')} worker-ca.pem\n"
+        f"  ~/worker/bin/worker login {url} --cacert worker-ca.pem\n"
+    )

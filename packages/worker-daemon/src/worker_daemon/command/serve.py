@@ -1,0 +1,223 @@
+"""`workerd`: serve until told to stop."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from worker_daemon import errors, logs, systemd
+from worker_daemon.auth import known_addresses, verifier
+from worker_daemon.command import check
+from worker_daemon.edge import listeners, tls
+from worker_daemon.settings import config, open_files, units
+
+if TYPE_CHECKING:
+    import worker_core
+
+_log = logging.getLogger(__name__)
+
+_CLOSING = 1.5  # seconds for everything that comes after the requests
+_RELOADED = {"cert", "key", "client_ca", "tls_min_version", "users", "log_level"}
+
+
+def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
+    """Serve in the foreground; `load` reads the settings again for SIGHUP.
+
+    Returns the exit code once SIGTERM or SIGINT has ended it; jobs go on. Raises ConfigError with
+    everything that is wrong before anything is started.
+    """
+    if faults := check.faults(settings):
+        raise errors.ConfigError(faults)
+    logs.set_up(settings.log_level, settings.log_format)
+    for warning in check.warnings(settings):
+        _log.warning("%s", warning)
+    import worker_core
+
+    with contextlib.ExitStack() as stack:
+        passed = _passed()
+        sockets = _sockets(settings, passed)
+        opening = _engine_while_importing(settings, worker_core.DescriptorStore(passed))
+        engine = stack.enter_context(opening)
+        daemon = _Daemon(settings, load, engine, sockets)
+        daemon.run()
+    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    return 0
+
+
+def _passed() -> list[tuple[str, int]]:
+    import worker_core
+
+    try:
+        return worker_core.DescriptorStore.passed()
+    except worker_core.WorkerError as error:
+        raise errors.DaemonError(str(error)) from None
+
+
+def _sockets(settings: config.Config, passed: list[tuple[str, int]]) -> list[socket.socket]:
+    sockets = systemd.sockets(passed) or listeners.open_sockets(settings.listen)
+    # Sockets from systemd may be anywhere, whatever the settings say.
+    if faults := check.exposure(settings, listeners.addresses(sockets)):
+        raise errors.ConfigError(faults)
+    return sockets
+
+
+def _engine_while_importing(
+    settings: config.Config, store: worker_core.DescriptorStore
+) -> worker_core.Engine:
+    """Open the engine, which mostly waits for its supervisor, and import the rest meanwhile."""
+    import worker_core
+
+    # Imported at its first use, and this is alone with that: the sooner the supervisor is started,
+    # the more of the rest is done meanwhile.
+    _ = worker_core.Engine
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(_engine, settings, store)
+        importlib.import_module("worker_daemon.api.app")
+        importlib.import_module("worker_daemon.edge.server")
+        return opened.result()
+
+
+def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> worker_core.Engine:
+    import worker_core
+
+    limits = worker_core.EngineSettings(
+        max_running=settings.max_running,
+        max_running_of_owner=settings.max_running_per_user,
+        max_queued=settings.max_queued,
+        max_queued_of_owner=settings.max_queued_per_user,
+        output_limit=settings.output_limit,
+        keep_age=settings.keep_age,
+        keep_count=settings.keep_count or None,
+        keep_bytes=settings.keep_bytes or None,
+        keep_bytes_of_owner=settings.keep_bytes_per_user or None,
+        no_new_privileges=settings.no_new_privileges,
+        start_supervisor=settings.supervisor == "own",
+    )
+    try:
+        return worker_core.Engine(settings.state_dir, settings=limits, descriptor_store=store)
+    except worker_core.WorkerError as error:
+        raise errors.DaemonError(str(error)) from None
+    except OSError as error:
+        raise errors.DaemonError(
+            f"cannot keep jobs in {settings.state_dir}: {error.strerror or error}"
+        ) from None
+
+
+def _watchdog() -> Callable[[float], None]:
+    """Return what the main loop calls again and again to show systemd that it is alive."""
+    interval = systemd.watchdog_interval()
+    due = 0.0
+
+    def beat(now: float) -> None:
+        nonlocal due
+        if interval is not None and now >= due:
+            due = now + interval
+            systemd.notify("WATCHDOG=1")
+
+    return beat
+
+
+def _limit_end(seconds: float) -> None:
+    """End this process after a time, whatever hangs; a traceback shows what it was."""
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    except RuntimeError:  # no thread can be started for that: then without a traceback
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+class _Daemon:
+    """The running daemon and what signals do to it."""
+
+    def __init__(
+        self,
+        settings: config.Config,
+        load: Callable[[], config.Config],
+        engine: worker_core.Engine,
+        sockets: list[socket.socket],
+    ) -> None:
+        from worker_daemon.api import app
+        from worker_daemon.edge import server
+
+        self._settings = settings
+        self._load = load
+        self._ending = False
+        known = known_addresses.KnownAddresses(settings.state_dir)
+        self._users = verifier.Users(settings.users, known=known)
+        self._tls = tls.Tls(settings)
+        draining = threading.Event()
+        # After the engine, whose supervisor must not inherit the room that this makes for files.
+        shares = open_files.make_room(settings)
+        application = app.create_app(
+            engine, self._users, settings, draining=draining, downloads=shares.downloads
+        )
+        self._server = server.Server(
+            application,
+            settings,
+            self._tls,
+            sockets,
+            draining=draining,
+            on_tick=_watchdog(),
+            admit=application.admit,
+            shares=shares,
+        )
+        self._users.before_waiting = self._server.threads.leave_place
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, lambda *_: self._server.call(self._reload))
+        systemd.notify("READY=1", f"STATUS=listening on {self._url()}")
+        sys.stderr.write(f"listening on {self._url()}\n")
+        sys.stderr.flush()
+        self._server.run()
+
+    def _url(self) -> str:
+        return f"https://{units.Address(self._settings.listen.host, self._server.port)}"
+
+    def _end(self, number: int, _frame: object) -> None:
+        """Drain at the first signal, exit at once at the second. Runs as a signal handler."""
+        if self._ending:
+            os._exit(128 + number)
+        self._ending = True
+        _limit_end(self._settings.drain_timeout + _CLOSING)
+        systemd.notify("STOPPING=1")
+        self._server.drain()
+
+    def _reload(self) -> None:
+        """Take over what can change while serving; on any fault everything stays as it is."""
+        systemd.notify_reloading()
+        try:
+            settings = self._load()
+            if faults := check.faults(dataclasses.replace(settings, listen=self._settings.listen)):
+                raise errors.ConfigError(faults)
+            self._tls.reload(settings)
+            self._users.reload(settings.users)
+        except errors.DaemonError as error:
+            for fault in str(error).splitlines():
+                _log.error("not reloaded: %s", fault)
+        else:
+            self._say_what_needs_a_restart(settings)
+            self._settings = settings
+            logs.set_level(settings.log_level)
+            _log.info("reloaded certificate, users and log level")
+        systemd.notify("READY=1")
+
+    def _say_what_needs_a_restart(self, settings: config.Config) -> None:
+        before, after = dataclasses.asdict(self._settings), dataclasses.asdict(settings)
+        for name in config.settings():
+            if name not in _RELOADED and before[name] != after[name]:
+                _log.warning("%s has changed; only a restart makes it work", name)

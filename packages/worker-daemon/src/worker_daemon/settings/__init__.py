@@ -1,0 +1,1 @@
+"""The settings of workerd, and how values are written in them."""
