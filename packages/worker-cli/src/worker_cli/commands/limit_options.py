@@ -1,13 +1,12 @@
-"""What a job may use and see: the options of `run`, and what a record tells of them."""
+"""The options of `run` that limit and isolate a job, and the fields they become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from worker_cli import errors, parsing
 from worker_cli.options import AnyOption, Args, Flag, Option
-from worker_cli.ui import humanize
 
 MEMORY = Option(
     "--memory",
@@ -128,59 +127,3 @@ def isolation(args: Args) -> dict[str, Any] | None:
 def _given(args: Args, options: Mapping[str, Option[Any]]) -> dict[str, Any]:
     found = {name: args.get(option) for name, option in options.items()}
     return {name: value for name, value in found.items() if value is not None}
-
-
-# What a record tells
-
-_TEXTS: Mapping[str, Callable[[Any], str]] = {
-    "memory": humanize.size,
-    "file_size": humanize.size,
-    "cpu_time": humanize.duration,
-    "io": lambda value: ", ".join(
-        f"{name} {humanize.size(each)}/s" for name, each in value.items()
-    ),
-}
-_PRIVATE = {
-    "private_network": "network",
-    "private_tmp": "/tmp",  # noqa: S108  # a word of the text
-    "pid_namespace": "processes",
-}
-
-
-def limits_told(asked: Any, enforced: Mapping[str, str | None]) -> str:
-    """Return each limit, and in brackets what enforces it once the job has started."""
-    if not isinstance(asked, Mapping):
-        return ""
-    return ", ".join(
-        f"{humanize.clean(name.replace('_', ' '))} {_amount(name, value)}{_by(name, enforced)}"
-        for name, value in asked.items()
-        if name != "best_effort"
-    )
-
-
-def isolation_told(asked: Any) -> str:
-    """Return what is closed off from the job."""
-    if not isinstance(asked, Mapping):
-        return ""
-    told = [text for name, text in _PRIVATE.items() if asked.get(name)]
-    if asked.get("read_only"):
-        told.append("file system read-only" + _but(asked.get("writable") or ()))
-    return ", ".join(told)
-
-
-def _but(paths: Iterable[str]) -> str:
-    named = humanize.clean(" ".join(paths))
-    return f" but for {named}" if named else ""
-
-
-def _amount(name: str, value: Any) -> str:
-    try:
-        return humanize.clean(_TEXTS.get(name, str)(value))
-    except (TypeError, AttributeError):  # a newer server may tell it in another way
-        return humanize.clean(str(value))
-
-
-def _by(name: str, enforced: Mapping[str, str | None]) -> str:
-    if name not in enforced:
-        return ""
-    return f" ({humanize.clean(enforced[name] or 'not enforced')})"

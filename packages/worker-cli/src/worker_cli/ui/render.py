@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from worker_cli import exits, job
-from worker_cli.commands import limit_options
-from worker_cli.ui import humanize, terminal
+from worker_cli.ui import humanize, render_limits, terminal
 
 _COLOURS = {
     "completed": "green",
@@ -54,8 +53,8 @@ def paragraph(record: job.JobRecord, now: datetime) -> str:
         ("in", _text(record.spec.get("cwd"))),
         ("as", _text(record.run_as)),
         ("labels", _pairs(record.spec.get("labels"))),
-        ("limits", limit_options.limits_told(record.spec.get("limits"), record.enforced)),
-        ("private", limit_options.isolation_told(record.spec.get("isolation"))),
+        ("limits", render_limits.limits(record.spec.get("limits"), record.enforced)),
+        ("private", render_limits.isolation(record.spec.get("isolation"))),
         ("created", _when(record.created_at, now)),
         ("ran" if record.ended else "runs", _run_time(record, now)),
         ("used", _used(record.usage)),
