@@ -18,7 +18,7 @@ from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, Stat
 from worker_core.disk.jobdir import Exit, JobDir, Pid
 from worker_core.linux import libc, procfs
 from worker_core.supervisor import exit_status, running_job
-from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
 from worker_core.testing.fakes import FakeClock
@@ -388,7 +388,7 @@ def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tm
 
     monkeypatch.setattr(libc, "wait_status", too_old)
     told = []
-    table = Processes(
+    table = JobTable(
         RunDir(str(tmp_path)),
         loop,
         None,
@@ -400,7 +400,7 @@ def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tm
     directory = JobDir(str(tmp_path), "00000000-0000-4000-8000-000000000000")
     directory.make()
     table.adopt(
-        running_job.Process(directory, {}, pid=pid, foreign=True, pidfd=os.pidfd_open(pid.pid))
+        running_job.RunningJob(directory, {}, pid=pid, foreign=True, pidfd=os.pidfd_open(pid.pid))
     )
     os.kill(pid.pid, signal.SIGKILL)
     wait_gone(pid.pid)
@@ -431,7 +431,7 @@ def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
     wait_gone(pid.pid)
     reports = []
     watch = exit_status.ExitWatch(loop, lambda _, ending: reports.append(ending))
-    watched = running_job.Process(
+    watched = running_job.RunningJob(
         JobDir("/nowhere", "id"), {}, pid=pid, pidfd=os.pidfd_open(pid.pid)
     )
     watch.add(watched)

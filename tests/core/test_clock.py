@@ -8,7 +8,7 @@ from support.core import begin, run, shell, waiting_for
 from worker_core import Engine, EngineSettings
 from worker_core.clock import SystemClock, Timeline
 from worker_core.disk.jobdir import Kill
-from worker_core.supervisor.killer import Kills
+from worker_core.supervisor.killer import Killer
 from worker_core.testing.fakes import FakeClock
 
 HOUR, DAY = 3600.0, 86400.0
@@ -121,5 +121,5 @@ def test_a_new_supervisor_keeps_the_grace(step):
     loop = SimpleNamespace(clock=clock, call_at=lambda at, _: due.append(at))
     clock.advance(4)
     clock.set(step)
-    Kills(loop, None).resume(SimpleNamespace(kill=kill, kill_timer=None, spec={}))
+    Killer(loop, None).resume(SimpleNamespace(kill=kill, kill_timer=None, spec={}))
     assert due == [clock.monotonic() + 6]

@@ -11,7 +11,7 @@ from worker_core.disk.jobdir import JobDir, Pid
 from worker_core.linux import procfs
 from worker_core.supervisor import killer
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import Process, outcome
+from worker_core.supervisor.running_job import RunningJob, outcome
 
 JOB = "00000000-0000-4000-8000-000000000000"
 HANDLES = """
@@ -26,7 +26,7 @@ DOES_NOT = "import signal; print('ready', flush=True); signal.pause()"
 @pytest.fixture
 def kills():
     loop = Loop(SystemClock())
-    yield killer.Kills(loop, None)
+    yield killer.Killer(loop, None)
     for each in (loop._selector, loop._wakeup, loop._waker):
         each.close()
 
@@ -46,7 +46,7 @@ def begin(tmp_path):
         (tmp_path / "jobs" / JOB).mkdir(parents=True)
         begin.go_on = lambda: child.stdin.write(b"\n") and child.stdin.flush()
         pid = Pid(child.pid, procfs.stat(child.pid).start_time, "boot", 0.0)
-        return Process(JobDir(str(tmp_path), JOB), {"stop_grace": 10.0}, pid=pid)
+        return RunningJob(JobDir(str(tmp_path), JOB), {"stop_grace": 10.0}, pid=pid)
 
     yield begin
     for child in started:

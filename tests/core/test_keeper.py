@@ -21,13 +21,13 @@ from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.supervisor import keeper as keeping
 from worker_core.supervisor import recover
 from worker_core.supervisor.bag import Bag, Held, contents
-from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
-from worker_core.supervisor.running_job import Process
+from worker_core.supervisor.running_job import RunningJob
 from worker_core.supervisor.server import Server
-from worker_core.supervisor.start_log import Births
+from worker_core.supervisor.start_log import StartLog
 from worker_core.testing.fakes import FakeClock
 
 
@@ -80,7 +80,7 @@ def looked_into(descriptor):
 
 
 def running(pid):
-    return Process(JobDir("/nowhere", new_id()), {}, pid=Pid(pid, 0, "boot", 1.5))
+    return RunningJob(JobDir("/nowhere", new_id()), {}, pid=Pid(pid, 0, "boot", 1.5))
 
 
 # The bag
@@ -241,7 +241,7 @@ def test_a_bag_is_passed_on_through_exec(children):
 def processes(tmp_path):
     loop = Loop(FakeClock())
     told = []
-    table = Processes(
+    table = JobTable(
         RunDir(str(tmp_path)),
         loop,
         None,
@@ -298,14 +298,14 @@ def test_the_process_of_a_start_that_was_given_up_is_not_the_job_s(tmp_path, pro
     os.close(pidfd)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    births = Births(str(tmp_path))
-    births.forking(directory.job_id)
-    births.note(directory.job_id, pid)
-    births.claimed(directory.job_id)  # for another launcher
+    start_log = StartLog(str(tmp_path))
+    start_log.forking(directory.job_id)
+    start_log.note(directory.job_id, pid)
+    start_log.claimed(directory.job_id)  # for another launcher
     if again is not None:
-        births.note(directory.job_id, again)
-    os.close(births.fileno())
-    table.births = Births(str(tmp_path))
+        start_log.note(directory.job_id, again)
+    os.close(start_log.fileno())
+    table.start_log = StartLog(str(tmp_path))
     recover.take_back(table, bag.fileno())
     loop._run_timers()
     assert (table.jobs, told, directory.exit()) == ({}, [], None)

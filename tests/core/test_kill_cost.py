@@ -14,7 +14,7 @@ from worker_core.disk.jobdir import JobDir, make_private_dir
 from worker_core.linux import libc, procfs
 from worker_core.supervisor import tree
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
 
@@ -30,7 +30,7 @@ def supervising(tmp_path):
     groups = Cgroups.probe(str(tmp_path), loop.clock)
     if groups is None:
         pytest.skip("needs control groups")
-    processes = Processes(
+    processes = JobTable(
         RunDir(str(tmp_path)),
         loop,
         groups,

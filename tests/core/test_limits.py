@@ -120,14 +120,14 @@ def test_what_is_written_to_the_group(name, value, files):
     assert plan.enforced == {name: "cgroup"}
 
 
-@pytest.mark.parametrize(("boxed", "processes"), [(False, 12), (True, 10)])
-def test_what_a_group_counts_is_told_without_our_own(tmp_path, boxed, processes):
+@pytest.mark.parametrize(("pid_namespace", "processes"), [(False, 12), (True, 10)])
+def test_what_a_group_counts_is_told_without_our_own(tmp_path, pid_namespace, processes):
     """A single process in a box would be shown as three."""
     (tmp_path / "cpu.stat").write_text("usage_usec 9\nuser_usec 1500000\nsystem_usec 500000\n")
     (tmp_path / "memory.peak").write_text("4096\n")
     (tmp_path / "pids.peak").write_text("12\n")
     (tmp_path / "io.stat").write_text("254:0 rbytes=1 wbytes=2 rios=1\n254:16 rbytes=3 wbytes=4\n")
-    assert usage.counted(str(tmp_path), CONTROLLERS, boxed=boxed) == {
+    assert usage.counted(str(tmp_path), CONTROLLERS, pid_namespace=pid_namespace) == {
         "user_seconds": 1.5,
         "system_seconds": 0.5,
         "max_rss_bytes": 4096,

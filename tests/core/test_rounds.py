@@ -9,11 +9,11 @@ from worker_core.disk.jobdir import JobDir, Pid
 from worker_core.linux import procfs
 from worker_core.supervisor import tree
 from worker_core.supervisor.exit_status import Ending
-from worker_core.supervisor.job_table import Processes
-from worker_core.supervisor.killer import Kills
+from worker_core.supervisor.job_table import JobTable
+from worker_core.supervisor.killer import Killer
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
-from worker_core.supervisor.running_job import Process, lost
+from worker_core.supervisor.running_job import RunningJob, lost
 from worker_core.testing.fakes import FakeClock
 
 JOB = "00000000-0000-4000-8000-000000000000"
@@ -39,7 +39,7 @@ def deathless(monkeypatch):
 def process(tmp_path):
     (tmp_path / "jobs" / JOB).mkdir(parents=True)
     spec = {"stop_signal": "SIGTERM", "stop_grace": 10.0}
-    return Process(JobDir(str(tmp_path), JOB), spec, pid=Pid(os.getpid(), 0, "boot", 0.0))
+    return RunningJob(JobDir(str(tmp_path), JOB), spec, pid=Pid(os.getpid(), 0, "boot", 0.0))
 
 
 def due(loop):
@@ -49,7 +49,7 @@ def due(loop):
 
 def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process):
     """An impatient user could keep the supervisor busy with a job that cannot end."""
-    kills = Kills(loop, None)
+    kills = Killer(loop, None)
     for _ in range(5):
         kills.kill(process, "kill", None, 9, grace=10.0)
     assert due(loop) == 1
@@ -57,7 +57,7 @@ def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process)
 
 @pytest.fixture
 def processes(loop, tmp_path):
-    made = Processes(
+    made = JobTable(
         RunDir(str(tmp_path)), loop, None, emit=print, watched=bool, on_empty=print, root_jobs=False
     )
     yield made

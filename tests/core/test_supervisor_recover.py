@@ -16,10 +16,10 @@ from worker_core.clock import SystemClock
 from worker_core.disk.jobdir import JobDir, Kill, boot_id, make_private_dir
 from worker_core.linux import procfs
 from worker_core.supervisor import recover, tree
-from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
-from worker_core.supervisor.start_log import Births
+from worker_core.supervisor.start_log import StartLog
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot,
     processes = SimpleNamespace(
         run_dir=RunDir(str(tmp_path)),
         jobs={},
-        births=Births(str(tmp_path)),
+        start_log=StartLog(str(tmp_path)),
         boot=boot_id(),
         now=time.time,
         take_lost=lambda process, end: ends.append(end),
@@ -72,7 +72,7 @@ def supervising(directory):
     """Supervise the jobs of a directory in this process; lend them, and what is told of them."""
     told = []
     loop = Loop(SystemClock())
-    processes = Processes(
+    processes = JobTable(
         RunDir(str(directory)),
         loop,
         None,
@@ -179,7 +179,7 @@ def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-    Births(str(tmp_path)).note(directory.job_id, leader.pid)
+    StartLog(str(tmp_path)).note(directory.job_id, leader.pid)
     left = int(leader.communicate(timeout=10)[0])
     wait_until(lambda: procfs.stat(left).session == left)
     with supervising(tmp_path) as (processes, told):
@@ -192,14 +192,14 @@ def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
 
 def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
     """A second crash would forget what the first one left; or the file grow without end."""
-    first = Births(str(tmp_path))
+    first = StartLog(str(tmp_path))
     first.note("a", 1)
-    Births(str(tmp_path)).note("b", 2)
-    third = Births(str(tmp_path))
+    StartLog(str(tmp_path)).note("b", 2)
+    third = StartLog(str(tmp_path))
     assert [third.of(each) for each in "abc"] == [1, 2, None]
     file = tmp_path / "supervisor.births"
     file.write_bytes(file.read_bytes() + b"cut off 1 2\nc x\n" + b"\n" * (1 << 18))
-    fourth = Births(str(tmp_path))
+    fourth = StartLog(str(tmp_path))
     assert [fourth.of(each) for each in "abc"] == [1, 2, None]
     fourth.claimed("d")
     assert file.read_text().split() == ["boot", boot_id(), "d", "-"]
@@ -207,14 +207,14 @@ def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
 
 def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
     """A job would be run twice, or be lost although it can be started."""
-    births = Births(str(tmp_path))
+    start_log = StartLog(str(tmp_path))
     for job_id in "abcd":
-        births.claimed(job_id)
-    births.forking("b")
-    births.note("c", 3)
-    births.forking("d")
-    births.claimed("d")  # it could not be forked
-    after = Births(str(tmp_path))
+        start_log.claimed(job_id)
+    start_log.forking("b")
+    start_log.note("c", 3)
+    start_log.forking("d")
+    start_log.claimed("d")  # it could not be forked
+    after = StartLog(str(tmp_path))
     assert [after.never_forked(each) for each in "abcde"] == [True, False, False, True, False]
     after.claimed("a")  # the next try
     assert not after.never_forked("a")
@@ -222,28 +222,28 @@ def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
 
 def test_after_a_crash_of_the_machine_nothing_is_certain(tmp_path):
     """The note that a job was forked may not have reached the disk: it would be run twice."""
-    births = Births(str(tmp_path))
-    births.claimed("a")
+    start_log = StartLog(str(tmp_path))
+    start_log.claimed("a")
     file = tmp_path / "supervisor.births"
     file.write_text(file.read_text().replace(boot_id(), "another"))
-    second = Births(str(tmp_path))
+    second = StartLog(str(tmp_path))
     second.claimed("b")
-    third = Births(str(tmp_path))
+    third = StartLog(str(tmp_path))
     assert [third.never_forked(each) for each in "ab"] == [False, True]
 
 
 def test_a_note_that_cannot_be_written_lets_no_job_be_forked(tmp_path, monkeypatch):
     """On a full disk a job would be run twice when the supervisor ends."""
-    births = Births(str(tmp_path))
+    start_log = StartLog(str(tmp_path))
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    births.claimed("a")
-    births.note("a", 1)
+    start_log.claimed("a")
+    start_log.note("a", 1)
     with pytest.raises(OSError, match="No space"):
-        births.forking("a")
+        start_log.forking("a")
     monkeypatch.setattr(os, "write", lambda _, data: len(data) - 1)
     with pytest.raises(OSError, match="only"):
-        births.forking("a")
+        start_log.forking("a")

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from worker_core.model.job import Job, Usage
 
 _CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
-BOXED = 2
-"""Processes of ours in the group of a job with a pid namespace: see supervisor/box.py."""
+SANDBOX_PROCESSES = 2
+"""Processes of ours in the group of a job with a pid namespace: see supervisor/namespaces.py."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def counted(group: str, controllers: Iterable[str], *, boxed: bool) -> dict[str, Any]:
+def counted(group: str, controllers: Iterable[str], *, pid_namespace: bool) -> dict[str, Any]:
     """Return what a group's controllers counted, by the names of Usage.
 
     CPU is counted in every group of cgroup v2, with and without its controller.
@@ -32,8 +32,8 @@ def counted(group: str, controllers: Iterable[str], *, boxed: bool) -> dict[str,
         peak = _words(f"{group}/{controller}.peak") if controller in controllers else []
         if peak:
             found[name] = int(peak[0])
-    if boxed and "max_processes" in found:
-        found["max_processes"] -= BOXED
+    if pid_namespace and "max_processes" in found:
+        found["max_processes"] -= SANDBOX_PROCESSES
     if "io" in controllers:
         pairs = [word.split("=") for line in _lines(f"{group}/io.stat") for word in line]
         for name, key in (("read_bytes", "rbytes"), ("written_bytes", "wbytes")):
@@ -59,8 +59,8 @@ def live(job: Job, directory: JobDir, now: float) -> Usage | None:
     }
     group = procfs.cgroup(leader.pid)
     if group is not None and os.path.basename(group) == job.id:
-        boxed = job.spec.isolation.pid_namespace
-        used |= counted(group, _words(f"{group}/cgroup.controllers"), boxed=boxed)
+        pid_namespace = job.spec.isolation.pid_namespace
+        used |= counted(group, _words(f"{group}/cgroup.controllers"), pid_namespace=pid_namespace)
     return Usage(wall_seconds=max(now - since_boot(leader.start_time), 0.0), **used)
 
 

@@ -7,7 +7,7 @@ directory when its engine goes, however that ended.
 
 With --foreground it is a service: it neither detaches nor leaves by itself, SIGHUP lets it execute
 itself anew after an upgrade, and with --engine ACCOUNT a supervisor of root serves an engine that
-runs as that account and owns the state directory (see rights.py). Such a supervisor believes
+runs as that account and owns the state directory (see fsuid.py). Such a supervisor believes
 nothing that the engine or a job can write; THREATS.md says what that means, sentence by sentence.
 """
 
@@ -34,12 +34,11 @@ from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.model import encoding
 from worker_core.supervisor import cgroup, fsuid, identity, keeper, oom, recover, requests, rundir
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.job_table import Processes
+from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.keeper import Keeper
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
 from worker_core.supervisor.server import Connection, Server
-from worker_core.supervisor.spools import Spools
 
 log = logging.getLogger("worker_core.supervisor")
 
@@ -74,8 +73,8 @@ class Supervisor:
             engine_uid=os.geteuid() if options.engine is None else options.engine.pw_uid,
         )
         self._began = self.loop.clock.monotonic()
-        self._keeper = Keeper(lambda: self._processes.jobs)
-        self._processes = Processes(
+        self._keeper = Keeper(lambda: self._table.jobs)
+        self._table = JobTable(
             run_dir,
             self.loop,
             self._groups,
@@ -85,10 +84,9 @@ class Supervisor:
             on_empty=self._alone,
             keeper=self._keeper,
         )
-        self._spools = Spools(self._processes, self.loop)
         self.loop.on_signals(
             {
-                signal.SIGCHLD: self._processes.reap,
+                signal.SIGCHLD: self._table.reap,
                 signal.SIGTERM: self._terminate,
                 signal.SIGINT: lambda: None,
                 signal.SIGHUP: self._execute_anew if self._service else lambda: None,
@@ -104,25 +102,23 @@ class Supervisor:
         """Go on with the jobs whose leaders others have kept; close the bags that they are in."""
         for bag in bags:
             try:
-                recover.take_back(self._processes, bag)
+                recover.take_back(self._table, bag)
             except OSError as error:
                 log.error("the ends of some jobs may become unknown: %s", error)
             os.close(bag)
-        self._spools.wake()
 
     def take_up(self, job_ids: list[str]) -> None:
         """Go on with the jobs that ran before this process executed itself."""
         for job_id in job_ids:
-            recover.known(self._processes, job_id)
-        self._processes.reap()
-        self._spools.wake()
+            recover.known(self._table, job_id)
+        self._table.reap()
 
     def run(self) -> None:
         """Serve until there is neither an engine nor a job."""
-        self._processes.launchers.open()
+        self._table.launchers.open()
         self.loop.call_later(_PATIENCE, self._alone)
         self.loop.run()
-        self._processes.launchers.close()
+        self._table.launchers.close()
         if self._groups is not None:
             self._groups.close()
         self.run_dir.close()
@@ -137,12 +133,11 @@ class Supervisor:
             return
         match message:
             case {"op": "start", "id": job_id, "spec": spec}:
-                self._processes.start(job_id, spec)
-                self._spools.wake()
+                self._table.start(job_id, spec)
             case {"op": "kill", "id": job_id, **options}:
                 self.loop.attempt(lambda: self._kill(job_id, options))
             case {"op": "signal", "id": job_id, "signal": signum}:
-                self.loop.attempt(lambda: self._processes.signal(job_id, signum))
+                self.loop.attempt(lambda: self._table.signal(job_id, signum))
             case {"op": "query", "ids": ids, "token": token}:
                 self.loop.attempt(lambda: self._tell(ids, token, {}, connection))
             case {"op": "kept"}:
@@ -165,7 +160,7 @@ class Supervisor:
         `told` counts the characters of what `jobs` holds so far.
         """
         for job_id in ids[:_SLICE]:
-            jobs[job_id] = found = recover.known(self._processes, job_id)
+            jobs[job_id] = found = recover.known(self._table, job_id)
             told += len(found.get("exit", {}).get("reason") or "")
         if told > _MOST_TOLD:
             log.error("an engine asks for too long an answer; closing its connection")
@@ -180,10 +175,9 @@ class Supervisor:
     def _answer(self, token: int, jobs: dict[str, Any], connection: Connection) -> None:
         connection.resume()
         for job_id, found in jobs.items():
-            if "running" in found and job_id not in self._processes.jobs:  # it has ended since
-                jobs[job_id] = recover.known(self._processes, job_id)
+            if "running" in found and job_id not in self._table.jobs:  # it has ended since
+                jobs[job_id] = recover.known(self._table, job_id)
         connection.send({"event": "known", "token": token, "jobs": jobs})
-        self._spools.wake()
 
     def _exchange(self, connection: Connection) -> None:
         """Take back what an engine has kept, and give it what it is to keep from now on."""
@@ -192,7 +186,7 @@ class Supervisor:
             self.loop.attempt(lambda: self._keeper.give(connection))
 
     def _kill(self, job_id: str, options: dict[str, Any]) -> None:
-        self._processes.kill(
+        self._table.kill(
             job_id,
             reason=options.get("reason"),
             signum=options.get("signal"),
@@ -203,19 +197,19 @@ class Supervisor:
         """The last engine or the last job has gone."""
         if self._ephemeral and not self._server.watched and not self._ending:
             self._end_all()
-        idle = not self._processes.jobs
+        idle = not self._table.jobs
         if idle and (self._ending or not (self._server.watched or self._service)):
             self.loop.stop()
 
     def _end_all(self) -> None:
         self._ending = not self._service  # which the administrator ends, not an engine
-        for job_id in list(self._processes.jobs):
-            self._processes.kill(job_id, reason="the engine was closed", signum=signal.SIGKILL)
+        for job_id in list(self._table.jobs):
+            self._table.kill(job_id, reason="the engine was closed", signum=signal.SIGKILL)
         self._alone()
 
     def _terminate(self) -> None:
         """SIGTERM: leave as soon as no job needs us; a job's end is worth more than our own."""
-        log.info("SIGTERM: ending after %d jobs", len(self._processes.jobs))
+        log.info("SIGTERM: ending after %d jobs", len(self._table.jobs))
         self._ending = True
         self._alone()
 
@@ -236,15 +230,15 @@ class Supervisor:
             return
         now = self.loop.clock.monotonic()
         self._asked = self._asked or now
-        if self._processes.graced(now - self._asked):  # meanwhile others are started as usual
+        if self._table.graced(now - self._asked):  # meanwhile others are started as usual
             self.loop.call_later(0.1, self._execute_anew)
             return
         self._pausing = self._pausing or now
-        if not self._processes.pause(now - self._pausing):
+        if not self._table.pause(now - self._pausing):
             self.loop.call_later(0.02, self._execute_anew)
             return
-        self._processes.record_all()
-        self.run_dir.note_running(list(self._processes.jobs))
+        self._table.record_all()
+        self.run_dir.note_running(list(self._table.jobs))
         os.set_inheritable(self._lock, True)
         self._keeper.pass_on()
         oom.pass_on()

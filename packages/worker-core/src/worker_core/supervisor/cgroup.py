@@ -180,9 +180,9 @@ class Cgroups:
         pairs = [line.split() for line in found.splitlines()]
         return {pair[0]: int(pair[-1]) for pair in pairs if pair and pair[-1].isdecimal()}
 
-    def usage(self, job_id: str, *, boxed: bool) -> dict[str, Any]:
+    def usage(self, job_id: str, *, pid_namespace: bool) -> dict[str, Any]:
         """Return what the controllers counted of the job's whole tree, by the names of Exit."""
-        return usage.counted(self.path(job_id), self.controllers, boxed=boxed)
+        return usage.counted(self.path(job_id), self.controllers, pid_namespace=pid_namespace)
 
     def members(self, job_id: str) -> list[int] | None:
         """Return the pids in the job's group and below it; None if the kernel does not list them,

@@ -24,7 +24,7 @@ from typing import cast
 from worker_core.disk.jobdir import Pid
 from worker_core.linux import libc, procfs
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import Process
+from worker_core.supervisor.running_job import RunningJob
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a zombie
 _PATIENCE = 30.0  # seconds for its parent to reap a zombie whose status we may not read
@@ -69,46 +69,46 @@ def has_ended(pidfd: int) -> bool:
 class ExitWatch:
     """Watches adopted leaders, and reports how each of them ended."""
 
-    def __init__(self, loop: Loop, report: Callable[[Process, Ending], None]) -> None:
+    def __init__(self, loop: Loop, report: Callable[[RunningJob, Ending], None]) -> None:
         self._loop = loop
         self._report = report
 
-    def add(self, process: Process) -> None:
+    def add(self, job: RunningJob) -> None:
         """Watch the leader of a job, which may have ended already, by its pidfd."""
-        pidfd = cast("int", process.pidfd)
+        pidfd = cast("int", job.pidfd)
         if has_ended(pidfd):
-            process.gone = True
-            self._loop.call_later(0.0, lambda: self._ended(process, seen=False))
+            job.gone = True
+            self._loop.call_later(0.0, lambda: self._ended(job, seen=False))
             return
-        self._loop.watch(pidfd, selectors.EVENT_READ, lambda _: self._unwatch(process))
+        self._loop.watch(pidfd, selectors.EVENT_READ, lambda _: self._unwatch(job))
 
-    def _unwatch(self, process: Process) -> None:
-        process.gone = True
-        self._loop.unwatch(cast("int", process.pidfd))
-        self._ended(process, seen=True)
+    def _unwatch(self, job: RunningJob) -> None:
+        job.gone = True
+        self._loop.unwatch(cast("int", job.pidfd))
+        self._ended(job, seen=True)
 
-    def _ended(self, process: Process, *, seen: bool) -> None:
+    def _ended(self, job: RunningJob, *, seen: bool) -> None:
         clock = self._loop.clock
         unknown = Ending(None, "nobody has reaped it", clock.now(), clock.monotonic(), seen)
-        self._look(process, unknown, _FIRST_PAUSE)
+        self._look(job, unknown, _FIRST_PAUSE)
 
-    def _look(self, process: Process, ending: Ending, pause: float) -> None:
+    def _look(self, job: RunningJob, ending: Ending, pause: float) -> None:
         """Report the end once its status is known, or once it is certain that it cannot be."""
-        pidfd = cast("int", process.pidfd)
+        pidfd = cast("int", job.pidfd)
         status, why = None, ending.why
         try:
-            status = wait_status(pidfd, cast("Pid", process.pid))
+            status = wait_status(pidfd, cast("Pid", job.pid))
         except UnknownStatusError as error:
             why = str(error)
         else:
             if status is None and self._loop.clock.monotonic() < ending.monotonic + _PATIENCE:
                 longer = min(2 * pause, _LONGEST_PAUSE)
-                self._loop.call_later(pause, lambda: self._look(process, ending, longer))
+                self._loop.call_later(pause, lambda: self._look(job, ending, longer))
                 return
-        process.pidfd = None
+        job.pidfd = None
         os.close(pidfd)
         at, monotonic, seen = ending.at, ending.monotonic, ending.seen
-        self._report(process, Ending(status, why, at, monotonic, seen))
+        self._report(job, Ending(status, why, at, monotonic, seen))
 
 
 def _why(error: OSError) -> str:

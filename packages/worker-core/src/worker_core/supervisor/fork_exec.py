@@ -8,7 +8,7 @@ between fork and exec, in this order:
     session      the leader leads a session of its own
     descriptors  stdin, stdout, stderr, and nothing else
     signals      default dispositions
-    box          namespaces and mounts (box.py)
+    box          namespaces and mounts (namespaces.py)
     rlimits
     account      groups, gid, uid
     directory    the working directory, with the rights and through the mounts of the job
@@ -59,7 +59,7 @@ class Way:
     cwd: bytes
     stdio: tuple[int, int, int]
     rlimits: list[tuple[int, int, int]] = field(default_factory=list)
-    box: namespaces.Box | None = None
+    box: namespaces.Sandbox | None = None
     account: Account | None = None
     group: Entry = field(default_factory=Entry)
     forked: Callable[[int], None] = lambda _: None  # called in the parent at once

@@ -20,19 +20,20 @@ from worker_core.disk import reserve
 from worker_core.disk.jobdir import Cause, Exit, Kill, Pid, boot_id
 from worker_core.linux import procfs
 from worker_core.model import signals
-from worker_core.supervisor import cap, fsuid, launch, requests, tree
+from worker_core.supervisor import fsuid, launch, requests, tree
 from worker_core.supervisor.aside import owner
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_status import Ending, ExitWatch
 from worker_core.supervisor.keeper import Keeper
-from worker_core.supervisor.killer import Kills
+from worker_core.supervisor.killer import Killer
 from worker_core.supervisor.launcher import rusage
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.orphans import Orphans
+from worker_core.supervisor.output_cap import OutputCap
 from worker_core.supervisor.rundir import RunDir
 from worker_core.supervisor.running_job import (
     Doom,
-    Process,
+    RunningJob,
     exited,
     logged,
     lost,
@@ -42,7 +43,7 @@ from worker_core.supervisor.running_job import (
     unless_shut_down,
     unrecorded,
 )
-from worker_core.supervisor.start_log import Births
+from worker_core.supervisor.start_log import StartLog
 from worker_core.supervisor.starts import START_PATIENCE, Ended, Outcomes, Starts, Used, timed_out
 from worker_core.supervisor.turns import Turns
 from worker_core.wire import Message
@@ -60,7 +61,7 @@ _GRACE_PATIENCE = 10.0  # seconds that an upgrade waits for trees that have thei
 _SWEEP_PATIENCE = 10.0  # seconds until a process that SIGKILL does not end stops nobody any more
 
 
-class Processes:
+class JobTable:
     """All jobs of one state directory that run, by id and by pid."""
 
     def __init__(
@@ -80,9 +81,9 @@ class Processes:
         `keeper` has the pidfds of leaders kept for the supervisor after this one.
         """
         self.run_dir = run_dir
-        self.jobs: dict[str, Process] = {}
+        self.jobs: dict[str, RunningJob] = {}
         with fsuid.own():
-            self.births = Births(run_dir.path)
+            self.start_log = StartLog(run_dir.path)
         self.boot = boot_id()
         self._loop = loop
         self._groups = groups
@@ -91,9 +92,9 @@ class Processes:
         self._watched = watched
         self._on_empty = on_empty
         self._keeper = keeper
-        self._kills = Kills(loop, groups)
+        self._kills = Killer(loop, groups)
         self._adopted = ExitWatch(loop, self._ended_elsewhere)
-        self._by_pid: dict[int, Process] = {}
+        self._by_pid: dict[int, RunningJob] = {}
         self._dead: list[int] = []  # launchers that were reaped, and what was with them
         self._unknown: list[Ended] = []
         outcomes = Outcomes(
@@ -107,12 +108,13 @@ class Processes:
             strays=self._strays,
         )
         bag = -1 if keeper is None else keeper.bag.writing()
-        kept = (self.births.fileno(), run_dir.fileno(), bag)
+        kept = (self.start_log.fileno(), run_dir.fileno(), bag)
         self._starts = Starts(loop, groups, outcomes, self._run, now=self.now, kept=kept)
         self.launchers = self._starts.launchers
-        self._sweeping: dict[str, Process] = {}
+        self._sweeping: dict[str, RunningJob] = {}
         self._turns = Turns(loop)
         self._orphans = Orphans(self.jobs, groups, self._known)
+        self._output_cap = OutputCap(loop, self.jobs, self._stop_output)
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -122,27 +124,28 @@ class Processes:
         if job_id in self.jobs:
             self._tell_again(job_id)
         else:
-            self._claim(Process(self.run_dir.job(job_id), spec))
+            self._claim(RunningJob(self.run_dir.job(job_id), spec))
 
-    def _claim(self, process: Process) -> None:
-        if process.end is not None:  # killed while it waited for another try
+    def _claim(self, job: RunningJob) -> None:
+        if job.end is not None:  # killed while it waited for another try
             return
         try:
             # A try that failed may have left the file: a job in the table is ours all the same.
-            claimed = process.dir.claim(process.spec) or process.id in self.jobs
+            claimed = job.dir.claim(job.spec) or job.id in self.jobs
         except OSError as error:
-            log.warning("job %s: cannot write its claim: %s", process.id, error)
-            self.jobs[process.id] = process
-            self._loop.call_later(_RETRY, lambda: self._claim(process))
+            log.warning("job %s: cannot write its claim: %s", job.id, error)
+            self.jobs[job.id] = job
+            self._loop.call_later(_RETRY, lambda: self._claim(job))
             return
         if not claimed:
-            self._tell_again(process.id)
+            self._tell_again(job.id)
             return
-        self.births.claimed(process.id)
+        self.start_log.claimed(job.id)
         failpoints.point("supervisor.claimed")
-        self.jobs[process.id] = process
-        process.give_up = self._loop.clock.monotonic() + START_PATIENCE
-        self._starts.give(process)
+        self.jobs[job.id] = job
+        self._output_cap.wake()
+        job.give_up = self._loop.clock.monotonic() + START_PATIENCE
+        self._starts.give(job)
 
     def _run(
         self,
@@ -156,7 +159,7 @@ class Processes:
         def noted(enforced: dict[str, str | None]) -> None:
             # In this order: who reads no such note starts the job again, and this one sees then
             # that its supervisor is gone.
-            self.births.forking(job_id)
+            self.start_log.forking(job_id)
             before_fork(enforced)
 
         pids: list[int] = []
@@ -177,103 +180,103 @@ class Processes:
     def _keep(self, job_id: str, pid: int) -> None:
         """Have the next supervisor know a leader, and how it ends; a launcher does that, because
         this supervisor may be gone before it hears of the leader."""
-        self.births.note(job_id, pid)
+        self.start_log.note(job_id, pid)
         if self._keeper is not None:
             self._keeper.put(job_id, pid, self.now())
 
-    def _again(self, process: Process) -> None:
+    def _again(self, job: RunningJob) -> None:
         """Have the next supervisor know that nothing of a job has been forked, after all."""
-        process.forked = None
-        self.births.claimed(process.id)
+        job.forked = None
+        self.start_log.claimed(job.id)
 
-    def _forked(self, process: Process, pid: int) -> None:
+    def _forked(self, job: RunningJob, pid: int) -> None:
         """Take note that a launcher has forked a leader, and had it kept."""
-        process.forked = pid
+        job.forked = pid
         if self._keeper is not None:
             self._keeper.count()
 
     def _begun(
         self,
-        process: Process,
+        job: RunningJob,
         pid: int,
         enforced: dict[str, str | None],
         began: float,
         at: float,
     ) -> None:
-        process.began = began
-        process.spec = requests.kept(process.spec)
-        self._by_pid[pid] = process
-        process.pid = Pid(pid, 0, self.boot, at, enforced)
+        job.began = began
+        job.spec = requests.kept(job.spec)
+        self._by_pid[pid] = job
+        job.pid = Pid(pid, 0, self.boot, at, enforced)
         failpoints.point("supervisor.begun")
-        if process.forked is None:
-            self._forked(process, pid)
-        self._arm_timeout(process)
-        process.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(process))
-        if enforced or not tree.can_mark(process.id):  # a mark does not tell of that
-            self._record_pid(process)
-        doom, process.doom = process.doom, None
+        if job.forked is None:
+            self._forked(job, pid)
+        self._arm_timeout(job)
+        job.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(job))
+        if enforced or not tree.can_mark(job.id):  # a mark does not tell of that
+            self._record_pid(job)
+        doom, job.doom = job.doom, None
         if doom is not None and doom.cause != "not_started":
-            self._loop.attempt(lambda: self._kill_doomed(process, doom))
-        for signum in process.early_signals:
-            self.signal(process.id, signum)
-        process.early_signals.clear()
+            self._loop.attempt(lambda: self._kill_doomed(job, doom))
+        for signum in job.early_signals:
+            self.signal(job.id, signum)
+        job.early_signals.clear()
 
-    def _kill_doomed(self, process: Process, doom: Doom) -> None:
-        self._kills.kill(process, doom.cause, doom.reason, doom.signum, grace=doom.grace)
+    def _kill_doomed(self, job: RunningJob, doom: Doom) -> None:
+        self._kills.kill(job, doom.cause, doom.reason, doom.signum, grace=doom.grace)
 
-    def _announce(self, process: Process) -> None:
+    def _announce(self, job: RunningJob) -> None:
         """Record and tell which process the leader is; of a short job its end says that.
 
         Who comes after this supervisor knows the leader by its birth and its mark until then.
         """
-        self._record_pid(process)
-        self._emit(started(process))
+        self._record_pid(job)
+        self._emit(started(job))
 
     def record_all(self) -> None:
         """Record which process each leader is: this one is about to execute itself."""
-        for process in self.jobs.values():
-            if process.pid is not None:
-                self._record_pid(process)
+        for job in self.jobs.values():
+            if job.pid is not None:
+                self._record_pid(job)
 
-    def _record_pid(self, process: Process) -> None:
-        pid = cast("Pid", process.pid)
+    def _record_pid(self, job: RunningJob) -> None:
+        pid = cast("Pid", job.pid)
         if pid.start_time:  # it was recorded
             return
-        process.pid = replace(pid, start_time=_start_time(pid.pid))
-        with logged(process, "cannot record its pid"):
-            process.dir.write_pid(process.pid)
+        job.pid = replace(pid, start_time=_start_time(pid.pid))
+        with logged(job, "cannot record its pid"):
+            job.dir.write_pid(job.pid)
         failpoints.point("supervisor.pid_written")
 
-    def _doomed(self, process: Process, doom: Doom) -> None:
+    def _doomed(self, job: RunningJob, doom: Doom) -> None:
         """End a job of which nothing runs, and nothing will; or one that is lost."""
         if doom.cause == "lost":
-            self.take_lost(process, Exit("lost", None, None, doom.reason, self.now()))
+            self.take_lost(job, Exit("lost", None, None, doom.reason, self.now()))
         elif doom.cause == "not_started":
-            self._not_started(process, str(doom.reason), None)
+            self._not_started(job, str(doom.reason), None)
         else:
             why = doom.reason or "killed before it could start"
-            self._end(process, Exit(doom.cause, None, None, why, self.now()))
+            self._end(job, Exit(doom.cause, None, None, why, self.now()))
 
-    def _not_started(self, process: Process, reason: str, exit_code: int | None) -> None:
-        with logged(process, "cannot write the reason to its output"), contextlib.ExitStack() as s:
-            fd = launch.open_spool(s, process.dir, process.streams[-1])  # where a shell says it
+    def _not_started(self, job: RunningJob, reason: str, exit_code: int | None) -> None:
+        with logged(job, "cannot write the reason to its output"), contextlib.ExitStack() as s:
+            fd = launch.open_spool(s, job.dir, job.streams[-1])  # where a shell says it
             os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
-        self._end(process, Exit("not_started", exit_code, None, reason, self.now()))
+        self._end(job, Exit("not_started", exit_code, None, reason, self.now()))
 
-    def _arm_timeout(self, process: Process) -> None:
+    def _arm_timeout(self, job: RunningJob) -> None:
         """Have the job ended when its time is up, whatever is done to the clock of the machine."""
-        limit = process.spec.get("timeout")
+        limit = job.spec.get("timeout")
         if limit is None:
             return
-        process.timeout = self._loop.call_at(
-            process.began + limit,
-            lambda: self.kill(process.id, cause="timeout", reason=timed_out(limit)),
+        job.timeout = self._loop.call_at(
+            job.began + limit,
+            lambda: self.kill(job.id, cause="timeout", reason=timed_out(limit)),
         )
 
     def _tell_again(self, job_id: str) -> None:
-        process, end = self.jobs.get(job_id), self.run_dir.job(job_id).exit()
-        if process is not None and process.pid is not None:
-            self._emit(started(process))
+        job, end = self.jobs.get(job_id), self.run_dir.job(job_id).exit()
+        if job is not None and job.pid is not None:
+            self._emit(started(job))
         elif end is not None:
             self._emit(exited(job_id, end))
 
@@ -289,9 +292,9 @@ class Processes:
         if not self._starts:
             jobs = self.jobs.values()
             waiting = (each for each in jobs if each.pid is None and each.end is None)
-            for process in {each.id: each for each in (*not_begun, *waiting)}.values():
-                process.dir.unclaim()
-                self.jobs.pop(process.id, None)  # it may have been given up before, and tried again
+            for job in {each.id: each for each in (*not_begun, *waiting)}.values():
+                job.dir.unclaim()
+                self.jobs.pop(job.id, None)  # it may have been given up before, and tried again
             self.launchers.end_all()
             self.reap()
         recorded = all(each.end is None for each in self.jobs.values())
@@ -313,20 +316,20 @@ class Processes:
 
     def signal(self, job_id: str, signum: int) -> None:
         """Send a signal to the tree, with no intent to end it."""
-        process = self.jobs.get(job_id)
-        if process is not None:
+        job = self.jobs.get(job_id)
+        if job is not None:
             what = job_id, "signal", signum
-            self._turns.take(owner(process), what, lambda: self._signal(job_id, signum))
+            self._turns.take(owner(job), what, lambda: self._signal(job_id, signum))
 
     def _signal(self, job_id: str, signum: int) -> None:
         self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
-        process = self.jobs.get(job_id)
-        if process is None or process.end is not None:
+        job = self.jobs.get(job_id)
+        if job is None or job.end is not None:
             return
-        if process.leader is not None:
-            self._kills.signal(process, signum)
-        elif process.pid is None and signum not in process.early_signals:
-            process.early_signals.append(signum)  # its launcher may not have said that it begins
+        if job.leader is not None:
+            self._kills.signal(job, signum)
+        elif job.pid is None and signum not in job.early_signals:
+            job.early_signals.append(signum)  # its launcher may not have said that it begins
 
     def kill(
         self,
@@ -345,13 +348,13 @@ class Processes:
         def kill() -> None:
             self._kill(job_id, cause, reason, signum, grace)
 
-        process = self.jobs.get(job_id)
-        if process is None or process.kill is None or cause != "kill":
+        job = self.jobs.get(job_id)
+        if job is None or job.kill is None or cause != "kill":
             kill()
             return
-        wait = process.spec["stop_grace"] if grace is None else grace
+        wait = job.spec["stop_grace"] if grace is None else grace
         due = self._loop.clock.monotonic() + wait
-        self._turns.take(owner(process), (job_id, "kill", signum), kill, due)
+        self._turns.take(owner(job), (job_id, "kill", signum), kill, due)
 
     def _kill(
         self,
@@ -362,29 +365,32 @@ class Processes:
         grace: float | None,
     ) -> None:
         self.launchers.hear()  # of its end, if it has ended: then its pid may be another's
-        process = self.jobs.get(job_id)
-        if process is not None and process.grace_until:
-            self._hasten(process, signum, grace)
+        job = self.jobs.get(job_id)
+        if job is not None and job.grace_until:
+            self._hasten(job, signum, grace)
             return
-        if process is None or process.end is not None or process.gone:
+        if job is None or job.end is not None or job.gone:
             return
         if signum is None:
-            signum = signals.number(process.spec["stop_signal"])
-        wait = process.spec["stop_grace"] if grace is None else grace
-        if process.pid is None:
+            signum = signals.number(job.spec["stop_signal"])
+        wait = job.spec["stop_grace"] if grace is None else grace
+        if job.pid is None:
             doom = Doom(cause, reason, signum, wait)
-            if not self._starts.doom(process, doom):
-                self._doomed(process, doom)
+            if not self._starts.doom(job, doom):
+                self._doomed(job, doom)
             return
-        self._kills.kill(process, cause, reason, signum, grace=wait)
+        self._kills.kill(job, cause, reason, signum, grace=wait)
 
-    def _hasten(self, process: Process, signum: int | None, grace: float | None) -> None:
+    def _stop_output(self, job: RunningJob, reason: str) -> None:
+        self.kill(job.id, cause="output_limit", reason=reason)
+
+    def _hasten(self, job: RunningJob, signum: int | None, grace: float | None) -> None:
         if signum is None:
-            signum = signals.number(process.spec["stop_signal"])
-        wait = process.spec["stop_grace"] if grace is None else grace
-        self._kills.hasten(process, signum, grace=wait)
-        process.give_up = process.grace_until + _SWEEP_PATIENCE
-        self._sweep(process)
+            signum = signals.number(job.spec["stop_signal"])
+        wait = job.spec["stop_grace"] if grace is None else grace
+        self._kills.hasten(job, signum, grace=wait)
+        job.give_up = job.grace_until + _SWEEP_PATIENCE
+        self._sweep(job)
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -414,13 +420,13 @@ class Processes:
         self._dead, self._unknown = [], []
         if dead:
             self._starts.bury(dead, unknown)
-        for process in list(self._sweeping.values()):
-            self._sweep(process)
+        for job in list(self._sweeping.values()):
+            self._sweep(job)
 
     def _ended(self, pid: int, status: int, used: Used) -> bool:
         """Take note of the end of a leader; False if that is no leader."""
-        process = self._by_pid.get(pid)
-        return process is not None and self._leader_ended(process.id, pid, status, used)
+        job = self._by_pid.get(pid)
+        return job is not None and self._leader_ended(job.id, pid, status, used)
 
     def _leader_ended(self, job_id: str, pid: int, status: int, used: Used) -> bool:
         """Take note of the end of a job's leader; False if that is not its leader.
@@ -428,57 +434,58 @@ class Processes:
         Launchers tell of their own children each, in no common order: another one may have told
         already that the same pid leads another job.
         """
-        process = self.jobs.get(job_id)
-        if process is None or process.pid is None or process.pid.pid != pid or process.end:
+        job = self.jobs.get(job_id)
+        if job is None or job.pid is None or job.pid.pid != pid or job.end:
             return False
-        if self._by_pid.get(pid) is process:
+        if self._by_pid.get(pid) is job:
             del self._by_pid[pid]
         failpoints.point("supervisor.reaped")
-        end = unless_shut_down(outcome(status, process.kill, self._over_memory(process)))
-        self._end(process, end, self._used(process, used) | {"ended_at": self.now()})
+        end = unless_shut_down(outcome(status, job.kill, self._over_memory(job)))
+        self._end(job, end, self._used(job, used) | {"ended_at": self.now()})
         return True
 
-    def _over_memory(self, process: Process) -> int | None:
+    def _over_memory(self, job: RunningJob) -> int | None:
         """Return the job's memory limit if the kernel ended something for going over it."""
-        limit = process.spec.get("limits", {}).get("memory")
+        limit = job.spec.get("limits", {}).get("memory")
         if limit is None or self._groups is None:
             return None
-        return limit if self._groups.read(process.id, "memory.events").get("oom_kill") else None
+        return limit if self._groups.read(job.id, "memory.events").get("oom_kill") else None
 
-    def _used(self, process: Process, leader: Used) -> dict[str, Any]:
+    def _used(self, job: RunningJob, leader: Used) -> dict[str, Any]:
         """Return what a job used, by the names of Exit: its leader, or all where a group counts."""
         user, system, peak = leader
         used = {
-            "wall_seconds": self._loop.clock.monotonic() - process.began,
+            "wall_seconds": self._loop.clock.monotonic() - job.began,
             "user_seconds": user,
             "system_seconds": system,
             "max_rss_bytes": peak,
         }
         if self._groups is not None:
-            used |= self._groups.usage(process.id, boxed=process.boxed)
+            used |= self._groups.usage(job.id, pid_namespace=job.pid_namespace)
         return used
 
-    def adopt(self, process: Process) -> None:
+    def adopt(self, job: RunningJob) -> None:
         """Watch a job that another supervisor started, or this one before it executed itself."""
-        pid = cast("Pid", process.pid)
-        self.jobs[process.id] = process
+        pid = cast("Pid", job.pid)
+        self.jobs[job.id] = job
+        self._output_cap.wake()
         if self._keeper is not None:
-            self._keeper.add(process.id, pid.pid, pid.started_at, process.pidfd)
-        process.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
-        if process.pidfd is not None:
-            self._adopted.add(process)
-        if process.gone:
+            self._keeper.add(job.id, pid.pid, pid.started_at, job.pidfd)
+        job.began = pid.start_time / os.sysconf("SC_CLK_TCK")  # proc(5): ticks since boot
+        if job.pidfd is not None:
+            self._adopted.add(job)
+        if job.gone:
             return
-        self._by_pid[pid.pid] = process
-        if process.kill is None or process.kill.cause != "timeout":
-            self._arm_timeout(process)
-        self._kills.resume(process)
+        self._by_pid[pid.pid] = job
+        if job.kill is None or job.kill.cause != "timeout":
+            self._arm_timeout(job)
+        self._kills.resume(job)
 
-    def take_lost(self, process: Process, end: Exit) -> None:
+    def take_lost(self, job: RunningJob, end: Exit) -> None:
         """Record a job as lost, after what is left of its tree was ended."""
-        self.jobs[process.id] = process
-        process.foreign = True
-        self._end(process, end)
+        self.jobs[job.id] = job
+        job.foreign = True
+        self._end(job, end)
 
     def now(self) -> float:
         """Return the time for stamps."""
@@ -492,83 +499,83 @@ class Processes:
         """Return when SIGKILL is due (monotonic time)."""
         return self._kills.due(kill)
 
-    def _ended_elsewhere(self, process: Process, ending: Ending) -> None:
+    def _ended_elsewhere(self, job: RunningJob, ending: Ending) -> None:
         """Record the end of an adopted leader."""
-        pid = cast("Pid", process.pid)
-        if self._by_pid.get(pid.pid) is process:  # else a child of ours has got its pid already
+        pid = cast("Pid", job.pid)
+        if self._by_pid.get(pid.pid) is job:  # else a child of ours has got its pid already
             del self._by_pid[pid.pid]
         if ending.status is None:
-            self._end(process, lost(ending.why, ending.at))
+            self._end(job, lost(ending.why, ending.at))
             return
-        end = unless_shut_down(outcome(ending.status, process.kill, self._over_memory(process)))
-        used: dict[str, Any] = {"wall_seconds": ending.monotonic - process.began}
+        end = unless_shut_down(outcome(ending.status, job.kill, self._over_memory(job)))
+        used: dict[str, Any] = {"wall_seconds": ending.monotonic - job.began}
         if self._groups is not None:
-            used |= self._groups.usage(process.id, boxed=process.boxed)
+            used |= self._groups.usage(job.id, pid_namespace=job.pid_namespace)
         end = end if ending.seen else noticed_late(end)
-        self._end(process, end, used | {"ended_at": ending.at})
+        self._end(job, end, used | {"ended_at": ending.at})
 
-    def _end(self, process: Process, end: Exit, used: Mapping[str, Any] = _NOTHING) -> None:
-        pid = process.pid
+    def _end(self, job: RunningJob, end: Exit, used: Mapping[str, Any] = _NOTHING) -> None:
+        pid = job.pid
         if pid is not None:
             began: dict[str, Any] = {"started_at": pid.started_at, "enforced": pid.enforced}
             end = replace(end, pid=pid.pid, **began, **used)
-        process.end = end
-        process.grace_until = self._kills.grace_until(process)
+        job.end = end
+        job.grace_until = self._kills.grace_until(job)
         now = self._loop.clock.monotonic()
-        process.give_up = max(now, process.grace_until) + _SWEEP_PATIENCE
-        for timer in (process.announcement, process.timeout, process.kill_timer):
+        job.give_up = max(now, job.grace_until) + _SWEEP_PATIENCE
+        for timer in (job.announcement, job.timeout, job.kill_timer):
             if timer is not None:
                 timer.cancel()
-        self._sweeping[process.id] = process
-        self._loop.attempt(lambda: self._sweep(process))
+        self._sweeping[job.id] = job
+        self._loop.attempt(lambda: self._sweep(job))
 
-    def _sweep(self, process: Process) -> None:
+    def _sweep(self, job: RunningJob) -> None:
         """End what the leader left in its tree; record the end once nothing is left."""
-        if self._has_grace(process):
+        if self._has_grace(job):
             return
-        if self._left_behind(process):
+        if self._left_behind(job):
             now = self._loop.clock.monotonic()
-            if now < process.give_up:
+            if now < job.give_up:
                 # One round at a time: every child that ends meanwhile is a reason to look, too.
-                if process.sweep_timer is None or process.sweep_timer.due <= now:
+                if job.sweep_timer is None or job.sweep_timer.due <= now:
                     again = now + _SWEEP
-                    process.sweep_timer = self._loop.call_at(again, lambda: self._sweep(process))
+                    job.sweep_timer = self._loop.call_at(again, lambda: self._sweep(job))
                 return
-            log.error("job %s: some of its processes do not end by SIGKILL", process.id)
-        if self._sweeping.pop(process.id, None) is not None:
-            self._record(process)
+            log.error("job %s: some of its processes do not end by SIGKILL", job.id)
+        if self._sweeping.pop(job.id, None) is not None:
+            self._record(job)
 
-    def _has_grace(self, process: Process) -> bool:
+    def _has_grace(self, job: RunningJob) -> bool:
         """Whether something is left that a kill has reached and that may still end by itself."""
         now = self._loop.clock.monotonic()
-        if now >= process.grace_until or not self._lives(process):
-            process.grace_until = 0.0
+        if now >= job.grace_until or not self._lives(job):
+            job.grace_until = 0.0
             return False
         # Its processes are our children by now, and the end of each is a reason to look as well.
-        due = min(now + (_LOOK_FOREIGN if process.foreign else _LOOK), process.grace_until)
-        if process.sweep_timer is not None:
-            process.sweep_timer.cancel()
-        process.sweep_timer = self._loop.call_at(due, lambda: self._sweep(process))
+        due = min(now + (_LOOK_FOREIGN if job.foreign else _LOOK), job.grace_until)
+        if job.sweep_timer is not None:
+            job.sweep_timer.cancel()
+        job.sweep_timer = self._loop.call_at(due, lambda: self._sweep(job))
         return True
 
-    def _lives(self, process: Process) -> bool:
+    def _lives(self, job: RunningJob) -> bool:
         """Whether a process of a job is left whose leader has ended."""
-        if self._groups is not None and not self._groups.emptied(process.id):
+        if self._groups is not None and not self._groups.emptied(job.id):
             return True
-        if process.foreign:
-            return bool(tree.members(process.id))
-        return any(whose == process.id for _, whose in self._orphans.beside(process.id))
+        if job.foreign:
+            return bool(tree.members(job.id))
+        return any(whose == job.id for _, whose in self._orphans.beside(job.id))
 
-    def _left_behind(self, process: Process) -> bool:
-        if process.id not in self._sweeping or (process.pid is None and not process.foreign):
+    def _left_behind(self, job: RunningJob) -> bool:
+        if job.id not in self._sweeping or (job.pid is None and not job.foreign):
             return False
-        grouped = self._groups is not None and not self._groups.emptied(process.id)
+        grouped = self._groups is not None and not self._groups.emptied(job.id)
         if grouped and self._groups is not None:
-            self._groups.kill(process.id)
-        orphans = [each for each in self._orphans.beside(process.id) if not each[0].ended]
+            self._groups.kill(job.id)
+        orphans = [each for each in self._orphans.beside(job.id) if not each[0].ended]
         strangers = [stat for stat, whose in orphans if whose is None and self._are_told_apart()]
-        if process.foreign or any(whose == process.id for _, whose in orphans):
-            strangers += tree.members(process.id)
+        if job.foreign or any(whose == job.id for _, whose in orphans):
+            strangers += tree.members(job.id)
         tree.send_all(strangers, signal.SIGKILL)
         return grouped or bool(strangers)
 
@@ -588,47 +595,40 @@ class Processes:
         """Return the children that nobody knows and that are no running job's by mark or group."""
         return [stat.pid for stat, whose in self._orphans.beside("") if whose is None]
 
-    def _bound_output(self, process: Process) -> None:
-        """Apply the cap once more: a quick job ends before anybody has looked at its output."""
-        limit = process.spec.get("output_limit") or 0
-        for stream in process.streams if limit else ():
-            with contextlib.suppress(OSError):
-                cap.bound(process.dir, stream, limit)
-
-    def _record(self, process: Process) -> None:
+    def _record(self, job: RunningJob) -> None:
         """Write the end to the job's directory before anybody is told; try until it is written.
 
         It is synced to the disk only when no engine is there to commit it to its store.
         """
-        end = cast("Exit", process.end)
-        self._bound_output(process)
+        end = cast("Exit", job.end)
+        self._output_cap.apply_at_end(job)
         try:
-            process.dir.write_exit(end, sync=not self._watched())
+            job.dir.write_exit(end, sync=not self._watched())
         except OSError as error:
-            log.error("job %s: cannot record its end: %s", process.id, error)
+            log.error("job %s: cannot record its end: %s", job.id, error)
             if reserve.is_full(error):
                 reserve.give_up(self.run_dir.state_dir)
-            self._tell_unrecorded(process, error.strerror or str(error))
-            self._loop.call_later(_RETRY, lambda: self._record(process))
+            self._tell_unrecorded(job, error.strerror or str(error))
+            self._loop.call_later(_RETRY, lambda: self._record(job))
             return
         failpoints.point("supervisor.exit_written")
-        with logged(process, "cannot forget it"):
-            process.dir.forget()
+        with logged(job, "cannot forget it"):
+            job.dir.forget()
         if self._groups is not None:
-            self._groups.remove(process.id)
-        self.jobs.pop(process.id, None)
-        self._emit(exited(process.id, end))
+            self._groups.remove(job.id)
+        self.jobs.pop(job.id, None)
+        self._emit(exited(job.id, end))
         if not self.jobs:
             self._on_empty()
 
-    def _tell_unrecorded(self, process: Process, why: str) -> None:
+    def _tell_unrecorded(self, job: RunningJob, why: str) -> None:
         """Tell the engines that a process has ended, once for each reason why it is not recorded.
 
         Not how it has ended: that is told when it is recorded.
         """
-        if process.unrecorded != why:
-            process.unrecorded = why
-            self._emit(unrecorded(process))
+        if job.unrecorded != why:
+            job.unrecorded = why
+            self._emit(unrecorded(job))
 
 
 def _start_time(pid: int) -> int:

@@ -12,25 +12,25 @@ from worker_core.linux import procfs
 from worker_core.supervisor import namespaces, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import Process, logged
+from worker_core.supervisor.running_job import RunningJob, logged
 
 _AGAIN = 0.02  # seconds between two rounds of SIGKILL to a tree that still lives
 
 
-class Kills:
+class Killer:
     """Ends jobs whose leader runs; what follows once it has ended is the table's affair."""
 
     def __init__(self, loop: Loop, groups: Cgroups | None) -> None:
         self._loop = loop
         self._groups = groups
 
-    def signal(self, process: Process, signum: int) -> None:
+    def signal(self, job: RunningJob, signum: int) -> None:
         """Send a signal to the tree."""
-        for each in self._targets(process, signum):
+        for each in self._targets(job, signum):
             tree.send(each, signum)
 
     def kill(
-        self, process: Process, cause: Cause, reason: str | None, signum: int, *, grace: float
+        self, job: RunningJob, cause: Cause, reason: str | None, signum: int, *, grace: float
     ) -> None:
         """Send a signal to the tree, and SIGKILL after `grace` seconds, or sooner if that was due.
 
@@ -38,30 +38,30 @@ class Kills:
         """
         due = self._loop.clock.monotonic() + grace
         # Looked for first: between the look at the leader and the signal there is to be no walk.
-        targets = self._targets(process, signum)
-        before = process.kill
-        target = self._intend(process, cause, reason, signum, grace)
+        targets = self._targets(job, signum)
+        before = job.kill
+        target = self._intend(job, cause, reason, signum, grace)
         if target is None:
             return
         if signum == signal.SIGKILL:
-            self._kill_hard(process)
+            self._kill_hard(job)
         else:
-            if process.boxed:
-                self._send_passing_on(process, namespaces.GRACE)
+            if job.pid_namespace:
+                self._send_passing_on(job, namespaces.GRACE)
             reached = tree.send_all(targets, signum)
-            if target not in reached and self._whose_end(process) is None:
+            if target not in reached and self._whose_end(job) is None:
                 # It has ended by itself while the intent was being recorded.
-                process.kill = before
+                job.kill = before
                 return
-            self._look_again(process, signum)
-            if process.kill_timer is None or due < process.kill_timer.due:
-                self._arm(process, due)
+            self._look_again(job, signum)
+            if job.kill_timer is None or due < job.kill_timer.due:
+                self._arm(job, due)
         failpoints.point("supervisor.kill_sent")
 
-    def resume(self, process: Process) -> None:
+    def resume(self, job: RunningJob) -> None:
         """Go on with a kill that another supervisor began."""
-        if process.kill is not None:
-            self._arm(process, max(self.due(process.kill), self._loop.clock.monotonic()))
+        if job.kill is not None:
+            self._arm(job, max(self.due(job.kill), self._loop.clock.monotonic()))
 
     def due(self, kill: Kill) -> float:
         """Return when SIGKILL is due (monotonic time)."""
@@ -69,144 +69,144 @@ class Kills:
             return kill.kill_at_boottime
         return self._loop.clock.monotonic() + kill.kill_at - self._loop.clock.now()
 
-    def grace_until(self, process: Process) -> float:
+    def grace_until(self, job: RunningJob) -> float:
         """Return until when the tree of a leader that has ended is left alone (monotonic time).
 
         After a kill that is its grace; otherwise 0, as whatever a leader leaves behind is killed.
         """
-        kill = process.kill
+        kill = job.kill
         if kill is None or signal.SIGKILL in kill.signalled:
             return 0.0
         return self.due(kill)
 
-    def hasten(self, process: Process, signum: int, *, grace: float) -> None:
+    def hasten(self, job: RunningJob, signum: int, *, grace: float) -> None:
         """Kill what is left of a job whose leader has ended once more, with less grace."""
         if signum == signal.SIGKILL:
             grace = 0.0
         else:
-            tree.send_all(tree.members(process.id), signum)
+            tree.send_all(tree.members(job.id), signum)
         due = self._loop.clock.monotonic() + grace
-        process.grace_until = min(process.grace_until, due)
-        if process.kill is not None:  # an engine that connects now is not to ask for the same
+        job.grace_until = min(job.grace_until, due)
+        if job.kill is not None:  # an engine that connects now is not to ask for the same
             kill_at = self._loop.clock.now() + grace
-            process.kill = _hastened(process.kill, signum, kill_at, due)
+            job.kill = _hastened(job.kill, signum, kill_at, due)
 
-    def _arm(self, process: Process, due: float) -> None:
-        if process.kill_timer is not None:
-            process.kill_timer.cancel()
-        process.kill_timer = self._loop.call_at(due, lambda: self._kill_hard(process))
+    def _arm(self, job: RunningJob, due: float) -> None:
+        if job.kill_timer is not None:
+            job.kill_timer.cancel()
+        job.kill_timer = self._loop.call_at(due, lambda: self._kill_hard(job))
 
     def _intend(
-        self, process: Process, cause: Cause, reason: str | None, signum: int, grace: float
+        self, job: RunningJob, cause: Cause, reason: str | None, signum: int, grace: float
     ) -> int | None:
         """Record the intent before the first signal; return whose end is wanted, None if the leader
         is already ending."""
-        target = self._whose_end(process)
+        target = self._whose_end(job)
         if target is None:
             return None
         kill_at = self._loop.clock.now() + grace
         due = self._loop.clock.monotonic() + grace
         counts = procfs.survives(target, signum)
-        before = process.kill
+        before = job.kill
         if before is None:
-            process.kill = Kill(cause, reason, [signum], counts, kill_at, due)
+            job.kill = Kill(cause, reason, [signum], counts, kill_at, due)
         else:
             hastened = _hastened(before, signum, kill_at, due)
-            process.kill = replace(hastened, counts=before.counts or counts)
-        with logged(process, "cannot record the kill"):
-            process.dir.write_kill(process.kill)
+            job.kill = replace(hastened, counts=before.counts or counts)
+        with logged(job, "cannot record the kill"):
+            job.dir.write_kill(job.kill)
         failpoints.point("supervisor.kill_written")
         return target
 
-    def _look_again(self, process: Process, signum: int) -> None:
+    def _look_again(self, job: RunningJob, signum: int) -> None:
         """See whether it handles the signal since a moment ago, and so has outlived it.
 
         It is certain by now: what does not handle a signal when it is sent is ended by it.
         """
-        kill = cast("Kill", process.kill)
-        target = None if kill.counts else self._whose_end(process)
+        kill = cast("Kill", job.kill)
+        target = None if kill.counts else self._whose_end(job)
         if target is not None and procfs.survives(target, signum):
-            process.kill = replace(kill, counts=True)
-            with logged(process, "cannot record the kill"):
-                process.dir.write_kill(process.kill)
+            job.kill = replace(kill, counts=True)
+            with logged(job, "cannot record the kill"):
+                job.dir.write_kill(job.kill)
 
-    def _whose_end(self, process: Process) -> int | None:
+    def _whose_end(self, job: RunningJob) -> int | None:
         """Return the process whose end is the job's, None if it has ended or is ending.
 
         That is the leader, or the program in its box. Of a box that only has to pass its end on,
         the two that do so are continued: somebody may have stopped them.
         """
-        leader = cast("int", process.leader)
-        target = tree.program(leader) if process.boxed else leader
+        leader = cast("int", job.leader)
+        target = tree.program(leader) if job.pid_namespace else leader
         stat = None if target is None else procfs.stat(target)
-        if stat is not None and not stat.ended and not self._is_another(process, stat):
+        if stat is not None and not stat.ended and not self._is_another(job, stat):
             return target
-        if process.boxed:
-            self._send_passing_on(process, signal.SIGCONT)
+        if job.pid_namespace:
+            self._send_passing_on(job, signal.SIGCONT)
         return None
 
-    def _passing_on(self, process: Process) -> list[int]:
-        leader = cast("int", process.leader)
+    def _passing_on(self, job: RunningJob) -> list[int]:
+        leader = cast("int", job.leader)
         return [leader, *procfs.children(leader)]
 
-    def _send_passing_on(self, process: Process, signum: int) -> None:
-        for each in map(procfs.stat, self._passing_on(process)):
+    def _send_passing_on(self, job: RunningJob, signum: int) -> None:
+        for each in map(procfs.stat, self._passing_on(job)):
             if each is not None:
                 tree.send(each, signum)
 
-    def _is_another(self, process: Process, stat: procfs.Stat) -> bool:
+    def _is_another(self, job: RunningJob, stat: procfs.Stat) -> bool:
         """Whether the leader's pid names another process by now: its launcher has reaped it."""
-        recorded = cast("Pid", process.pid)
+        recorded = cast("Pid", job.pid)
         return stat.pid == recorded.pid and recorded.start_time not in (0, stat.start_time)
 
-    def _kill_hard(self, process: Process) -> None:
+    def _kill_hard(self, job: RunningJob) -> None:
         """SIGKILL to the tree, again until the leader is gone; then the sweep takes over."""
-        if process.leader is None or process.kill is None:
+        if job.leader is None or job.kill is None:
             return
-        if signal.SIGKILL not in process.kill.signalled:
-            if self._whose_end(process) is None:
+        if signal.SIGKILL not in job.kill.signalled:
+            if self._whose_end(job) is None:
                 return
-            sent = [*process.kill.signalled, int(signal.SIGKILL)]
-            process.kill = replace(process.kill, signalled=sent)
-            with logged(process, "cannot record the kill"):
-                process.dir.write_kill(process.kill)
-        if self._grouped(process) is None:
-            tree.send_all(self._walked(process), signal.SIGKILL)
+            sent = [*job.kill.signalled, int(signal.SIGKILL)]
+            job.kill = replace(job.kill, signalled=sent)
+            with logged(job, "cannot record the kill"):
+                job.dir.write_kill(job.kill)
+        if self._grouped(job) is None:
+            tree.send_all(self._walked(job), signal.SIGKILL)
         if self._groups is not None:
-            self._groups.kill(process.id)
-        self._arm(process, self._loop.clock.monotonic() + _AGAIN)
+            self._groups.kill(job.id)
+        self._arm(job, self._loop.clock.monotonic() + _AGAIN)
 
-    def _targets(self, process: Process, signum: int) -> list[procfs.Stat]:
+    def _targets(self, job: RunningJob, signum: int) -> list[procfs.Stat]:
         """Return who gets a signal, the leader first: it must not have ended when it is sent."""
-        leader = cast("int", process.leader)
-        members = self._grouped(process)
+        leader = cast("int", job.leader)
+        members = self._grouped(job)
         if members is None:
-            members = self._walked(process)
-        if process.boxed and signum != signal.SIGKILL:
+            members = self._walked(job)
+        if job.pid_namespace and signum != signal.SIGKILL:
             # The leader and the init of a box only pass on its end; they must never be stopped.
-            passing_on = set(self._passing_on(process))
+            passing_on = set(self._passing_on(job))
             members = [each for each in members if each.pid not in passing_on]
         return sorted(members, key=lambda each: each.pid != leader)
 
-    def _grouped(self, process: Process) -> list[procfs.Stat] | None:
+    def _grouped(self, job: RunningJob) -> list[procfs.Stat] | None:
         """Return the living processes of the job's control group; None if there is no such group,
         or its leader lives outside of it: then /proc has to be walked, which takes the longer the
         more processes the machine has."""
-        pids = None if self._groups is None else self._groups.members(process.id)
+        pids = None if self._groups is None else self._groups.members(job.id)
         if pids is None:
             return None
-        if process.leader not in pids and self._leader(process) is not None:
+        if job.leader not in pids and self._leader(job) is not None:
             return None
         found = (procfs.stat(pid) for pid in pids)
         return [each for each in found if each is not None and each.state not in "ZX"]
 
-    def _walked(self, process: Process) -> list[procfs.Stat]:
-        return tree.members(process.id, self._leader(process))
+    def _walked(self, job: RunningJob) -> list[procfs.Stat]:
+        return tree.members(job.id, self._leader(job))
 
-    def _leader(self, process: Process) -> int | None:
+    def _leader(self, job: RunningJob) -> int | None:
         """Return the pid of a leader that lives."""
-        stat = procfs.stat(cast("int", process.leader))
-        if stat is None or stat.state in "ZX" or self._is_another(process, stat):
+        stat = procfs.stat(cast("int", job.leader))
+        if stat is None or stat.state in "ZX" or self._is_another(job, stat):
             return None
         return stat.pid
 

@@ -31,7 +31,7 @@ from worker_core.supervisor.exec_errors import (
     no_directory,
 )
 from worker_core.supervisor.identity import Account
-from worker_core.supervisor.namespaces import Box
+from worker_core.supervisor.namespaces import Sandbox
 
 _SHORTAGE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
@@ -147,18 +147,18 @@ def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement
     cure = cgroup.cure(groups)
     bounds = dict(spec.get("limits", {}))
     if "pids" in bounds and spec.get("isolation", {}).get("pid_namespace"):
-        bounds["pids"] += usage.BOXED
+        bounds["pids"] += usage.SANDBOX_PROCESSES
     try:
         return enforcement.plan(bounds, controllers, cure, cwd)
     except enforcement.UnenforceableError as error:
         raise NotStartedError(str(error)) from error
 
 
-def _box(spec: dict[str, Any]) -> Box | None:
+def _box(spec: dict[str, Any]) -> Sandbox | None:
     wanted = spec.get("isolation", {})
     if not wanted:
         return None
-    return Box(**wanted | {"writable": tuple(wanted.get("writable", ()))})
+    return Sandbox(**wanted | {"writable": tuple(wanted.get("writable", ()))})
 
 
 def _open_stdio(
@@ -231,7 +231,7 @@ def _way(
     program: _Program,
     stdio: tuple[int, int, int],
     plan: enforcement.Plan,
-    box: Box | None,
+    box: Sandbox | None,
     who: Account,
 ) -> fork_exec.Way | None:
     """Return what a child has to do that `subprocess` does not offer, None if there is nothing."""

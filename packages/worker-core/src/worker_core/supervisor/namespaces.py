@@ -32,7 +32,7 @@ _STATUS = struct.Struct("i")
 
 
 @dataclass(frozen=True)
-class Box:
+class Sandbox:
     """What is closed off; see worker_core.model.limits.Isolation."""
 
     private_network: bool = False
@@ -42,7 +42,7 @@ class Box:
     pid_namespace: bool = False
 
 
-def enter(box: Box, cwd: str, error: int) -> None:
+def enter(box: Sandbox, cwd: str, error: int) -> None:
     """Enter the box; with a pid namespace, only the innermost process returns.
 
     `error` is the descriptor that must be closed in every process that does not go on to exec.

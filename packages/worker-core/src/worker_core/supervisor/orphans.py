@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from worker_core.linux import procfs
 from worker_core.linux.procfs import Stat
 from worker_core.supervisor.cgroup import Cgroups
-from worker_core.supervisor.running_job import Process
+from worker_core.supervisor.running_job import RunningJob
 
 
 class Orphans:
@@ -21,7 +21,7 @@ class Orphans:
 
     def __init__(
         self,
-        jobs: Mapping[str, Process],
+        jobs: Mapping[str, RunningJob],
         groups: Cgroups | None,
         known: Callable[[int], bool],
     ) -> None:

@@ -34,17 +34,17 @@ from worker_core.linux.procfs import Stat
 from worker_core.supervisor import tree
 from worker_core.supervisor.bag import Held, contents
 from worker_core.supervisor.exit_status import has_ended
-from worker_core.supervisor.job_table import Processes
-from worker_core.supervisor.running_job import Process, logged, lost
+from worker_core.supervisor.job_table import JobTable
+from worker_core.supervisor.running_job import RunningJob, logged, lost
 
 _SPARE = 64  # descriptors that a supervisor needs beside those of the leaders that it watches
 
 
-def known(processes: Processes, job_id: str) -> dict[str, Any]:
+def known(table: JobTable, job_id: str) -> dict[str, Any]:
     """Return what is known of a job as the wire's "known" tells it, taking it up if it lives."""
-    process = processes.jobs.get(job_id)
-    jobdir = processes.run_dir.job(job_id)
-    if process is None:
+    job = table.jobs.get(job_id)
+    jobdir = table.run_dir.job(job_id)
+    if job is None:
         end = jobdir.exit()
         if end is not None:
             jobdir.forget()  # the supervisor before ended between the two
@@ -52,72 +52,72 @@ def known(processes: Processes, job_id: str) -> dict[str, Any]:
         spec = jobdir.claimed()
         if spec is None:
             return {}
-        if _never_forked(processes, jobdir):
+        if _never_forked(table, jobdir):
             jobdir.unclaim()
             return {}
-        process = _take_up(processes, jobdir, spec)
-    pid = vars(process.pid) if process.pid is not None else None
-    told: dict[str, Any] = {"running": pid, "stopping": process.kill is not None}
-    if process.kill is not None:
-        left = max(processes.kill_due(process.kill) - processes.monotonic(), 0.0)
-        told |= {"signalled": process.kill.signalled, "kill_in": left}
-    return told if process.unrecorded is None else told | {"unrecorded": process.unrecorded}
+        job = _take_up(table, jobdir, spec)
+    pid = vars(job.pid) if job.pid is not None else None
+    told: dict[str, Any] = {"running": pid, "stopping": job.kill is not None}
+    if job.kill is not None:
+        left = max(table.kill_due(job.kill) - table.monotonic(), 0.0)
+        told |= {"signalled": job.kill.signalled, "kill_in": left}
+    return told if job.unrecorded is None else told | {"unrecorded": job.unrecorded}
 
 
-def _never_forked(processes: Processes, jobdir: JobDir) -> bool:
+def _never_forked(table: JobTable, jobdir: JobDir) -> bool:
     """Return whether the supervisor before has claimed a job and ended before it forked."""
-    booted = processes.now() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted = table.now() - time.clock_gettime(time.CLOCK_BOOTTIME)
     claimed_at = jobdir.claimed_at()
     this_boot = claimed_at is not None and claimed_at >= booted
-    return this_boot and processes.births.never_forked(jobdir.job_id) and jobdir.pid() is None
+    return this_boot and table.start_log.never_forked(jobdir.job_id) and jobdir.pid() is None
 
 
-def take_back(processes: Processes, bag: int) -> None:
+def take_back(table: JobTable, bag: int) -> None:
     """Take up the jobs whose leaders the supervisor before had others keep."""
     for some in contents(bag):
         for held, pidfd in some:
             try:
-                _take_back(processes, held, pidfd)
+                _take_back(table, held, pidfd)
             finally:
                 os.close(pidfd)
 
 
-def _take_back(processes: Processes, held: Held, pidfd: int) -> None:
-    jobdir = processes.run_dir.job(held.job_id)
-    if held.job_id in processes.jobs or jobdir.exit() is not None:
+def _take_back(table: JobTable, held: Held, pidfd: int) -> None:
+    jobdir = table.run_dir.job(held.job_id)
+    if held.job_id in table.jobs or jobdir.exit() is not None:
         return
     spec = jobdir.claimed()
-    if spec is None or _never_forked(processes, jobdir):
+    if spec is None or _never_forked(table, jobdir):
         return
     # A start whose launcher died was given to another one: then the first process was not it.
-    if processes.births.of(held.job_id) in (None, held.pid):
-        _take_up(processes, jobdir, spec, (held, pidfd))
+    if table.start_log.of(held.job_id) in (None, held.pid):
+        _take_up(table, jobdir, spec, (held, pidfd))
 
 
 def _take_up(
-    processes: Processes,
+    table: JobTable,
     jobdir: JobDir,
     spec: dict[str, Any],
     kept: tuple[Held, int] | None = None,
-) -> Process:
-    process = Process(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
-    recorded, now = process.pid, processes.now()
+) -> RunningJob:
+    job = RunningJob(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
+    recorded, now = job.pid, table.now()
     booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
-    if recorded is not None and recorded.boot_id != processes.boot:
-        processes.take_lost(process, lost("the machine was restarted", now))
-        return process
-    noted = processes.births.of(jobdir.job_id)
+    if recorded is not None and recorded.boot_id != table.boot:
+        table.take_lost(job, lost("the machine was restarted", now))
+        return job
+    noted = table.start_log.of(jobdir.job_id)
     leader = _leader(recorded, noted, jobdir.job_id)
     if leader is not None and leader.ppid != os.getpid():
-        process.foreign = True
-        process.pidfd = _hold(leader)
-        leader = None if process.pidfd is None else leader
+        job.foreign = True
+        job.pidfd = _hold(leader)
+        leader = None if job.pidfd is None else leader
     if leader is None and kept is not None and has_ended(kept[1]):
         held, pidfd = kept
-        process.pid = recorded or Pid(held.pid, 0, processes.boot, held.started_at)
-        process.foreign, process.pidfd = True, os.dup(pidfd)
-        processes.adopt(process)
-        return process
+        job.pid = recorded or Pid(held.pid, 0, table.boot, held.started_at)
+        job.foreign, job.pidfd = True, os.dup(pidfd)
+        table.adopt(job)
+        return job
     if leader is None:
         why = "it ended while no supervisor was there to see it"
         why += ", or was never started" if recorded is None and noted is None else ""
@@ -125,15 +125,15 @@ def _take_up(
         claimed_at = jobdir.claimed_at()
         if recorded is None and claimed_at is not None and claimed_at < booted:
             why = "the machine was restarted"
-        processes.take_lost(process, lost(why, now))
-        return process
+        table.take_lost(job, lost(why, now))
+        return job
     if recorded is None:
         started_at = booted + leader.start_time / os.sysconf("SC_CLK_TCK")  # proc(5)
-        process.pid = Pid(leader.pid, leader.start_time, processes.boot, started_at)
-        with logged(process, "cannot record its pid"):
-            jobdir.write_pid(process.pid)
-    processes.adopt(process)
-    return process
+        job.pid = Pid(leader.pid, leader.start_time, table.boot, started_at)
+        with logged(job, "cannot record its pid"):
+            jobdir.write_pid(job.pid)
+    table.adopt(job)
+    return job
 
 
 def _hold(leader: Stat) -> int | None:

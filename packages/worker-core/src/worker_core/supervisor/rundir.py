@@ -6,7 +6,7 @@ root then keeps these in a directory of its own, which lasts as long as the mach
 
     supervisor.lock     held by the supervisor that runs
     supervisor.jobs     the ids of running jobs, while it executes itself anew
-    supervisor.births   which process each job began with (births.py)
+    supervisor.births   which process each job began with (start_log.py)
     jobs/<id>/          pid.json and kill.json of each running job (jobdir.py)
 """
 

@@ -32,7 +32,7 @@ class Doom:
 
 
 @dataclass
-class Process:
+class RunningJob:
     """One job that was claimed and has not been recorded as ended."""
 
     dir: JobDir
@@ -54,8 +54,8 @@ class Process:
     timeout: Timer | None = None
     kill_timer: Timer | None = None
     sweep_timer: Timer | None = None
-    size: int = 0  # of its output at the latest look, and at which looks it is looked at
-    every: int = 1
+    output_size: int = 0  # at the latest look (output_cap.py)
+    looks_apart: int = 1  # every how many rounds its output is looked at
 
     @property
     def id(self) -> str:
@@ -73,8 +73,8 @@ class Process:
         return tuple(STREAMS) if self.spec.get("separate_stderr") else ("stdout",)
 
     @property
-    def boxed(self) -> bool:
-        """Whether two processes of ours stand between the supervisor and the program (box.py)."""
+    def pid_namespace(self) -> bool:
+        """Whether the job has a pid namespace, and so two processes of ours (namespaces.py)."""
         return bool(self.spec.get("isolation", {}).get("pid_namespace"))
 
     @property
@@ -125,11 +125,11 @@ def lost(why: str, at: float) -> Exit:
     return Exit("lost", None, None, f"the end could not be observed: {why}", at)
 
 
-def started(process: Process) -> Message:
+def started(job: RunningJob) -> Message:
     """Return the message that a job runs."""
-    pid = cast("Pid", process.pid)
+    pid = cast("Pid", job.pid)
     told = {"pid": pid.pid, "at": pid.started_at, "enforced": pid.enforced}
-    return {"event": "started", "id": process.id, **told}
+    return {"event": "started", "id": job.id, **told}
 
 
 def exited(job_id: str, end: Exit) -> Message:
@@ -137,15 +137,15 @@ def exited(job_id: str, end: Exit) -> Message:
     return {"event": "exited", "id": job_id, "exit": vars(end)}
 
 
-def unrecorded(process: Process) -> Message:
+def unrecorded(job: RunningJob) -> Message:
     """Return the message that a job's process has ended, and why that cannot be recorded yet."""
-    return {"event": "unrecorded", "id": process.id, "why": process.unrecorded}
+    return {"event": "unrecorded", "id": job.id, "why": job.unrecorded}
 
 
 @contextlib.contextmanager
-def logged(process: Process, what: str) -> Iterator[None]:
+def logged(job: RunningJob, what: str) -> Iterator[None]:
     """Let a file of the job that cannot be written end nothing: log it and go on."""
     try:
         yield
     except OSError as error:
-        log.error("job %s: %s: %s", process.id, what, error)
+        log.error("job %s: %s: %s", job.id, what, error)

@@ -23,7 +23,7 @@ _BOOT = b"boot"
 _CLAIMED, _FORKING = b"-", b"?"
 
 
-class Births:
+class StartLog:
     """The file of one state directory."""
 
     def __init__(self, state_dir: str) -> None:

@@ -33,7 +33,7 @@ from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.launcher import Launch
 from worker_core.supervisor.launchers import PATIENCE, Launchers, News
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import Doom, Process
+from worker_core.supervisor.running_job import Doom, RunningJob
 from worker_core.supervisor.slots import IDLE, PREPARING, Held
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ _LOST_LAUNCHER = "the process that was starting it has ended"
 class Start:
     """One start that is under way."""
 
-    process: Process
+    process: RunningJob
     given: float  # monotonic time
     at: float  # Unix time
     enforced: dict[str, str | None] = field(default_factory=dict)
@@ -81,18 +81,18 @@ class Ended:
 class Outcomes:
     """Who is told how a start went."""
 
-    begun: Callable[[Process, int, dict[str, str | None], float, float], None]
+    begun: Callable[[RunningJob, int, dict[str, str | None], float, float], None]
     """With pid, what enforces each limit, and monotonic and Unix time of the start."""
-    refused: Callable[[Process, str, int | None], None]
-    doomed: Callable[[Process, Doom], None]
+    refused: Callable[[RunningJob, str, int | None], None]
+    doomed: Callable[[RunningJob, Doom], None]
     ended: Callable[[int, int, Used], bool]
     """With pid, wait status, and what it used; returns whether it was the leader of a job."""
     leader_ended: Callable[[str, int, int, Used], object]
     """The same of a leader that its launcher has reaped, with the id of its job: by now its pid
     may be another leader's."""
-    again: Callable[[Process], None]
+    again: Callable[[RunningJob], None]
     """It is given once more; nothing of it has been forked."""
-    forked: Callable[[Process, int], None]
+    forked: Callable[[RunningJob, int], None]
     """With the pid of what has not executed its program yet, and Unix time."""
     strays: Callable[[], list[int]]
     """Returns the children of ours that are nobody's: no leader, launcher or start, and neither
@@ -125,7 +125,7 @@ class Starts:
         self._search = 0  # looks at which is asked whether anybody has each start
         self.launchers = Launchers(loop, run, self._hear, kept)
 
-    def give(self, process: Process, *, alone: bool = False) -> None:
+    def give(self, process: RunningJob, *, alone: bool = False) -> None:
         """Have a job started, unless it has ended meanwhile, or runs."""
         if process.end is not None or process.pid is not None:
             return
@@ -135,11 +135,11 @@ class Starts:
             return
         self._give(process, alone=alone)
 
-    def _give(self, process: Process, *, alone: bool = False) -> None:
+    def _give(self, process: RunningJob, *, alone: bool = False) -> None:
         self._starts[process.id] = Start(process, self._loop.clock.monotonic(), self._now())
         self.launchers.give(process.id, process.spec, alone=alone)
 
-    def doom(self, process: Process, doom: Doom) -> bool:
+    def doom(self, process: RunningJob, doom: Doom) -> bool:
         """End a start; False if none is under way, so that the job can be ended at once.
 
         It ends as what it is doomed to as soon as it is certain that nothing of it runs.
@@ -162,7 +162,7 @@ class Starts:
         """Whether a child of ours is a launcher, or on its way to be a job's leader."""
         return pid in self.launchers or pid in self._children
 
-    def stop(self) -> list[Process]:
+    def stop(self) -> list[RunningJob]:
         """Give no start any more; return the jobs whose start nobody has."""
         held = self.launchers.hold()  # at a second call, the same ones once more
         back = [self._starts.pop(each).process for each in held if each in self._starts]
@@ -308,7 +308,7 @@ class Starts:
 
     def _look_at_child(self, start: Start, child: int) -> None:
         process = start.process
-        program = tree.program(child) if process.boxed else child
+        program = tree.program(child) if process.pid_namespace else child
         if program is not None and procfs.has_executed(program):
             stat = procfs.stat(child)
             if stat is not None and not stat.ended:
@@ -317,7 +317,7 @@ class Starts:
             if self._groups is not None:
                 self._groups.kill(process.id)
             os.kill(child, signal.SIGKILL)  # our child, and not reaped yet
-            if process.boxed:
+            if process.pid_namespace:
                 tree.send_all(tree.members(process.id), signal.SIGKILL)
 
     def _begin(self, start: Start, pid: int) -> None:
@@ -332,7 +332,9 @@ class Starts:
         start = self._children.pop(pid, None)
         if start is None:
             return False
-        if executed and not (start.process.boxed and os.waitstatus_to_exitcode(status) == 127):
+        if executed and not (
+            start.process.pid_namespace and os.waitstatus_to_exitcode(status) == 127
+        ):
             self._begin(start, pid)
             self._outcomes.ended(pid, status, used)
         else:
@@ -400,7 +402,7 @@ class Starts:
                 return pid
         return None
 
-    def _may_lead(self, pid: int, process: Process) -> bool:
+    def _may_lead(self, pid: int, process: RunningJob) -> bool:
         """Whether a process can be the leader of a job, and is not what the leader has left."""
         stat = procfs.stat(pid)
         if stat is None or stat.session not in (pid, os.getsid(0)):  # ours until it has its own

@@ -90,8 +90,10 @@ def _with_descendants(found: list[Stat], inside: set[int]) -> list[Stat]:
 
 
 def program(leader: int) -> int | None:
-    """Return the pid of the program in a box with a pid namespace: the child of its init (box.py),
-    which was forked right after it; None once it is gone."""
+    """Return the pid of the program of a job with a pid namespace; None once it is gone.
+
+    It is the child that the init of the sandbox forked first (namespaces.py).
+    """
     for init in procfs.children(leader):
         for pid in procfs.children(init):
             if procfs.inner_pid(pid) == _PROGRAM:
