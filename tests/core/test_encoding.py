@@ -66,7 +66,7 @@ def test_a_program_with_such_a_name_starts_or_is_named(engine, tmp_path):
 
 def test_a_program_executes_itself_again_only_where_it_must():
     """Every start would cost the time of two, or would never come to an end."""
-    program = "import sys; from worker_core import encoding; encoding.use_utf8()"
+    program = "import sys; from worker_core.model import encoding; encoding.use_utf8()"
     program += "; print(sys.flags.utf8_mode, sys.getfilesystemencoding(), *sys.argv[1:])"
     argv = [sys.executable, "-c", program, "µ"]
 

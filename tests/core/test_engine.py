@@ -252,7 +252,7 @@ def test_a_full_queue_is_in_the_way_of_nobody_who_need_not_wait():
         begin(engine, shell("echo ready; sleep 600"))
         with pytest.raises(QueueFull, match="all slots are taken; try again"):
             engine.submit(JobSpec("true"), "me")
-    with Engine(settings=EngineSettings(max_running_of_owner=1, max_queued=1)) as engine:
+    with Engine(settings=EngineSettings(max_running_per_owner=1, max_queued=1)) as engine:
         begin(engine, shell("echo ready; sleep 600"))
         engine.submit(JobSpec("true"), "me")
         assert run(engine, JobSpec("true"), owner="you").state is State.COMPLETED
@@ -260,7 +260,7 @@ def test_a_full_queue_is_in_the_way_of_nobody_who_need_not_wait():
 
 def test_one_owner_cannot_take_everything():
     """A user with many jobs would leave no slot to others."""
-    settings = EngineSettings(max_running_of_owner=1, max_queued_of_owner=1)
+    settings = EngineSettings(max_running_per_owner=1, max_queued_per_owner=1)
     with Engine(settings=settings) as engine:
         first = begin(engine, shell("echo ready; sleep 600"))
         waits = engine.submit(JobSpec("true"), "me")

@@ -35,7 +35,7 @@ def lose_database(state_dir, *, copies=False):
 
 def shown(job):
     """Return a record without what changes while it runs."""
-    return job.having(version=0, usage=None, duration=None)
+    return job.replaced(version=0, usage=None, duration=None)
 
 
 def test_records_are_made_again_as_they_were(tmp_path):

@@ -33,7 +33,7 @@ def test_the_oldest_go_by_age_count_and_bytes():
 def test_the_bytes_of_one_owner_cost_nobody_else():
     """A user who writes much would cost others their jobs."""
     rest = Kept(1, 0)
-    settings = EngineSettings(keep_age=None, keep_bytes_of_owner=200)
+    settings = EngineSettings(keep_age=None, keep_bytes_per_owner=200)
     assert expired(iter(JOBS), {"a": Kept(3, 300), "b": rest}, settings, None) == ["0"]
 
 

@@ -36,7 +36,7 @@ def insertion(store, job_id, owner="me"):
     return lambda db: records.insert(
         db,
         store.recent,
-        job.having(version=store.next_version()),
+        job.replaced(version=store.next_version()),
         spec_hash="hash",
         idempotency_key=None,
     )

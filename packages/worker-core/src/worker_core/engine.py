@@ -133,13 +133,13 @@ class Engine:
                 clock=self._clock,
                 touch=self._outputs.touch,
             )
-            self._feeds = Feeds(self._changes_after, self._jobs.hub.changes)
+            self._feeds = Feeds(self._changes_after, self._jobs.notifier.change_count)
             self._executor.connect(self._jobs)
             undo.callback(self._executor.close, end_jobs=self._ephemeral)
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
                 log.error("the supervisor does not answer yet; going on without")
             undo.callback(retention.Retention(self._tidy).close)
-            undo.callback(self._jobs.hub.tell_all)
+            undo.callback(self._jobs.notifier.close)
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -195,7 +195,7 @@ class Engine:
         job = Job(job_id, owner, bounded, State.QUEUED, self._clock.now(), run_as=run_as)
 
         def insertion(state: State) -> Operation[Job]:
-            return self._insertion(job.having(state=state), spec_hash, idempotency_key)
+            return self._insertion(job.replaced(state=state), spec_hash, idempotency_key)
 
         try:
             self._check_disk()
@@ -206,7 +206,7 @@ class Engine:
             if earlier is None:
                 raise
             accepted = earlier
-        return self._jobs.explained(accepted)
+        return self._jobs.with_reason(accepted)
 
     def get(self, job_id: str, *, whole: bool = True) -> Job:
         """Return a job's record, of a running one with what it has used up to now.
@@ -216,7 +216,7 @@ class Engine:
 
         Raises JobNotFound, also for what is no id.
         """
-        job = self._jobs.measured(self._record(job_id))
+        job = self._jobs.with_usage(self._record(job_id))
         return self.whole(job) if whole else job
 
     def whole(self, job: Job) -> Job:
@@ -267,7 +267,7 @@ class Engine:
             )
             if whole:
                 jobs = [records.complete(db, job) for job in jobs]
-        return Page(tuple(map(self._jobs.explained, jobs)), more)
+        return Page(tuple(map(self._jobs.with_reason, jobs)), more)
 
     def ago(self, seconds: float) -> float:
         """Return a Unix time such that every job that ended before it did so that long ago.
@@ -321,7 +321,7 @@ class Engine:
             if job.state.final:
                 self._jobs.changed(job)
                 return
-            self._jobs.hub.publish(job)
+            self._jobs.notifier.publish(job)
             self._jobs.kill(job)
             failpoints.point("engine.after_kill_sent")
 
@@ -335,7 +335,7 @@ class Engine:
                 if stopping.state.final:
                     raise
                 write = self._jobs.transition(job_id, change)
-                self._store.post((write, self._jobs.hub.publish))
+                self._store.post((write, self._jobs.notifier.publish))
                 request(stopping)
         except IllegalTransition:
             raise JobNotRunning(self._record(job_id)) from None
@@ -359,12 +359,12 @@ class Engine:
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait for a job's end, at most `timeout` seconds; return it in whatever state it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._jobs.hub.listening(job_id) as news:
+        with self._jobs.notifier.job_changes(job_id) as subscription:
             job = self._record(job_id)
             while not job.state.final:
                 left = None if deadline is None else deadline - time.monotonic()
-                if not news.wait(left):
-                    return self._jobs.explained(job)  # its process may have ended meanwhile
+                if not subscription.wait(left):
+                    return self._jobs.with_reason(job)  # its process may have ended meanwhile
                 job = self._record(job_id)
         return job
 
@@ -407,21 +407,21 @@ class Engine:
         return self._changed(owner, self._store.version if after is None else after, heartbeat)
 
     def _changed(self, owner: str, version: int, heartbeat: float) -> Iterator[Sequence[Job]]:
-        hub, start = self._jobs.hub, self._store.version
-        with hub.listening_to_owner(owner) as news, self._feeds.of(owner, start) as feed:
+        notifier, start = self._jobs.notifier, self._store.version
+        with notifier.owner_changes(owner) as subscription, self._feeds.of(owner, start) as feed:
             while True:
                 jobs = feed.after(version)
                 if jobs:
                     version = jobs[-1].version
                     yield jobs
-                elif not news.wait(heartbeat):
+                elif not subscription.wait(heartbeat):
                     yield ()
                 self._check_open()
 
     def _changes_after(self, owner: str, version: int, limit: int) -> Sequence[Job]:
         with self._store.reading() as db:
             jobs = records.changed(db, owner, version, limit)
-        return [self._jobs.timed(job) for job in jobs]
+        return [self._jobs.with_duration(job) for job in jobs]
 
     # -- output ------------------------------------------------------------------------------------
 
@@ -506,7 +506,7 @@ class Engine:
         if job is None:
             with self._store.reading() as db:
                 job = records.get(db, job_id)
-        return self._jobs.explained(job)
+        return self._jobs.with_reason(job)
 
     def _check_open(self) -> None:
         if self._closed.is_set():
@@ -621,7 +621,7 @@ class Engine:
                 return records.insert(
                     db,
                     self._store.recent,
-                    job.having(version=self._store.next_version()),
+                    job.replaced(version=self._store.next_version()),
                     spec_hash=spec_hash,
                     idempotency_key=key,
                 )

@@ -28,7 +28,7 @@ from worker_core.model import signals
 from worker_core.model.errors import JobNotFound, QueueFull, WorkerError
 from worker_core.model.job import Change, Job, Usage
 from worker_core.model.state import Event, State
-from worker_core.notify import Hub
+from worker_core.notify import Notifier
 from worker_core.queue.scheduler import Scheduler
 from worker_core.reconcile import Finding
 from worker_core.settings import EngineSettings
@@ -72,7 +72,7 @@ class Lifecycle:
         touch: Callable[[str], None],
     ) -> None:
         """`touch` is called with the id of each job that has started or ended."""
-        self.hub = Hub()
+        self.notifier = Notifier()
         self.recovered = threading.Event()
         self._state_dir = state_dir
         self._store = store
@@ -81,7 +81,7 @@ class Lifecycle:
         self._clock = clock
         self._touch = touch
         self._lock = threading.Lock()  # guards the scheduler
-        self._scheduler = Scheduler(settings.max_running, settings.max_running_of_owner)
+        self._scheduler = Scheduler(settings.max_running, settings.max_running_per_owner)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # of running jobs, in monotonic time
         self._begun = 0  # this and the next are only written by who leads
@@ -116,7 +116,7 @@ class Lifecycle:
         if self._scheduler.has_slot(owner):
             return
         waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
-        most = self._settings.max_queued_of_owner
+        most = self._settings.max_queued_per_owner
         if waiting >= self._settings.max_queued or (most and own >= most):
             whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
             number = own if whose else waiting
@@ -145,26 +145,26 @@ class Lifecycle:
 
         self._store.post((recorded, lambda found: None if found else self.release(job_id)))
 
-    def measured(self, job: Job) -> Job:
+    def with_usage(self, job: Job) -> Job:
         """Return the record of a running job with what it has used up to now."""
         if job.state not in (State.RUNNING, State.STOPPING):
             return job
         directory = JobDir(self._state_dir, job.id)
-        return job.having(usage=usage.live(job, directory, self._clock.monotonic()))
+        return job.replaced(usage=usage.live(job, directory, self._clock.monotonic()))
 
-    def timed(self, job: Job) -> Job:
+    def with_duration(self, job: Job) -> Job:
         """Return the record of a running job with how long it has run."""
         began = None if job.state.final else self._began.get(job.id)
         if began is None:
             return job
-        return job.having(duration=max(self._clock.monotonic() - began, 0.0))
+        return job.replaced(duration=max(self._clock.monotonic() - began, 0.0))
 
-    def explained(self, job: Job) -> Job:
+    def with_reason(self, job: Job) -> Job:
         """Return the record, saying why it waits if it does, or how long it has run."""
         if job.state is not State.QUEUED:
-            return self._held_back(self.timed(job))
+            return self._held_back(self.with_duration(job))
         with self._lock:
-            return job.having(reason=self._scheduler.why_waiting(job.id))
+            return job.replaced(reason=self._scheduler.why_waiting(job.id))
 
     def _held_back(self, job: Job) -> Job:
         """Return the record; if its process has ended unrecorded, as stopping, with the reason.
@@ -177,7 +177,7 @@ class Lifecycle:
         if why is None:  # it is being recorded in this moment
             return job
         reason = f"its process has ended, but that cannot be recorded yet: {why}"
-        return job.having(state=State.STOPPING, reason=reason)
+        return job.replaced(state=State.STOPPING, reason=reason)
 
     def statistics(self, by_state: dict[str, int], output_bytes: int) -> Statistics:
         """Return numbers, of which the store knows two."""
@@ -209,7 +209,7 @@ class Lifecycle:
         if job.state is State.RUNNING and job.started_at is None:
             self._begin(job)
         elif job.state is State.QUEUED:
-            self.hub.publish(job)
+            self.notifier.publish(job)
 
     def changed(self, job: Job) -> None:
         """A job has started or ended."""
@@ -219,11 +219,11 @@ class Lifecycle:
             self._unrecorded.pop(job.id, None)
             failpoints.point("engine.exit_committed")
             self.release(job.id)  # before anybody is told: who was told finds the slot free
-        self.hub.publish(job)
+        self.notifier.publish(job)
         self._touch(job.id)
 
     def _begin(self, job: Job) -> None:
-        self.hub.publish(job)
+        self.notifier.publish(job)
         self._begun += 1
         self._executor.start(job.id, _start_message(self._state_dir, job))
         failpoints.point("engine.after_start_sent")

@@ -1,4 +1,4 @@
-"""Waking the threads that wait for a change of a job, and nobody else."""
+"""Wakes the threads that wait for a change of a job, and no others."""
 
 from __future__ import annotations
 
@@ -10,134 +10,138 @@ from contextlib import contextmanager
 
 from worker_core.model.job import Job
 
-# A change wakes up to so many listeners at once. Of more, so many are woken at a time by a thread
-# of their own: hundreds that want the interpreter lock at the same moment keep it from all others.
+# A change wakes up to this many subscribers directly. A larger group is woken by a separate
+# thread, this many at a time: hundreds of threads that want the interpreter lock (GIL) at the same
+# moment would starve all other requests.
 _AT_ONCE = 4
-_PAUSE_OF_JOB = 0.0005  # seconds between two lots: whoever waits for a job is done with it soon
-_PAUSE_OF_OWNER = 0.004  # whoever reads the events of an owner comes back for each of them
+_PAUSE_OF_JOB = 0.0005  # seconds between two lots: a thread that waits for a job's end is soon done
+_PAUSE_OF_OWNER = 0.004  # a thread that reads an owner's events comes back for each event
 
-Key = tuple[str, str]  # "job" and its id, or "owner" and a name
+Key = tuple[str, str]  # ("job", job id) or ("owner", owner)
 
 
-class News:
-    """One listener: it is woken when there is news, and reads the news from the store."""
+class Subscription:
+    """A flag that one thread waits for. It carries no data: the thread reads the store itself."""
 
     def __init__(self) -> None:
-        # Unlocked while there is news. threading.Event would add a second, contended lock.
+        # Unlocked while a notification is pending. threading.Event would add a second, contended
+        # lock.
         self._silence = threading.Lock()
         self._silence.acquire()
 
-    def tell(self) -> None:
-        """Let `wait` return."""
-        with contextlib.suppress(RuntimeError):  # it was told already
+    def notify(self) -> None:
+        """Make `wait` return; several calls before it returns count as one."""
+        with contextlib.suppress(RuntimeError):  # a notification is pending already
             self._silence.release()
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait for news that came after the last call; False if the time is up before."""
+        """Wait for a notification since the last call; return False after `timeout` seconds."""
         if timeout is not None and timeout <= 0:
             return False
         return self._silence.acquire(timeout=-1 if timeout is None else timeout)
 
 
 class _Group:
-    """The listeners of one job or of one owner, and how many changes they were told of."""
+    """The subscriptions to one job or one owner, and how many changes they were notified of."""
 
     def __init__(self) -> None:
-        self.listeners: set[News] = set()
+        self.subscriptions: set[Subscription] = set()
         self.changes = 0
 
 
-class Hub:
-    """The listeners by job and by owner. All methods may be called from any thread."""
+class Notifier:
+    """The subscriptions by job and by owner. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
         self._groups: dict[Key, _Group] = {}
-        self._crowded: dict[Key, None] = {}  # large groups that are still to be told, in order
+        self._crowded: dict[Key, None] = {}  # large groups that the thread has to wake, in order
         self._thread: threading.Thread | None = None
-        self._call = News()  # for that thread
+        self._work_to_do = Subscription()  # for that thread
         self._closed = False
 
     @contextmanager
-    def listening(self, job_id: str) -> Iterator[News]:
-        """Listen to one job in this block. Read its state after the block has begun, so that no
-        change is missed."""
-        with self._in_group(("job", job_id)) as news:
-            yield news
+    def job_changes(self, job_id: str) -> Iterator[Subscription]:
+        """Subscribe to one job for the time of this block.
+
+        Read the job's state inside the block: then no change is missed.
+        """
+        with self._in_group(("job", job_id)) as subscription:
+            yield subscription
 
     @contextmanager
-    def listening_to_owner(self, owner: str) -> Iterator[News]:
-        """Listen to all jobs of an owner in this block."""
-        with self._in_group(("owner", owner)) as news:
-            yield news
+    def owner_changes(self, owner: str) -> Iterator[Subscription]:
+        """Subscribe to all jobs of an owner for the time of this block."""
+        with self._in_group(("owner", owner)) as subscription:
+            yield subscription
 
-    def changes(self, owner: str) -> int:
-        """Return how many changes the present listeners of an owner were told of."""
+    def change_count(self, owner: str) -> int:
+        """Return how many changes the present subscribers to an owner were notified of."""
         group = self._groups.get(("owner", owner))
         return 0 if group is None else group.changes
 
     def publish(self, job: Job) -> None:
-        """Wake the listeners of this job and those of its owner."""
+        """Notify the subscribers to this job and those to its owner."""
         if self._groups:
             for key in (("job", job.id), ("owner", job.owner)):
-                self._tell(key)
+                self._notify(key)
 
-    def tell_all(self) -> None:
-        """Wake everybody, whatever they listen to: there will be no more news."""
+    def close(self) -> None:
+        """Notify every subscriber once; there will be no more changes."""
         with self._lock:
             self._closed = True
-            told = [news for group in self._groups.values() for news in group.listeners]
-        self._call.tell()
-        for news in told:
-            news.tell()
+            pending = [each for group in self._groups.values() for each in group.subscriptions]
+        self._work_to_do.notify()
+        for subscription in pending:
+            subscription.notify()
 
     @contextmanager
-    def _in_group(self, key: Key) -> Iterator[News]:
-        news = News()
+    def _in_group(self, key: Key) -> Iterator[Subscription]:
+        subscription = Subscription()
         with self._lock:
-            self._groups.setdefault(key, _Group()).listeners.add(news)
+            self._groups.setdefault(key, _Group()).subscriptions.add(subscription)
         try:
-            yield news
+            yield subscription
         finally:
             with self._lock:
                 group = self._groups[key]
-                group.listeners.discard(news)
-                if not group.listeners:
+                group.subscriptions.discard(subscription)
+                if not group.subscriptions:
                     del self._groups[key]
 
-    def _tell(self, key: Key) -> None:
+    def _notify(self, key: Key) -> None:
         with self._lock:
             group = self._groups.get(key)
             if group is None:
                 return
             group.changes += 1
-            if len(group.listeners) > _AT_ONCE and self._has_thread():
+            if len(group.subscriptions) > _AT_ONCE and self._has_thread():
                 self._crowded[key] = None
-                told = []
+                pending = []
             else:
-                told = list(group.listeners)
-        for news in told:
-            news.tell()
-        if not told:
-            self._call.tell()
+                pending = list(group.subscriptions)
+        for subscription in pending:
+            subscription.notify()
+        if not pending:
+            self._work_to_do.notify()
 
     # -- large groups: a thread of its own ---------------------------------------------------------
 
     def _has_thread(self) -> bool:
-        """Return whether there is the thread; it is started when it is first needed."""
+        """Return whether the thread runs; it is started when it is first needed."""
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="worker-hub", daemon=True)
+            thread = threading.Thread(target=self._work, name="worker-notifier", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the machine is short of threads: the caller wakes everybody
+            except RuntimeError:  # the limit on threads is reached: the caller wakes the group
                 return False
             self._thread = thread
         return True
 
     def _work(self) -> None:
-        while self._call.wait(None) and not self._closed:
+        while self._work_to_do.wait(None) and not self._closed:
             while (key := self._next()) is not None:
-                self._tell_crowd(key)
+                self._notify_crowd(key)
 
     def _next(self) -> Key | None:
         with self._lock:
@@ -146,13 +150,13 @@ class Hub:
                 del self._crowded[key]
             return key
 
-    def _tell_crowd(self, key: Key) -> None:
+    def _notify_crowd(self, key: Key) -> None:
         """Wake a large group, a few at a time; changes that come meanwhile wake it once more."""
         with self._lock:
             group = self._groups.get(key)
-            told = [] if group is None else list(group.listeners)
+            pending = [] if group is None else list(group.subscriptions)
         pause = _PAUSE_OF_JOB if key[0] == "job" else _PAUSE_OF_OWNER
-        for at in range(0, len(told), _AT_ONCE):
-            for news in told[at : at + _AT_ONCE]:
-                news.tell()
+        for at in range(0, len(pending), _AT_ONCE):
+            for subscription in pending[at : at + _AT_ONCE]:
+                subscription.notify()
             time.sleep(pause)

@@ -235,8 +235,8 @@ class _Work:
         asked = directory.wish()
         if asked is not None and job.kill_by is None:
             by, reason = _text(asked.get("by")), _text(asked.get("reason"))
-            job = job.having(kill_by=by or "unknown", kill_reason=reason)
-        begun = job.having(state=State.RUNNING if job.kill_by is None else State.STOPPING)
+            job = job.replaced(kill_by=by or "unknown", kill_reason=reason)
+        begun = job.replaced(state=State.RUNNING if job.kill_by is None else State.STOPPING)
         end = directory.exit()
         if end is not None:
             return begun.after(lifecycle.ending(end))
@@ -244,24 +244,24 @@ class _Work:
             pid = directory.pid()
             if pid is None:
                 return begun
-            return begun.having(pid=pid.pid, started_at=pid.started_at, enforced=pid.enforced)
+            return begun.replaced(pid=pid.pid, started_at=pid.started_at, enforced=pid.enforced)
         if job.kill_by is not None:
             killed = Change(Event.KILL, self._now, by=job.kill_by, reason=job.kill_reason)
-            return job.having(state=State.QUEUED).after(killed)
+            return job.replaced(state=State.QUEUED).after(killed)
         if not same_boot:
             return _lost(job, self._now, _RESTARTED)
-        return job.having(state=State.QUEUED)
+        return job.replaced(state=State.QUEUED)
 
     def _save(self, db: sqlite3.Connection, job: Job) -> None:
         self._version += 1
-        records.save(db, self._store.recent, job.having(version=self._version))
+        records.save(db, self._store.recent, job.replaced(version=self._version))
         if job.state.final:
             size = JobDir(self._state_dir, job.id).disk_bytes()
             records.set_output_bytes(db, job.id, size)
 
 
 def _lost(job: Job, at: float, why: str) -> Job:
-    return job.having(state=State.RUNNING).after(Change(Event.LOSE, at, reason=why))
+    return job.replaced(state=State.RUNNING).after(Change(Event.LOSE, at, reason=why))
 
 
 def _described(directory: JobDir) -> tuple[Job, dict[str, Any]] | None:

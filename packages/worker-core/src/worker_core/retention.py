@@ -21,7 +21,7 @@ class Limits(Protocol):
     @property
     def keep_bytes(self) -> int | None: ...
     @property
-    def keep_bytes_of_owner(self) -> int | None: ...
+    def keep_bytes_per_owner(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def expired(
     count = sum(each.jobs for each in kept.values())
     sizes = {owner: each.output_bytes for owner, each in kept.items()}
     size = sum(sizes.values())
-    too_large = {owner for owner in sizes if _over(sizes[owner], limits.keep_bytes_of_owner)}
+    too_large = {owner for owner in sizes if _over(sizes[owner], limits.keep_bytes_per_owner)}
     gone = []
     for each in oldest_first:
         old = too_old is not None and each.ended_at < too_old
@@ -67,7 +67,7 @@ def expired(
             gone.append(each.id)
             count, size = count - 1, size - each.output_bytes
             sizes[each.owner] -= each.output_bytes
-            if not _over(sizes[each.owner], limits.keep_bytes_of_owner):
+            if not _over(sizes[each.owner], limits.keep_bytes_per_owner):
                 too_large.discard(each.owner)
     return gone
 

@@ -34,7 +34,7 @@ import json
 import struct
 from typing import Any
 
-from worker_core.model import compact_json
+from worker_core.model import encoding
 
 PROTOCOL = 2
 """Raised when either side would not understand the other; a supervisor of an older one is upgraded
@@ -60,7 +60,7 @@ class ProtocolError(Exception):
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message."""
-    body = compact_json.encode(message).encode("ascii")
+    body = encoding.compact_json(message).encode("ascii")
     return _LENGTH.pack(len(body)) + body
 
 

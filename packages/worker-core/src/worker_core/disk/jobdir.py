@@ -16,7 +16,7 @@
         start.json      by the supervisor: the first byte still kept, per stream
         exit.json       by the supervisor, before anybody is told: what came of it
 
-kill.json, start.json and exit.json appear in one step (`atomic.replace`).
+kill.json, start.json and exit.json appear in one step (`files.replace`).
 
 A supervisor of root that serves an engine of another account believes none of this: it keeps
 pid.json and kill.json once more where only root can write (supervisor/rundir.py). What it reads and
@@ -37,7 +37,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from worker_core.disk import files
-from worker_core.model import compact_json
+from worker_core.model import encoding
 
 JOBS = "jobs"
 SOCKET = "supervisor.sock"
@@ -315,7 +315,7 @@ def boot_id() -> str:
 
 
 def _encode(value: object) -> bytes:
-    return compact_json.encode(value).encode("ascii")
+    return encoding.compact_json(value).encode("ascii")
 
 
 def is_id(value: object) -> bool:

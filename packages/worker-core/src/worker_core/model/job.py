@@ -102,7 +102,7 @@ class Job:
     version: int = 0
     """Grows with every change of any job in the store; what `Engine.events` resumes from."""
 
-    def having(self, **changed: Any) -> Job:
+    def replaced(self, **changed: Any) -> Job:
         """Return the record with other values of some fields, as `dataclasses.replace` would.
 
         That takes five times as long, and a short job is changed half a dozen times.
@@ -117,22 +117,22 @@ class Job:
         new = state.advance(self.state, change.event)
         match change.event:
             case Event.DISPATCH:
-                return self.having(state=new)
+                return self.replaced(state=new)
             case Event.STARTED:
                 known = {"pid": change.pid, "enforced": change.enforced}
-                return self.having(state=new, started_at=change.at, **known)
+                return self.replaced(state=new, started_at=change.at, **known)
             case Event.KILL:
                 asked = self._asked(change)
-                return asked._ended(new, change) if new.final else asked.having(state=new)
+                return asked._ended(new, change) if new.final else asked.replaced(state=new)
             case _:
                 return self._ended(new, change)
 
     def _asked(self, change: Change) -> Job:
         """The first who asked is the one who killed it; who asks again only hastens it."""
-        asked = self.having(kill_signal=change.kill_signal, kill_grace=change.kill_grace)
+        asked = self.replaced(kill_signal=change.kill_signal, kill_grace=change.kill_grace)
         if self.kill_by is not None:
             return asked
-        return asked.having(kill_by=change.by or "unknown", kill_reason=change.reason)
+        return asked.replaced(kill_by=change.by or "unknown", kill_reason=change.reason)
 
     def _ended(self, new: State, change: Change) -> Job:
         # Nobody's wish is recorded if the database could not take it before the end came.
@@ -141,7 +141,7 @@ class Job:
         if killed_by is not None:
             reason = f"killed by {killed_by}{f': {self.kill_reason}' if self.kill_reason else ''}"
         began = change if self.started_at is None and change.started_at is not None else self
-        return self.having(
+        return self.replaced(
             state=new,
             started_at=began.started_at,
             pid=began.pid,

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 from worker_core import failpoints
 from worker_core.disk import files, reserve
 from worker_core.model.errors import EngineClosed, StoreUnavailable, WorkerError
-from worker_core.notify import News
+from worker_core.notify import Subscription
 from worker_core.store import records
 from worker_core.store.cache import Recent
 
@@ -127,7 +127,7 @@ class Store:
         self._closed = False
         # For the thread that leads where nobody else can. No Event: a signal handler may take the
         # main thread out of `set` with the lock of that held.
-        self._call = News()
+        self._call = Subscription()
         self.recent = Recent()
         self.fault: str | None = None
         """Why the last transaction failed; None when it did not."""
@@ -174,7 +174,7 @@ class Store:
             if self._closed:
                 return
             if not leads:
-                self._call.tell()
+                self._call.notify()
             self._waiting += [
                 Write(self, run, then, awaited=False, urgent=urgent) for run, then in writes
             ]
@@ -225,7 +225,7 @@ class Store:
         """Finish what was asked for, then close."""
         with self._gate:
             self._closed = True
-        self._call.tell()
+        self._call.notify()
         self._thread.join()
         self._db.close()
         while self._readers:
@@ -236,7 +236,7 @@ class Store:
             if self._closed:
                 raise EngineClosed("the engine was closed")
             if not write.may_lead:
-                self._call.tell()  # first: what is interrupted in between was not asked for
+                self._call.notify()  # first: what is interrupted in between was not asked for
             self._waiting.append(write)
 
     def _connect(self) -> sqlite3.Connection:
@@ -284,7 +284,7 @@ class Store:
         if heir is not None:
             heir.wake()
         elif backlog and threading.current_thread() is not self._thread:
-            self._call.tell()
+            self._call.notify()
 
     def _stand_in(self) -> None:
         """Lead for who is not fit to, and for what has to be tried again."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker_core.model import compact_json
+from worker_core.model import encoding
 from worker_core.model.errors import InvalidRequest, JobNotFound
 from worker_core.model.job import Change, Job, Usage
 from worker_core.model.spec import JobSpec, outline
@@ -70,11 +70,11 @@ def insert(
     """Add a job."""
     # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
     shown = job.spec.to_dict()
-    spec = compact_json.encode(shown)
+    spec = encoding.compact_json(shown)
     long = len(spec) > LONG_SPEC
     if long:
         db.execute(QUERIES["insert_long_spec"], {"id": job.id, "spec": spec})
-        spec = compact_json.encode(outline(shown))
+        spec = encoding.compact_json(outline(shown))
     values = {
         "id": job.id,
         "version": job.version,
@@ -90,7 +90,7 @@ def insert(
     db.execute(QUERIES["insert"], values)
     plain = job.spec.stdin is None and not job.spec.confined and not long
     stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
-    recent.insert(job.having(spec=stored))
+    recent.insert(job.replaced(spec=stored))
     return job
 
 
@@ -128,7 +128,7 @@ def complete(db: sqlite3.Connection, job: Job) -> Job:
     """Return a record with its whole spec; raise JobNotFound if the job was removed meanwhile."""
     if job.spec.whole:
         return job
-    return job.having(spec=JobSpec.from_stored(json.loads(long_spec(db, job.id))))
+    return job.replaced(spec=JobSpec.from_stored(json.loads(long_spec(db, job.id))))
 
 
 def long_spec(db: sqlite3.Connection, job_id: str) -> str:
@@ -149,14 +149,14 @@ def change(
 ) -> Job:
     """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
     job = (recent.inside(job_id) or get(db, job_id)).after(changed)
-    return save(db, recent, job.having(version=version))
+    return save(db, recent, job.replaced(version=version))
 
 
 def save(db: sqlite3.Connection, recent: Recent, job: Job) -> Job:
     """Write what a job has come to; its owner and its spec never change."""
     reason = None if job.reason is None else printable(job.reason)[:_LONGEST_REASON]
     kill_reason = None if job.kill_reason is None else printable(job.kill_reason)
-    job = job.having(reason=reason, kill_reason=kill_reason)
+    job = job.replaced(reason=reason, kill_reason=kill_reason)
     usage = job.usage
     values = {
         "id": job.id,
@@ -313,7 +313,7 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
     if wanted.name is not None:
         # The column is as people read it, where "?" stands for a byte that is not UTF-8.
         where.append("name = :name AND has_name(spec, :raw_name)")
-        values |= {"name": printable(wanted.name), "raw_name": compact_json.encode(wanted.name)}
+        values |= {"name": printable(wanted.name), "raw_name": encoding.compact_json(wanted.name)}
     if wanted.states:
         names = {f"state{at}": each.value for at, each in enumerate(wanted.states)}
         where.append(f"state IN ({', '.join(f':{name}' for name in names)})")
@@ -330,8 +330,11 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
     for at, (key, value) in enumerate(wanted.labels.items()):
         # The label as it stands in the JSON, which other jobs may have elsewhere: few are parsed.
         where.append(f"instr(spec, :label{at}) AND has_label(spec, :key{at}, :value{at})")
-        values[f"label{at}"] = compact_json.encode({key: value})[1:-1]
-        values |= {f"key{at}": compact_json.encode(key), f"value{at}": compact_json.encode(value)}
+        values[f"label{at}"] = encoding.compact_json({key: value})[1:-1]
+        values |= {
+            f"key{at}": encoding.compact_json(key),
+            f"value{at}": encoding.compact_json(value),
+        }
     return where, values
 
 

@@ -94,14 +94,14 @@ def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> work
 
     limits = worker_core.EngineSettings(
         max_running=settings.max_running,
-        max_running_of_owner=settings.max_running_per_user,
+        max_running_per_owner=settings.max_running_per_user,
         max_queued=settings.max_queued,
-        max_queued_of_owner=settings.max_queued_per_user,
+        max_queued_per_owner=settings.max_queued_per_user,
         output_limit=settings.output_limit,
         keep_age=settings.keep_age,
         keep_count=settings.keep_count or None,
         keep_bytes=settings.keep_bytes or None,
-        keep_bytes_of_owner=settings.keep_bytes_per_user or None,
+        keep_bytes_per_owner=settings.keep_bytes_per_user or None,
         no_new_privileges=settings.no_new_privileges,
         start_supervisor=settings.supervisor == "own",
     )

@@ -9,7 +9,7 @@ from support.waiting import wait_until
 from worker_core import Engine, JobSpec, feed
 from worker_core.model.job import Job
 from worker_core.model.state import State
-from worker_core.notify import Hub
+from worker_core.notify import Notifier
 from worker_core.store import records
 
 
@@ -34,41 +34,41 @@ def readings(monkeypatch):
 
 def test_only_the_listeners_of_the_job_and_of_its_owner_are_woken():
     """Every change of a job would wake every event stream of the server."""
-    hub = Hub()
+    notifier = Notifier()
     with (
-        hub.listening("a") as same_job,
-        hub.listening("b") as other_job,
-        hub.listening_to_owner("me") as owner,
-        hub.listening_to_owner("you") as other_owner,
+        notifier.job_changes("a") as same_job,
+        notifier.job_changes("b") as other_job,
+        notifier.owner_changes("me") as owner,
+        notifier.owner_changes("you") as other_owner,
     ):
-        hub.publish(job())
+        notifier.publish(job())
         assert same_job.wait(1)
         assert owner.wait(1)
         assert not other_job.wait(0.001)
         assert not other_owner.wait(0.001)
-        assert (hub.changes("me"), hub.changes("you")) == (1, 0)
+        assert (notifier.change_count("me"), notifier.change_count("you")) == (1, 0)
 
 
 def test_a_job_named_like_an_owner_is_not_mixed_up_with_it():
     """Somebody whose name is the id of a job would be woken by that job."""
-    hub = Hub()
-    with hub.listening_to_owner("a") as owner, hub.listening("me") as waiting:
-        hub.publish(job("a", "me"))
+    notifier = Notifier()
+    with notifier.owner_changes("a") as owner, notifier.job_changes("me") as waiting:
+        notifier.publish(job("a", "me"))
         assert not owner.wait(0.001)
         assert not waiting.wait(0.001)
 
 
 def test_a_crowd_is_woken_whole():
     """Of many who wait for one job, some would wait for ever."""
-    hub = Hub()
+    notifier = Notifier()
     with contextlib.ExitStack() as stack:
-        crowd = [stack.enter_context(hub.listening("a")) for _ in range(50)]
-        hub.publish(job())
-        assert all(news.wait(10) for news in crowd)
-        hub.publish(job())
-        assert all(news.wait(10) for news in crowd)
-        hub.tell_all()
-        assert all(news.wait(10) for news in crowd)
+        crowd = [stack.enter_context(notifier.job_changes("a")) for _ in range(50)]
+        notifier.publish(job())
+        assert all(subscription.wait(10) for subscription in crowd)
+        notifier.publish(job())
+        assert all(subscription.wait(10) for subscription in crowd)
+        notifier.close()
+        assert all(subscription.wait(10) for subscription in crowd)
 
 
 def test_a_crowd_is_woken_also_without_a_thread_for_it(monkeypatch):
@@ -77,13 +77,13 @@ def test_a_crowd_is_woken_also_without_a_thread_for_it(monkeypatch):
     def start(_thread):
         raise RuntimeError("can't start new thread")
 
-    hub = Hub()
+    notifier = Notifier()
     with contextlib.ExitStack() as stack:
-        crowd = [stack.enter_context(hub.listening("a")) for _ in range(50)]
+        crowd = [stack.enter_context(notifier.job_changes("a")) for _ in range(50)]
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", start)
-            hub.publish(job())
-        assert all(news.wait(10) for news in crowd)
+            notifier.publish(job())
+        assert all(subscription.wait(10) for subscription in crowd)
 
 
 def test_a_change_of_others_reads_nothing(tmp_path, readings):
@@ -104,7 +104,9 @@ def test_streams_of_one_owner_share_each_reading(tmp_path, readings):
         seen = [[] for _ in range(20)]
         for each in seen:
             listen(stack, engine, "me", each)
-        wait_until(lambda: engine._jobs.hub._groups[("owner", "me")].listeners.__len__() == 20)
+        wait_until(
+            lambda: engine._jobs.notifier._groups[("owner", "me")].subscriptions.__len__() == 20
+        )
         readings.clear()
         jobs = [run(engine, shell("true")).id for _ in range(5)]
         for each in seen:
@@ -136,7 +138,7 @@ def test_a_job_that_only_waits_is_an_event(tmp_path):
         first = engine.submit(JobSpec("sleep", ["600"]), "me")
         seen = []
         listen(stack, engine, "me", seen)
-        wait_until(lambda: engine._jobs.hub._groups)
+        wait_until(lambda: engine._jobs.notifier._groups)
         second = engine.submit(JobSpec("true"), "me")
         wait_until(lambda: [j.id for j in seen if j.state is State.QUEUED] == [second.id])
         engine.kill(second.id, now=True)

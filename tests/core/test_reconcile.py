@@ -1,4 +1,4 @@
-"""The store against the executor: every finding of recover.py."""
+"""The store against the executor: every finding of reconcile.py."""
 
 import sqlite3
 
