@@ -1,0 +1,99 @@
+"""After: one job that has to come to something before another may start. Part of a JobSpec."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker_core.model.errors import echo, name_echo
+
+Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
+
+MAX_AFTER = 1000  # dependencies of one job
+_LONGEST_ID = 64  # characters; a UUID and the index of an array's element
+
+
+class When(enum.Enum):
+    """What the other job has to come to; the value is the word of the API."""
+
+    SUCCESS = "success"
+    """It completed."""
+    FAILURE = "failure"
+    """It was started and did not complete."""
+    END = "end"
+    """It ended, however it did."""
+    START = "start"
+    """It was started."""
+
+
+_WORDS = ", ".join(each.value for each in When)
+
+
+@dataclass(frozen=True)
+class After:
+    """One dependency: the job starts only when `job` has come to `when`."""
+
+    job: str
+    """The id of the other job, which has the same owner; it may have ended already."""
+    when: When = When.SUCCESS
+
+    def problems(self) -> Problems:
+        """Yield what is wrong with each field, whatever came in."""
+        job: object = self.job
+        when: object = self.when
+        if not isinstance(job, str):
+            yield ".job", "must be the id of a job"
+        elif not 0 < len(job) <= _LONGEST_ID or not job.isprintable():
+            yield ".job", f"must be the id of a job, of 1 to {_LONGEST_ID} characters"
+        if not isinstance(when, When):
+            yield ".when", f"must be one of {_WORDS}, not {echo(when)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"job": self.job, "when": self.when.value}
+
+
+def all_problems(value: object) -> Problems:
+    """Yield what is wrong with a list of dependencies, whatever came in."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        yield "", "must be a list of objects with a job and a when"
+        return
+    if len(value) > MAX_AFTER:
+        yield "", f"must name at most {MAX_AFTER} jobs, not {len(value)}"
+        return
+    for at, each in enumerate(value):
+        if isinstance(each, After):
+            for path, why in each.problems():
+                yield f"[{at}]{path}", why
+        else:
+            yield f"[{at}]", "must be an object with a job and a when"
+
+
+def from_list(value: object) -> tuple[After, ...]:
+    """Make dependencies from their JSON form.
+
+    Raise ValueError for what is not a list of objects, KeyError naming an unknown field. What the
+    fields hold is left to `all_problems`. The same dependency twice is one.
+    """
+    if not isinstance(value, list):
+        raise ValueError("must be a list of objects with a job and a when")
+    return tuple(dict.fromkeys(_one(at, each) for at, each in enumerate(value)))
+
+
+def _one(at: int, value: object) -> After:
+    if not isinstance(value, dict):
+        raise ValueError(f"[{at}] must be an object with a job and a when")
+    for name in value:
+        if name not in ("job", "when"):
+            raise KeyError(f"[{at}].{name_echo(name)}: unknown field; known are job, when")
+    if "job" not in value:
+        raise ValueError(f"[{at}].job: required")
+    job, when = value["job"], value.get("when", When.SUCCESS.value)
+    if not isinstance(job, str):
+        raise ValueError(f"[{at}].job: must be the id of a job")
+    try:
+        return After(job, When(when))
+    except ValueError:
+        raise ValueError(f"[{at}].when: must be one of {_WORDS}, not {echo(when)}") from None
