@@ -27,7 +27,7 @@ ROOM = 60 * MIB  # what the daemon may need more than before, whatever the outpu
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with room for many followers and few other threads."""
     directory = tmp_path_factory.mktemp("big") / "workerd"
-    with Daemon(directory, max_followers=300, threads=4) as running:
+    with Daemon(directory, max_long_requests=300, threads=4) as running:
         yield running
 
 

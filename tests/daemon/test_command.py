@@ -380,11 +380,13 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
     files = _issue(tmp_path, now - datetime.timedelta(days=5 * 365 - 5))
     config = tmp_path / "workerd.toml"
     config.write_text(
-        'admins = ["alice", "carol"]\nrun_as_default = "nobody"\nsupervisor = "service"\n'
+        'admins = ["alice", "carol"]\nmax_followers = 9\n'
+        'run_as_default = "nobody"\nsupervisor = "service"\n'
         '[run_as]\ndave = "nobody"\n[limits.users.erin]\n'
     )
     changed = arguments | files | {"config": config}
     said = run("check", *options(changed)).stderr.decode()
+    assert f"warning: {config}: max_followers is now called max_long_requests" in said
     assert "warning: admins who are no users: carol" in said
     assert "warning: run_as names who is no user: dave" in said
     assert "warning: limits names who is no user: erin" in said

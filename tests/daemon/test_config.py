@@ -246,7 +246,7 @@ def test_special_words_are_read(tmp_path):
 def test_every_setting_says_what_it_means():
     """The settings that init writes would have entries without a word of explanation."""
     assert all(setting.doc.endswith(".") for setting in config.settings().values())
-    assert set(config.settings()) == set(vars(config.Config()))
+    assert {*config.settings(), "warnings"} == set(vars(config.Config()))
 
 
 @pytest.mark.parametrize("value", [0, 1, 1000, 1 << 10, 3 << 20, 1 << 30, 1536])
@@ -287,3 +287,32 @@ def test_places_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     """After a chdir the daemon would read other files on SIGHUP than at its start."""
     monkeypatch.chdir(tmp_path)
     assert paths.beside(Path("w.toml"))["users"] == tmp_path / "users"
+
+
+def test_an_old_name_of_a_setting_is_accepted_with_a_warning(tmp_path):
+    """An upgrade would end with a server that does not start, or with a setting that is ignored."""
+    path = write(tmp_path / "w.toml", "max_followers = 5")
+    loaded = config.load(path)
+    assert loaded.max_long_requests == 5
+    (warning,) = loaded.warnings
+    assert warning == (
+        f"{path}: max_followers is now called max_long_requests; rename it: the next release does"
+        " not accept the old name"
+    )
+
+
+def test_an_old_and_the_new_name_of_a_setting_are_not_both_accepted(tmp_path):
+    """One of two values would be ignored, and nobody would know which."""
+    path = write(tmp_path / "w.toml", "max_followers = 5\nmax_long_requests = 6")
+    told = (
+        f"{path}: max_followers is the old name of max_long_requests, which is set too; remove it"
+    )
+    assert faults(path) == (told,)
+
+
+def test_a_fault_in_a_setting_with_an_old_name_names_the_new_one(tmp_path):
+    """The message and the documentation would have different names."""
+    path = write(tmp_path / "w.toml", "max_followers = 0")
+    assert faults(path) == (
+        f"{path}: max_long_requests must be a whole number of at least 1, not 0",
+    )

@@ -142,7 +142,7 @@ def test_listeners_are_bounded_and_end_with_the_server(own: Api, tmp_path: Path)
     """Enough listeners would freeze the server, or keep it from ending."""
     directory = tmp_path / "small"
     directory.mkdir()
-    with support.serving(own.engine, directory, max_followers=1) as small:
+    with support.serving(own.engine, directory, max_long_requests=1) as small:
         alice, other = small.user("alice"), small.user("alice")
         with Listening(alice):
             refused(other.get("/events"), 503, "too_many_followers")

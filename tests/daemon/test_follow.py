@@ -117,7 +117,7 @@ def test_the_head_alone_does_not_follow(alice: User) -> None:
 @pytest.fixture
 def small(engine: Engine, tmp_path: Path) -> Iterator[Api]:
     """A server with a place for a single follower."""
-    with support.serving(engine, tmp_path, max_followers=1, threads=2) as running:
+    with support.serving(engine, tmp_path, max_long_requests=1, threads=2) as running:
         yield running
 
 
@@ -136,7 +136,7 @@ def test_followers_are_bounded(small: Api) -> None:
 
 def test_one_user_cannot_take_all_places(engine: Engine, tmp_path: Path) -> None:
     """Whoever opens enough followers would shut every other user out."""
-    with support.serving(engine, tmp_path, max_followers=8) as some:
+    with support.serving(engine, tmp_path, max_long_requests=8) as some:
         alice, bob = some.user("alice"), some.user("bob")
         mine, his = alice.run("sleep", "1000"), bob.run("sleep", "1000")
         with contextlib.ExitStack() as seven:
@@ -147,7 +147,7 @@ def test_one_user_cannot_take_all_places(engine: Engine, tmp_path: Path) -> None
                 503,
                 "too_many_followers",
             )
-            assert "7 requests already stay to follow or to wait, 7 of them yours" in str(document)
+            assert "too many long-lived requests (7 open, 7 of them yours)" in str(document)
             following(bob, his).close()
         wait_until(lambda: _can_wait(alice, mine))
 
@@ -173,7 +173,7 @@ def test_the_end_frees_a_place(small: Api) -> None:
 def test_followers_end_when_the_server_does(engine: Engine, tmp_path: Path) -> None:
     """The server could not be stopped while somebody follows a job, or they would take its end
     for the job's."""
-    with support.serving(engine, tmp_path, max_followers=2, drain_timeout=60) as ending:
+    with support.serving(engine, tmp_path, max_long_requests=2, drain_timeout=60) as ending:
         alice, other, third = (ending.user("alice") for _ in range(3))
         job_id = alice.shell("echo one; sleep 1000")
         assert alice.get(f"/jobs/{job_id}/status").status_code == 200

@@ -11,7 +11,7 @@ from support.waiting import wait_until
 from worker_core.model import spec
 from worker_core.store import records
 from worker_daemon import problems, strict_json
-from worker_daemon.api import budget, request_body, resource
+from worker_daemon.api import budget, long_requests, request_body, resource
 from worker_daemon.api.resources import jobs
 
 LONG = ["x" * 100_000] * 12  # arguments, of more than a page may have together
@@ -257,7 +257,7 @@ def test_long_answers_are_bounded(
     alice = own.user("alice")
     job_id = alice.run("true", *LONG)
     monkeypatch.setattr(resource, "_LARGE", 1 << 20)
-    monkeypatch.setattr(resource.followers.Followers, "enter", _full)
+    monkeypatch.setattr(long_requests.LongRequests, "enter", _full)
     refused(alice.get(f"/jobs/{job_id}"), 503, "too_many_followers")
     assert alice.get(f"/jobs/{job_id}/status").status_code == 200
 
@@ -312,7 +312,7 @@ def test_a_long_search_takes_a_place(own: Api, slow: User, monkeypatch: pytest.M
     """Many searches at a time would take all processors."""
     monkeypatch.setattr(jobs, "_SEARCH_AT_ONCE", -1.0)
     assert slow.get("/jobs?label=a=b").status_code == 200
-    monkeypatch.setattr(jobs.base.followers.Followers, "enter", _full)
+    monkeypatch.setattr(long_requests.LongRequests, "enter", _full)
     refused(slow.get("/jobs?label=a=b"), 503, "too_many_followers")
 
 
@@ -322,5 +322,5 @@ def test_a_search_ends_with_its_client(slow: User, monkeypatch: pytest.MonkeyPat
     def gone(_req: falcon.Request) -> bool:
         return True
 
-    monkeypatch.setattr(resource.followers, "gone", gone)
+    monkeypatch.setattr(long_requests, "gone", gone)
     refused(slow.get("/jobs?label=a=b"), 503, "draining")

@@ -72,9 +72,7 @@ def test_more_downloads_than_files_are_refused(few):
             answer = stack.enter_context(download(alice, job))
             assert answer.status_code == 200
         document = support.refused(download(alice, job), 503, "too_many_downloads")
-        assert document["detail"] == (
-            "7 outputs are being sent already, 7 of them yours; ask again soon"
-        )
+        assert document["detail"] == ("too many downloads (7 open, 7 of them yours); retry shortly")
         with download(bob, others) as one:
             assert one.status_code == 200, "a place is kept for others"
             assert len(one.content) == SIZE

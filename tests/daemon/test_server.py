@@ -310,7 +310,7 @@ def test_long_lines_in_a_chunked_body_are_refused(app, line):
 def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog, monkeypatch):
     """The log would be full of tracebacks that strangers make."""
     monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
-    with serving(app, threads=1, max_followers=1) as edge:
+    with serving(app, threads=1, max_long_requests=1) as edge:
         holders = [edge.connect() for _ in range(2)]  # all threads
         for holder in holders:
             holder.sendall(request(b"/hold"))
@@ -521,7 +521,7 @@ def test_a_client_that_hangs_up_is_noticed_while_its_request_runs(app):
 
 def test_requests_at_work_leave_room_for_others(app):
     """Some silent followers would freeze the whole API."""
-    with serving(app, threads=2, max_followers=30) as edge:
+    with serving(app, threads=2, max_long_requests=30) as edge:
         holders = [edge.connect() for _ in range(30)]
         for holder in holders:
             holder.sendall(request(b"/hold"))

@@ -116,7 +116,7 @@ def test_a_broken_query_is_refused(alice: User) -> None:
 
 def test_waiting_is_bounded(engine: Engine, tmp_path: Path) -> None:
     """Enough waiting clients would freeze the server for everybody."""
-    with support.serving(engine, tmp_path, max_followers=1) as small:
+    with support.serving(engine, tmp_path, max_long_requests=1) as small:
         alice, other = small.user("alice"), small.user("alice")
         job_id = alice.run("sleep", "1000")
         waiting = threading.Thread(target=alice.get, args=(f"/jobs/{job_id}/status?wait=60",))
@@ -133,7 +133,7 @@ def test_waiting_is_bounded(engine: Engine, tmp_path: Path) -> None:
 
 def test_a_client_that_hangs_up_frees_its_place(engine: Engine, tmp_path: Path) -> None:
     """Clients that come and go would use up all places."""
-    with support.serving(engine, tmp_path, max_followers=1) as small:
+    with support.serving(engine, tmp_path, max_long_requests=1) as small:
         alice, other = small.user("alice"), small.user("alice")
         job_id = alice.run("sleep", "1000")
         with pytest.raises(requests.ReadTimeout):

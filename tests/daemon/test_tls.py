@@ -169,7 +169,7 @@ def test_garbage_inside_an_open_connection_ends_it():
 def test_a_client_that_vanishes_costs_only_its_own_answer(path, monkeypatch):
     """Each client that hangs up while it is answered would cost a thread or the daemon."""
     monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
-    with serving(app, threads=1, max_followers=1) as edge:
+    with serving(app, threads=1, max_long_requests=1) as edge:
         for _ in range(5):
             connection = edge.connect()
             connection.sendall(GET % path)
@@ -207,7 +207,7 @@ def test_a_fast_reader_takes_turns_with_the_others(monkeypatch):
 def test_readers_of_a_file_hold_no_thread(monkeypatch):
     """A few slow downloads of finished output would leave no thread for requests."""
     monkeypatch.setattr("worker_daemon.auth.verifier.MOST_ASIDE", 0)
-    with serving(app, threads=1, max_followers=1) as edge:
+    with serving(app, threads=1, max_long_requests=1) as edge:
         readers = [edge.connect() for _ in range(6)]
         for reader in readers:
             reader.sendall(GET % b"/file")

@@ -322,7 +322,7 @@ class Soak:
     def clients(self):
         """The same through the daemon, with a connection for each follower."""
         until = self._until("clients")
-        with Daemon(self.directory / "clients", max_followers=64) as daemon:
+        with Daemon(self.directory / "clients", max_long_requests=64) as daemon:
             before = self._warm(self.client(daemon), daemon)
             clients = [self.client(daemon) for _ in range(FOLLOWERS)]
             with ThreadPoolExecutor(FOLLOWERS) as readers:

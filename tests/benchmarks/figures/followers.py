@@ -88,7 +88,7 @@ def _rows(crowd: int, found: list[Found], alone: list[Found]) -> Iterator[Row]:
 
 
 def _measure(directory: Path, followers: int, seconds: float) -> Found:
-    with Service(directory, max_followers=followers * 2) as service:
+    with Service(directory, max_long_requests=followers * 2) as service:
         connection = service.connect()
         job = connection.run(sys.executable, "-c", _PRINTER)
         told = {

@@ -33,7 +33,7 @@ _RECORDS = 32 << 20  # bytes
 _LONG_ANSWERS = 32
 _SEARCHES = 16
 
-ROUTES: dict[str, Callable[[resource.Room], resource.Resource]] = {
+ROUTES: dict[str, Callable[[resource.Services], resource.Resource]] = {
     "/jobs": jobs.Jobs,
     "/jobs/run": run.Run,
     "/jobs/{job_id}": jobs.Job,
@@ -46,7 +46,7 @@ ROUTES: dict[str, Callable[[resource.Room], resource.Resource]] = {
     "/version": system.Version,
     "/healthz": system.Healthz,
     "/readyz": system.Readyz,
-    "/metrics": metrics.Numbers,
+    "/metrics": metrics.Metrics,
 }
 
 
@@ -84,14 +84,12 @@ def create_app(
     At most so many `downloads` hold a file open at the same time.
     """
     draining = draining or threading.Event()
-    staying = long_requests.Followers(settings.max_followers, draining)
     measured = measure.Measure()
-    room = resource.Room(
+    services = resource.Services(
         engine=engine,
         access=access.Access(engine, settings.admins),
-        followers=staying,
-        downloads=long_requests.Followers(
-            downloads, draining, code="too_many_downloads", what="outputs are being sent already"
+        downloads=long_requests.LongRequests(
+            downloads, draining, code="too_many_downloads", what="too many downloads"
         ),
         draining=draining,
         metrics=measured.all,
@@ -101,8 +99,9 @@ def create_app(
         run_as=functools.partial(run_as.of, settings),
         bodies=budget.Budget(_BODIES),
         records=budget.Budget(_RECORDS),
-        searches=long_requests.Followers(_SEARCHES, draining),
-        long_answers=long_requests.Followers(_LONG_ANSWERS, draining),
+        searches=long_requests.LongRequests(_SEARCHES, draining),
+        long_answers=long_requests.LongRequests(_LONG_ANSWERS, draining),
+        long_requests=long_requests.LongRequests(settings.max_long_requests, draining),
     )
     authenticated = middleware.Authentication(verifier)
 
@@ -117,12 +116,12 @@ def create_app(
     app.admit = admit
     app.add_error_handler(Exception, problems.answer)
     app.add_error_handler(falcon.HTTPError, problems.answer)
-    for path, made in _resources(room).items():
+    for path, made in _resources(services).items():
         app.add_route(path, made)
     return app
 
 
-def _resources(room: resource.Room) -> dict[str, resource.Resource]:
-    made = {path: make(room) for path, make in ROUTES.items()}
-    made["/openapi.json"] = system.OpenApi(room, made)
+def _resources(services: resource.Services) -> dict[str, resource.Resource]:
+    made = {path: make(services) for path, make in ROUTES.items()}
+    made["/openapi.json"] = system.OpenApi(services, made)
     return made

@@ -25,7 +25,7 @@ LOGGED_IN = "worker_daemon.logged_in"  # where the server puts `channel.TlsChann
 _NO_LOGIN = "the user was removed, or has a new password"
 
 
-class Followers:
+class LongRequests:
     """The cap on requests that stay, and `count`, how many there are."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Followers:
         clock: Callable[[], float] = time.monotonic,
         *,
         code: str = "too_many_followers",
-        what: str = "requests already stay to follow or to wait",
+        what: str = "too many long-lived requests",
     ) -> None:
         self._most = most
         self._code, self._what = code, what
@@ -57,7 +57,7 @@ class Followers:
             if self.count >= self._most - (self._most // 8 if own else 0):
                 whose = f", {own} of them yours" if own else ""
                 raise problems.Problem(
-                    self._code, f"{self.count} {self._what}{whose}; ask again soon"
+                    self._code, f"{self._what} ({self.count} open{whose}); retry shortly"
                 )
             self._of_user[user] += 1
             self.count += 1

@@ -28,22 +28,22 @@ _LONG_RECORD = 8 << 20  # bytes: what a long record is taken for before it is re
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
+class Services:
     """What the resources work with."""
 
     engine: worker_core.Engine
     access: access.Access
-    long_answers: long_requests.Followers
+    long_answers: long_requests.LongRequests
     """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
-    searches: long_requests.Followers
+    searches: long_requests.LongRequests
     """The cap on searches for jobs that take long."""
-    downloads: long_requests.Followers
+    downloads: long_requests.LongRequests
     """The cap on outputs that are being sent, each of which holds a file open."""
-    followers: long_requests.Followers
+    long_requests: long_requests.LongRequests
     draining: threading.Event
     metrics: Sequence[prometheus.Metric]
     max_body: int
-    limits: limits.Table
+    limits: limits.LimitPolicy
     output_limit: int
     run_as: Callable[[str], str | None]
     bodies: budget.Budget
@@ -61,15 +61,15 @@ class Room:
         ):
             return contextlib.nullcontext()
         user = req.context.user
-        return self.bodies.lent(size, user, lambda: self.followers.enter(user))
+        return self.bodies.lent(size, user, lambda: self.long_requests.enter(user))
 
 
 class Resource:
     """A resource; `operation` marks the methods that answer requests."""
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.engine = room.engine
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.engine = services.engine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def operation(
         def responder(
             self: Resource, req: falcon.Request, resp: falcon.Response, **path: str
         ) -> None:
-            with self.room.held(req, body):
+            with self.services.held(req, body):
                 respond(self, req, resp, **path)
 
         def respond(
@@ -117,7 +117,7 @@ def operation(
             values: list[Any] = []
             if "job_id" in path:
                 req.context.job_id = path["job_id"]
-                values.append(self.room.access.job(req, path["job_id"]))
+                values.append(self.services.access.job(req, path["job_id"]))
             given: object = params.from_query(query or implied_query(path), access.query(req))
             if query is not None:
                 values.append(given)
@@ -125,7 +125,7 @@ def operation(
                 values.append(params.from_headers(headers, req.get_header))
             if body is not None:
                 values.append(
-                    request_body.read(req, body, self.room.max_body, required=body_required)
+                    request_body.read(req, body, self.services.max_body, required=body_required)
                 )
             method(self, req, resp, *values)
 
@@ -150,22 +150,22 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
 def answer_record(
     req: falcon.Request,
     resp: falcon.Response,
-    room: Room,
+    services: Services,
     jobs: Sequence[worker_core.Job],
     value: Callable[[list[bytes]], bytes],
 ) -> None:
     """Answer with JSON made of the whole records of jobs, whose specs may be long."""
     if all(job.spec.whole for job in jobs):
-        answer_long(req, resp, room, value([_record(job) for job in jobs]))
+        answer_long(req, resp, services, value([_record(job) for job in jobs]))
         return
     user = req.context.user
-    with room.records.lent(_LONG_RECORD, user, lambda: room.followers.enter(user)):
+    with services.records.lent(_LONG_RECORD, user, lambda: services.long_requests.enter(user)):
         whole = []
         for job in jobs:
             with contextlib.suppress(worker_core.JobNotFound):  # removed meanwhile
-                long = None if job.spec.whole else room.engine.spec_json(job)
+                long = None if job.spec.whole else services.engine.spec_json(job)
                 whole.append(_record(job, long))
-        answer_long(req, resp, room, value(whole))
+        answer_long(req, resp, services, value(whole))
 
 
 def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
@@ -178,11 +178,13 @@ def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
     return b'%s, "spec": %s}' % (strict_json.encode(view)[:-1], spec.encode("ascii"))
 
 
-def answer_long(req: falcon.Request, resp: falcon.Response, room: Room, data: bytes) -> None:
+def answer_long(
+    req: falcon.Request, resp: falcon.Response, services: Services, data: bytes
+) -> None:
     """Answer with JSON; one that is long takes a place, as it waits in memory until it is sent."""
     resp.content_type, resp.data = falcon.MEDIA_JSON, data
     if len(data) > _LONG and req.method != "HEAD":
-        cap = room.long_answers if len(data) > _LARGE else room.followers
+        cap = services.long_answers if len(data) > _LARGE else services.long_requests
         place = cap.enter(req.context.user)
         resp.content_length, resp.data = len(data), None
         resp.stream = long_requests.Stream(long_requests.while_logged_in(req, _pieces(data)), place)

@@ -48,7 +48,7 @@ def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
 
 def warnings(settings: config.Config) -> list[str]:
     """Return what works, but hardly as it was meant; expects that there are no faults."""
-    found = []
+    found = [*settings.warnings]
     now = datetime.datetime.now(datetime.UTC)
     first, last = certificate.validity(certificate.load(settings.cert)[0])
     if first > now:
@@ -66,7 +66,7 @@ def warnings(settings: config.Config) -> list[str]:
     return found + unenforceable(settings.limits) + run_as.warnings(settings, known)
 
 
-def unenforceable(limits: limits.Table) -> list[str]:
+def unenforceable(limits: limits.LimitPolicy) -> list[str]:
     """Return what is in `limits` that no supervisor on this machine can enforce."""
     import worker_core
 

@@ -158,7 +158,7 @@ class Server:
         self.draining = draining or threading.Event()
         self.map = epoll.Loop()
         self.threads = workers.Threads(
-            settings.threads + settings.max_followers + verifier.MOST_ASIDE
+            settings.threads + settings.max_long_requests + verifier.MOST_ASIDE
         )
         self.admit = admit
         self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (

@@ -86,10 +86,15 @@ def _age(value: object) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a setting is read from the file or a flag, and what it means."""
+    """How a setting is read from the file or a flag, and what it means.
+
+    `old_name` is the name of the setting in the release before; it is still accepted, with a
+    warning.
+    """
 
     read: Callable[[object], Any]
     doc: str
+    old_name: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,14 +158,15 @@ class Config:
         bool, Setting(_flag, "Jobs gain no privileges by executing a file, as with sudo.")
     ] = True
     threads: Annotated[
-        int, Setting(_count(1), "Requests served at the same time, besides followers.")
+        int, Setting(_count(1), "Requests served at the same time, besides long ones.")
     ] = 32
-    max_followers: Annotated[
+    max_long_requests: Annotated[
         int,
         Setting(
             _count(1),
             "Requests that follow output or wait for an end at a time; the last eighth is kept for "
             "users who have none yet.",
+            old_name="max_followers",
         ),
     ] = 640
     max_connections: Annotated[int, Setting(_count(10), "Connections open at the same time.")] = (
@@ -234,8 +240,11 @@ class Config:
         Setting(_accounts, "The Unix account of the jobs of each user; only here it may be root."),
     ] = dataclasses.field(default_factory=dict)
     limits: Annotated[
-        limits.Table, Setting(limits.read, "What jobs may use, by default and at most.")
-    ] = dataclasses.field(default_factory=limits.Table)
+        limits.LimitPolicy, Setting(limits.read, "What jobs may use, by default and at most.")
+    ] = dataclasses.field(default_factory=limits.LimitPolicy)
+    # Not a setting.
+    warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """What was accepted in the settings, but should be changed."""
 
 
 def default(name: str) -> Any:
@@ -250,7 +259,14 @@ def default(name: str) -> Any:
 def settings() -> Mapping[str, Setting]:
     """Return the declarations of all settings by name, in the order of their documentation."""
     hints = typing.get_type_hints(Config, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+    return {
+        name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")
+    }
+
+
+def _renamed() -> Mapping[str, str]:
+    """Return the new name of each setting that has an old one, by its old name."""
+    return {each.old_name: name for name, each in settings().items() if each.old_name}
 
 
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
@@ -265,13 +281,14 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     raw = _from_file(given, required=path is not None, faults=faults)
     if faults:
         raise errors.ConfigError(faults)
+    warnings = _use_new_names(raw, given, faults)
     values = _read_all(raw, given, faults)
     flags = {name: value for name, value in (flags or {}).items() if value is not None}
     values.update(_read_all(flags, None, faults))
     broken = {*raw, *flags} - set(values)
     if "state_dir" not in values:
         values["state_dir"] = _default_state_dir(broken, faults)
-    found = Config(**{**paths.beside(given), **values})
+    found = Config(**{**paths.beside(given), **values}, warnings=tuple(warnings))
     if faults:
         raise errors.ConfigError(faults, found, broken)
     return found
@@ -311,6 +328,24 @@ def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, ob
     except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         faults.append(f"cannot read {path}: {error}")
     return {}
+
+
+def _use_new_names(raw: dict[str, object], source: Path, faults: list[str]) -> list[str]:
+    """Rename in `raw` what has an old name; return a warning for each."""
+    warnings = []
+    for old, new in _renamed().items():
+        if old not in raw:
+            continue
+        value = raw.pop(old)
+        if new in raw:
+            faults.append(f"{source}: {old} is the old name of {new}, which is set too; remove it")
+            continue
+        raw[new] = value
+        warnings.append(
+            f"{source}: {old} is now called {new}; rename it: the next release does not accept the"
+            " old name"
+        )
+    return warnings
 
 
 def _read_all(raw: Mapping[str, object], source: Path | None, faults: list[str]) -> dict[str, Any]:

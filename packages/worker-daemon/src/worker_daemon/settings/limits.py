@@ -32,7 +32,7 @@ _Fault = tuple[str, str]  # path below the setting, what is wrong there
 _Values = dict[str, float]  # by the names of AMOUNTS; infinite where it is "unlimited"
 
 
-class Amount(NamedTuple):
+class LimitKind(NamedTuple):
     """How an amount is read from the settings and told to people, and what it means."""
 
     read: Callable[[object], float]
@@ -59,26 +59,28 @@ def _bytes(value: float) -> str:
 
 # With less no program would start: it could hold neither itself nor open its libraries, or would
 # wait for hours until it is read from the disk.
-AMOUNTS: Mapping[str, Amount] = {
-    "memory": Amount(
+AMOUNTS: Mapping[str, LimitKind] = {
+    "memory": LimitKind(
         units.Size(1 << 20), _bytes, "Memory of all processes; none of it is swapped out."
     ),
-    "cpus": Amount(_cpus, str, "Processors' worth of time, as in 1.5."),
-    "pids": Amount(units.count(1), str, "Processes and threads at a time."),
-    "io.read": Amount(units.Size(4096), _bytes, "Bytes a second read from the disk."),
-    "io.write": Amount(units.Size(4096), _bytes, "Bytes a second written to the disk."),
-    "cpu_time": Amount(units.Duration(0.01), units.duration_text, "CPU time of each process."),
-    "open_files": Amount(units.count(4), str, "Open files of each process."),
-    "file_size": Amount(units.Size(1), _bytes, "Size of each file written, the output included."),
+    "cpus": LimitKind(_cpus, str, "Processors' worth of time, as in 1.5."),
+    "pids": LimitKind(units.count(1), str, "Processes and threads at a time."),
+    "io.read": LimitKind(units.Size(4096), _bytes, "Bytes a second read from the disk."),
+    "io.write": LimitKind(units.Size(4096), _bytes, "Bytes a second written to the disk."),
+    "cpu_time": LimitKind(units.Duration(0.01), units.duration_text, "CPU time of each process."),
+    "open_files": LimitKind(units.count(4), str, "Open files of each process."),
+    "file_size": LimitKind(
+        units.Size(1), _bytes, "Size of each file written, the output included."
+    ),
 }
 """What can be bounded, by its path in the job object's `limits`."""
 
-FIELDS: Mapping[str, Amount] = {
-    "output_limit": Amount(
+FIELDS: Mapping[str, LimitKind] = {
+    "output_limit": LimitKind(
         units.Size(1), _bytes, "Bytes of output kept of a job; 0, which keeps all, is refused."
     ),
-    "timeout": Amount(units.Duration(0.01), units.duration_text, "Seconds that a job runs."),
-    "stop_grace": Amount(
+    "timeout": LimitKind(units.Duration(0.01), units.duration_text, "Seconds that a job runs."),
+    "stop_grace": LimitKind(
         units.Duration(0), units.duration_text, "Seconds from the stop signal to SIGKILL."
     ),
 }
@@ -86,7 +88,7 @@ FIELDS: Mapping[str, Amount] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Bounds:
+class UserLimits:
     """What holds for the jobs of one user, or one table of the settings."""
 
     default: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -96,9 +98,9 @@ class Bounds:
     fields: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Maxima by the names of FIELDS."""
 
-    def below(self, other: Bounds) -> Bounds:
+    def below(self, other: UserLimits) -> UserLimits:
         """Return these bounds, and those of `other` where these say nothing."""
-        return Bounds(
+        return UserLimits(
             {**other.default, **self.default},
             {**other.most, **self.most},
             other.best_effort if self.best_effort is None else self.best_effort,
@@ -175,15 +177,15 @@ class Bounds:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class LimitPolicy:
     """The setting `limits`: bounds for everybody, and what differs for single users."""
 
-    everybody: Bounds = dataclasses.field(default_factory=Bounds)
-    users: Mapping[str, Bounds] = dataclasses.field(default_factory=dict)
+    everybody: UserLimits = dataclasses.field(default_factory=UserLimits)
+    users: Mapping[str, UserLimits] = dataclasses.field(default_factory=dict)
 
-    def of(self, user: str) -> Bounds:
+    def of(self, user: str) -> UserLimits:
         """Return what holds for the jobs of a user."""
-        return self.users.get(user, Bounds()).below(self.everybody)
+        return self.users.get(user, UserLimits()).below(self.everybody)
 
     def bounded(
         self, spec: worker_core.JobSpec, user: str, output_limit: int = 0
@@ -222,21 +224,21 @@ def _nested(values: Mapping[str, float], *, best_effort: bool) -> worker_core.Li
 # Reading the setting
 
 
-def read(value: object) -> Table:
+def read(value: object) -> LimitPolicy:
     """Read the setting; raises SettingError with everything that is wrong with it."""
     faults: list[_Fault] = []
     given = _tables(value, "", ("default", "max", "users"), faults)
-    everybody = _bounds(given, "", faults)
+    everybody = _user_limits(given, "", faults)
     users = {}
     for name, table in _tables(given.get("users", {}), ".users", None, faults).items():
         path = f".users.{_key(name)}"
-        users[name] = _bounds(_tables(table, path, ("default", "max"), faults), path, faults)
+        users[name] = _user_limits(_tables(table, path, ("default", "max"), faults), path, faults)
     faults += _contradictions("", everybody.default, everybody.most)
     for name, own in users.items():
         faults += _contradictions(f".users.{_key(name)}", own.default, own.below(everybody).most)
     if faults:
         raise errors.SettingError(faults)
-    return Table(everybody, users)
+    return LimitPolicy(everybody, users)
 
 
 def _contradictions(
@@ -248,7 +250,7 @@ def _contradictions(
             yield f"{path}.default.{name}", f"must be at most {text}, the maximum"
 
 
-def _bounds(table: Mapping[str, object], path: str, faults: list[_Fault]) -> Bounds:
+def _user_limits(table: Mapping[str, object], path: str, faults: list[_Fault]) -> UserLimits:
     given = _table(table.get("default", {}), f"{path}.default", faults)
     best_effort = given.pop(BEST_EFFORT, None)
     if best_effort is not None and not isinstance(best_effort, bool):
@@ -262,7 +264,7 @@ def _bounds(table: Mapping[str, object], path: str, faults: list[_Fault]) -> Bou
     fields = _amounts(
         {name: most.pop(name) for name in FIELDS if name in most}, f"{path}.max", faults
     )
-    return Bounds(default, _amounts(most, f"{path}.max", faults), best_effort, fields)
+    return UserLimits(default, _amounts(most, f"{path}.max", faults), best_effort, fields)
 
 
 def _amounts(table: Mapping[str, object], path: str, faults: list[_Fault]) -> _Values:

@@ -46,8 +46,8 @@ class EventsHeaders:
 class Events(resource.Resource):
     """What happens to jobs: an event `status` for each change, `end` for the last one."""
 
-    def __init__(self, room: resource.Room) -> None:
-        super().__init__(room)
+    def __init__(self, services: resource.Services) -> None:
+        super().__init__(services)
         self._named, self._unnamed = _Encoded(named=True), _Encoded(named=False)
 
     @resource.operation(
@@ -70,14 +70,14 @@ class Events(resource.Resource):
         the event that `Last-Event-Id` names, or with the next change, and does not end by itself.
         With `unnamed=true` events have no name, and `onmessage` of an EventSource receives them.
         """
-        owner = self.room.access.owner(req)
+        owner = self.services.access.owner(req)
         if owner == access.EVERYBODY:
             fault = worker_core.FieldError("owner", "events are told of one user at a time")
             raise problems.invalid([fault])
         resp.content_type = "text/event-stream"
         long_requests.pass_on(resp)
         if req.method != "HEAD":
-            place = self.room.followers.enter(req.context.user)
+            place = self.services.long_requests.enter(req.context.user)
             encoded = self._unnamed if query.unnamed else self._named
             told = self._told(req, owner, headers.last_event_id, encoded)
             resp.stream = long_requests.Stream(told, place)
@@ -91,7 +91,7 @@ class Events(resource.Resource):
         changes = self.engine.changes(owner, after, heartbeat=long_requests.HEARTBEAT)
         yield _RETRY
         for jobs in changes:
-            if self.room.followers.over(req):
+            if self.services.long_requests.over(req):
                 return
             long_requests.check_login(req)
             silent = 0.0 if jobs else silent + long_requests.HEARTBEAT

@@ -94,13 +94,13 @@ class Jobs(resource.Resource):
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, query: JobsQuery) -> None:
         """Answer with one page."""
-        owner = self.room.access.owner(req)
+        owner = self.services.access.owner(req)
         with contextlib.ExitStack() as place:
-            page = self._page(owner, query, _Search(self.room, req, place).look)
+            page = self._page(owner, query, _Search(self.services, req, place).look)
         resource.answer_record(
             req,
             resp,
-            self.room,
+            self.services,
             page.jobs,
             lambda records: (
                 b'{"jobs": [%s], "next_cursor": %s}\n'
@@ -135,9 +135,9 @@ class _Search:
     ends when its time is up or nobody waits for it any more."""
 
     def __init__(
-        self, room: resource.Room, req: falcon.Request, place: contextlib.ExitStack
+        self, services: resource.Services, req: falcon.Request, place: contextlib.ExitStack
     ) -> None:
-        self._room = room
+        self._services = services
         self._req = req
         self._place = place
         self._begun = time.monotonic()
@@ -146,7 +146,7 @@ class _Search:
     def look(self) -> None:
         """Go on, or raise Problem."""
         taken = time.monotonic() - self._begun
-        if self._room.searches.over(self._req):
+        if self._services.searches.over(self._req):
             raise problems.draining()
         if taken > _SEARCH_SECONDS:
             cure = "give fewer filters, or since and ended_before"
@@ -154,7 +154,7 @@ class _Search:
             raise problems.invalid([worker_core.FieldError("", told)])
         if taken > _SEARCH_AT_ONCE and not self._placed:
             self._placed = True
-            self._place.enter_context(self._room.searches.enter(self._req.context.user))
+            self._place.enter_context(self._services.searches.enter(self._req.context.user))
 
 
 class Job(resource.Resource):
@@ -174,7 +174,7 @@ class Job(resource.Resource):
                 raise problems.job_not_found(job.id)
             return records[0] + b"\n"
 
-        resource.answer_record(req, resp, self.room, [job], only)
+        resource.answer_record(req, resp, self.services, [job], only)
 
     on_head = on_get
 

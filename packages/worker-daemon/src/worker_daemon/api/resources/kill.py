@@ -65,13 +65,13 @@ class Kill(resource.Resource):
     ) -> None:
         """Answer 200 once it has ended, 202 while it has not, 409 when it ended by itself."""
         if body.grace is not None:
-            faults = self.room.limits.of(req.context.user).check("stop_grace", body.grace)
+            faults = self.services.limits.of(req.context.user).check("stop_grace", body.grace)
             if faults:
                 raise problems.invalid([dataclasses.replace(faults[0], field="grace")])
         audit.kill(req, job, body.reason)
         job = self.engine.kill(job.id, by=req.context.user, wait=0, **dataclasses.asdict(body))
         try:
-            job = self.room.followers.wait(self.engine, job, req, query.wait)
+            job = self.services.long_requests.wait(self.engine, job, req, query.wait)
         except problems.Problem as problem:
             # A kill is never refused for want of a place to wait in.
             if problem.code not in ("too_many_followers", "draining"):

@@ -8,7 +8,7 @@ import worker_core
 from worker_daemon.api import prometheus, resource
 
 
-class Numbers(resource.Resource):
+class Metrics(resource.Resource):
     """What is counted, here and by the engine."""
 
     @resource.operation(
@@ -17,14 +17,18 @@ class Numbers(resource.Resource):
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with everything that is counted; nothing of it names a user."""
         resp.content_type = prometheus.CONTENT_TYPE
-        resp.text = prometheus.text([*self.room.metrics, *self._of_followers(), *self._of_jobs()])
+        resp.text = prometheus.text(
+            [*self.services.metrics, *self._of_requests(), *self._of_jobs()]
+        )
 
     on_head = on_get
 
-    def _of_followers(self) -> list[prometheus.Metric]:
+    def _of_requests(self) -> list[prometheus.Metric]:
         doc = "Requests that follow output, read events or wait for an end."
         return [
-            prometheus.Reading("workerd_followers", doc, self.room.followers.count, kind="gauge")
+            prometheus.Reading(
+                "workerd_followers", doc, self.services.long_requests.count, kind="gauge"
+            )
         ]
 
     def _of_jobs(self) -> list[prometheus.Metric]:

@@ -126,8 +126,8 @@ class Output(resource.Resource):
             nonlocal blocks
             blocks += 1
             if blocks == _BLOCKS_AT_ONCE:
-                place.enter_context(self.room.followers.enter(req.context.user))
-            if self.room.followers.over(req):
+                place.enter_context(self.services.long_requests.enter(req.context.user))
+            if self.services.long_requests.over(req):
                 raise problems.draining()
 
         with contextlib.ExitStack() as place:
@@ -142,7 +142,7 @@ class Output(resource.Resource):
     ) -> None:
         long_requests.pass_on(resp)
         if req.method != "HEAD":
-            place = self.room.followers.enter(req.context.user)
+            place = self.services.long_requests.enter(req.context.user)
             resp.stream = long_requests.Stream(self._followed(req, found, span.start), place)
 
     def _followed(
@@ -160,7 +160,7 @@ class Output(resource.Resource):
         begun = False
         try:
             for chunk in chunks:
-                if self.room.followers.over(req):
+                if self.services.long_requests.over(req):
                     raise ConnectionAbortedError("nobody listens, or the server is ending")
                 long_requests.check_login(req)
                 if chunk and not begun:
@@ -208,7 +208,7 @@ class Output(resource.Resource):
             self._send(req, resp, found.exactly(span), span)
         elif req.method != "HEAD":
             with contextlib.ExitStack() as stack:
-                stack.enter_context(self.room.downloads.enter(req.context.user))
+                stack.enter_context(self.services.downloads.enter(req.context.user))
                 file = stack.enter_context(self.engine.open_output(found.job.id, found.stream))
                 file.seek(span.start)
                 resp.stream = open_files.Download(file, stack.pop_all())
@@ -225,7 +225,7 @@ class Output(resource.Resource):
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
             with contextlib.ExitStack() as stack:
-                for cap in (self.room.followers, self.room.downloads):
+                for cap in (self.services.long_requests, self.services.downloads):
                     stack.enter_context(cap.enter(req.context.user))
                 kept = long_requests.while_logged_in(req, chunks)
                 resp.stream = long_requests.Stream(kept, stack.pop_all())

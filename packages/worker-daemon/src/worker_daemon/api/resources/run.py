@@ -52,14 +52,14 @@ class Run(resource.Resource):
         spec: worker_core.JobSpec,
     ) -> None:
         """Store the job for good, then answer; it has perhaps not started yet."""
-        if self.room.draining.is_set():
+        if self.services.draining.is_set():
             raise problems.draining()
         user = req.context.user
         job = self.engine.submit(
-            self.room.limits.bounded(spec, user, self.room.output_limit),
+            self.services.limits.bounded(spec, user, self.services.output_limit),
             req.context.owner_of(user),
             idempotency_key=headers.idempotency_key,
-            run_as=self.room.run_as(user),
+            run_as=self.services.run_as(user),
         )
         req.context.job_id = job.id
         audit.run(req, job, spec)

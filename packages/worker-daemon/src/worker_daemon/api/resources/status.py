@@ -43,7 +43,7 @@ class Status(resource.Resource):
         query: StatusQuery,
     ) -> None:
         """Answer at once, or after the wait."""
-        job = self.room.followers.wait(self.engine, job, req, query.wait)
+        job = self.services.long_requests.wait(self.engine, job, req, query.wait)
         resource.answer(resp, job.status_view())
 
     on_head = on_get

@@ -34,7 +34,7 @@ class Readyz(resource.Resource):
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when the store, the supervisor and the disk are in order."""
-        if self.room.draining.is_set():
+        if self.services.draining.is_set():
             raise problems.draining()
         checks = self.engine.health()
         wrong = {part: says for part, says in checks.items() if says != "ok"}
@@ -65,7 +65,7 @@ class Whoami(resource.Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the user's name, and whether it is an administrator's."""
         user = req.context.user
-        resource.answer(resp, {"user": user, "admin": self.room.access.is_admin(user)})
+        resource.answer(resp, {"user": user, "admin": self.services.access.is_admin(user)})
 
     on_head = on_get
 
@@ -73,8 +73,10 @@ class Whoami(resource.Resource):
 class OpenApi(resource.Resource):
     """This API, for programs."""
 
-    def __init__(self, room: resource.Room, resources: Mapping[str, resource.Resource]) -> None:
-        super().__init__(room)
+    def __init__(
+        self, services: resource.Services, resources: Mapping[str, resource.Resource]
+    ) -> None:
+        super().__init__(services)
         self._resources = resources
 
     @resource.operation("Describe this API (OpenAPI 3.1)", {200: ("Document",)})

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import worker_daemon
 from support import api as support
 from support.daemon import Daemon
 from support.waiting import wait_until
@@ -18,7 +19,7 @@ from worker_core import Engine
 from worker_core.disk import jobdir
 from worker_daemon.settings import config, run_as
 
-UNITS = Path(run_as.__file__).with_name("systemd")
+UNITS = Path(worker_daemon.__file__).with_name("systemd")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -73,10 +74,10 @@ def test_other_accounts_need_the_service(unprivileged):
     assert run_as.faults(chosen) == []
 
 
-@pytest.mark.parametrize("run_as", [{}, {"alice": "daemon"}])
-def test_the_service_needs_an_account_for_everybody(run_as):
+@pytest.mark.parametrize("accounts", [{}, {"alice": "daemon"}])
+def test_the_service_needs_an_account_for_everybody(accounts):
     """A job of a user who is not listed could use workerd's socket, and become any other user."""
-    (fault,) = run_as.faults(settings(supervisor="service", run_as=run_as))
+    (fault,) = run_as.faults(settings(supervisor="service", run_as=accounts))
     assert fault.startswith('run_as_default is missing, and supervisor is "service": ')
     assert fault.endswith("set run_as_default to an account that is only for jobs")
 

@@ -283,8 +283,8 @@ def test_a_kill_has_no_longer_grace_than_a_job(tmp_path):
 @pytest.fixture
 def api(tmp_path):
     """A server that gives 100 open files, and at most 200."""
-    everybody = limits.Bounds({"open_files": 100}, {"open_files": 200})
-    policy = limits.Table(everybody, {"bob": limits.Bounds(most={"open_files": 300})})
+    everybody = limits.UserLimits({"open_files": 100}, {"open_files": 200})
+    policy = limits.LimitPolicy(everybody, {"bob": limits.UserLimits(most={"open_files": 300})})
     with Engine() as engine, support.serving(engine, tmp_path, limits=policy) as running:
         yield running
 
