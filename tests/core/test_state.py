@@ -27,6 +27,7 @@ ENDS = {
 }
 MOVES = {
     (Q, Event.DISPATCH): R,
+    (Q, Event.SKIP): State.SKIPPED,
     (Q, Event.KILL): State.KILLED,
     (R, Event.STARTED): R,
     (S, Event.STARTED): S,
@@ -65,6 +66,7 @@ def test_final_states_are_those_that_nothing_leaves():
         "running",
         "stopping",
         "completed",
+        "skipped",
         "failed",
         "killed",
         "timed_out",
@@ -104,6 +106,13 @@ def test_a_kill_that_nobody_could_record_was_by_somebody():
     """A record would say "killed by None"."""
     ended = job(R).after(Change(Event.END_KILLED, 2.0, signal=15))
     assert (ended.killed_by, ended.reason) == ("unknown", "killed by unknown")
+
+
+def test_a_skipped_job_says_why():
+    """A kill of a skipped job would be answered with "has already skipped"."""
+    skipped = job(Q).after(Change(Event.SKIP, 2.0, reason="skipped: job 0f3c… failed"))
+    assert (skipped.state, skipped.started_at, skipped.ended_at) == (State.SKIPPED, None, 2.0)
+    assert skipped.summary() == "been skipped: job 0f3c… failed"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ def of_job(job: JobStatus) -> int:
         return TIMED_OUT
     if job.status == "completed":
         return DONE
+    if job.status == "skipped":
+        return REFUSED
     if job.signal is not None:
         return BY_SIGNAL + job.signal
     if job.exit_code:

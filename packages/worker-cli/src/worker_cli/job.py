@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Self
 
 LIVE = ("queued", "running", "stopping")
-FINAL = ("completed", "failed", "killed", "timed_out", "out_of_memory", "lost")
+FINAL = ("completed", "skipped", "failed", "killed", "timed_out", "out_of_memory", "lost")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ ACTION = Action(
         "Print the state of a job, a word, and in brackets what came of it. On a terminal the "
         "rest of what a person wants to know follows.\n\n"
         "The words are queued, running and stopping; then completed (exit code 0), failed, "
-        "killed, timed_out, out_of_memory, and lost, when the end could not be observed."
+        "skipped (what it waited for can never come true), killed, timed_out, out_of_memory, and "
+        "lost, when the end could not be observed."
     ),
     options=(QUIET, common.FORMAT),
     examples=(

@@ -18,6 +18,7 @@ _COLOURS = {
     "out_of_memory": "red",
     "lost": "red",
     "killed": "yellow",
+    "skipped": "yellow",
     "stopping": "yellow",
     "running": "cyan",
 }

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 _ENDED = {
+    State.SKIPPED: "been skipped",
     State.FAILED: "failed",
     State.KILLED: "been killed",
     State.TIMED_OUT: "timed out",
     State.OUT_OF_MEMORY: "run out of memory",
     State.LOST: "been lost",
 }
-_SAID = ("killed", "timed out")  # reasons that say it already
+_SAID = ("killed", "skipped", "timed out")  # reasons that say it already
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class State(enum.Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     COMPLETED = "completed"
+    SKIPPED = "skipped"
     FAILED = "failed"
     KILLED = "killed"
     TIMED_OUT = "timed_out"
@@ -33,6 +34,7 @@ class State(enum.Enum):
 FINAL = frozenset(
     {
         State.COMPLETED,
+        State.SKIPPED,
         State.FAILED,
         State.KILLED,
         State.TIMED_OUT,
@@ -48,6 +50,7 @@ class Event(enum.Enum):
     DISPATCH = "a slot was given to it"
     STARTED = "its process runs"
     NOT_STARTED = "it could not be started"
+    SKIP = "what it waits for can never come true"
     KILL = "somebody asked to end it"
     END_SUCCESS = "it ended with exit code 0"
     END_FAILURE = "it ended with another exit code or a signal that we did not send"
@@ -89,6 +92,7 @@ _TABLE: dict[Event, dict[State, State | Refused]] = {
     Event.DISPATCH:    _row(State.RUNNING, _AGAIN,              _NO,                 _OVER),
     Event.STARTED:     _row(_NO,           State.RUNNING,       State.STOPPING,      _AGAIN),
     Event.NOT_STARTED: _row(_NO,           State.FAILED,        State.FAILED,        _AGAIN),
+    Event.SKIP:        _row(State.SKIPPED, _NO,                 _NO,                 _AGAIN),
     Event.KILL:        _row(State.KILLED,  State.STOPPING,      State.STOPPING,      _OVER),
     Event.END_SUCCESS: _row(_NO,           State.COMPLETED,     State.COMPLETED,     _AGAIN),
     Event.END_FAILURE: _row(_NO,           State.FAILED,        State.FAILED,        _AGAIN),

@@ -1,0 +1,149 @@
+"""Which jobs may start, and which never can, once another one has started or ended.
+
+Pure: the jobs that wait for one are looked up by a function of the caller, who runs this in the
+transaction that records the start or the end.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from worker_core.model.after import When
+from worker_core.model.state import State
+
+_NOT_COMPLETED = {State.FAILED, State.TIMED_OUT, State.OUT_OF_MEMORY, State.LOST}
+_CAME_TO = {
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.SKIPPED: "was skipped",
+    State.KILLED: "was killed",
+    State.TIMED_OUT: "timed out",
+    State.OUT_OF_MEMORY: "ran out of memory",
+    State.LOST: "was lost",
+}
+_WANTED = {
+    When.SUCCESS: "to complete",
+    When.FAILURE: "to fail",
+    When.END: "to end",
+    When.START: "to start",
+}
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a job that others wait for has come to.
+
+    `started` tells a job that was killed while it ran from one that was killed while it waited. A
+    job whose command could not be executed counts as started.
+    """
+
+    id: str
+    state: State
+    started: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+
+    def came_to(self) -> str:
+        """Return how it ended, as in "failed (exit code 2)"."""
+        words = _CAME_TO.get(self.state, self.state.value)
+        if self.state is State.FAILED and self.exit_code is not None:
+            return f"{words} (exit code {self.exit_code})"
+        if self.state is State.FAILED and self.signal is not None:
+            return f"{words} (signal {self.signal})"
+        return words
+
+
+class Verdict(enum.Enum):
+    """What a dependency says about the job that has it."""
+
+    OPEN = enum.auto()
+    WAITS = enum.auto()
+    NEVER = enum.auto()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One dependency: `child` waits for `parent` to come to `when`."""
+
+    child: str
+    parent: str
+    when: When
+
+
+@dataclass
+class Consequences:
+    """What follows from the start or the end of a job."""
+
+    opened: list[Edge] = field(default_factory=list)
+    """Dependencies that are fulfilled."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Jobs that can never start, each with the sentence that says why, in the order in which one
+    follows from another."""
+
+
+def verdict(when: When, parent: Parent) -> Verdict:
+    """Return whether a dependency is fulfilled, may still be, or never will be."""
+    if _fulfilled(when, parent):
+        return Verdict.OPEN
+    return Verdict.NEVER if parent.state.final else Verdict.WAITS
+
+
+def consequences(
+    parent: Parent, waiting_for: Callable[[str], Iterable[tuple[str, When]]]
+) -> Consequences:
+    """Return what follows now that a job has started or ended.
+
+    `waiting_for` returns the unfulfilled dependencies on a job, each as a waiting child and what it
+    waits for. A job that is skipped has ended, so that the same is asked about it in turn.
+    """
+    found = Consequences()
+    todo = deque([parent])
+    while todo:
+        parent = todo.popleft()
+        for child, when in waiting_for(parent.id):
+            if child in found.skipped:
+                continue
+            match verdict(when, parent):
+                case Verdict.OPEN:
+                    found.opened.append(Edge(child, parent.id, when))
+                case Verdict.NEVER:
+                    found.skipped[child] = why_skipped(parent)
+                    todo.append(Parent(child, State.SKIPPED))
+                case Verdict.WAITS:
+                    pass
+    return found
+
+
+def why_skipped(parent: Parent) -> str:
+    """Return the sentence of a job that can never start, because of how another one ended."""
+    return f"skipped: job {short(parent.id)} {parent.came_to()}"
+
+
+def why_waiting(waits: Iterable[tuple[str, When]]) -> str:
+    """Return the sentence of a job that waits for others, each with what it has to come to."""
+    several = list(waits)
+    shown = [f"job {short(parent)} {_WANTED[when]}" for parent, when in several[:3]]
+    more = f" and {len(several) - 3} more" if len(several) > 3 else ""
+    return f"waiting for {', '.join(shown)}{more}"
+
+
+def short(job_id: str) -> str:
+    """Return an id as a sentence shows it: how it begins."""
+    base, colon, index = job_id.partition(":")
+    return (f"{base[:4]}…" if len(base) > 8 else base) + colon + index
+
+
+def _fulfilled(when: When, parent: Parent) -> bool:
+    match when:
+        case When.START:
+            return parent.started
+        case When.END:
+            return parent.state.final
+        case When.SUCCESS:
+            return parent.state is State.COMPLETED
+        case When.FAILURE:
+            killed = parent.state is State.KILLED and parent.started
+            return killed or parent.state in _NOT_COMPLETED
