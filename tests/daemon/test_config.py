@@ -161,6 +161,8 @@ def test_what_is_no_address_is_refused(text):
         ("16 MiB", 16 << 20),
         ("1GiB", 1 << 30),
         ("1.5KiB", 1536),
+        ("8 mib", 8 << 20),
+        ("10 B", 10),
     ],
 )
 def test_sizes_are_read(value, size):
@@ -178,6 +180,8 @@ def test_sizes_are_read(value, size):
         ("7d", 604800),
         ("1.5 h", 5400),
         ("5ms", 0.005),
+        ("7D", 604800),
+        (" 1h 30 m ", 5400),
     ],
 )
 def test_durations_are_read(value, seconds):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 import re
 import signal
 import typing
@@ -23,6 +22,7 @@ from worker_core.model import signals, spec
 from worker_core.model.errors import MOST_FAULTS, name_echo
 
 from worker_daemon import problems
+from worker_daemon.settings import units
 
 T = TypeVar("T")
 
@@ -220,13 +220,9 @@ class Ago:
 def _moment_or_ago(text: str) -> float | Ago:
     if not re.fullmatch(_DURATION, text, re.ASCII):
         return _moment(text)
-    parts = re.findall(_PART, text, re.ASCII)
-    seconds = math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
-    return Ago(min(seconds, spec.MAX_SECONDS))  # before that there was no job
+    return Ago(min(units.seconds(text), spec.MAX_SECONDS))  # before that there was no job
 
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)"
 _DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+"
 _A_MOMENT = "must be a time such as 2026-01-31T09:00:00Z, or how long ago: 90s, 12h, 7d"
 Moment = functools.partial(

@@ -1,18 +1,27 @@
-"""Values as people write them in settings: ``8 MiB``, ``7d``, ``HOST:PORT``."""
+"""Values as people write them: sizes (``2G``), durations (``1h30m``), addresses (``HOST:PORT``).
+
+Settings and the options of ``worker run`` share one syntax for sizes and durations. The client has
+a parser of its own (``worker_cli.parsing``), because it shares no code with the server; a test
+compares the two. Settings also accept blanks and units in any case: ``8 MiB``, ``7D``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-# As those of a job: a database holds them, and a clock can wait for them.
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+# The same maxima as for a job: the database can hold them, and a clock can wait for them.
 _MOST_BYTES = 1 << 62
 _MOST_SECONDS = 100 * 365 * 86400.0
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_NUMBER = r"\d+(?:\.\d+)?"
+_SIZE = re.compile(rf"({_NUMBER})\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
+_PART = re.compile(rf"({_NUMBER})\s*(ms|[smhdw])\s*", re.ASCII | re.IGNORECASE)
+_SUM = re.compile(rf"(?:{_PART.pattern})+", re.ASCII | re.IGNORECASE)
 
 
 class Address(NamedTuple):
@@ -52,25 +61,34 @@ def count(least: int) -> Callable[[object], int]:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What reads a number of bytes of at least `least`: ``1048576``, ``"16 MiB"``, ``"1GiB"``."""
+    """Reads a number of bytes of at least `least`: ``4096``, ``"64k"``, ``"1.5G"``, ``"16 MiB"``.
+
+    All units are powers of 1024: ``k``, ``kB`` and ``KiB`` mean the same.
+    """
 
     least: int = 0
 
     def __call__(self, value: object) -> int:
         """Return the number; raises ValueError."""
-        number = _quantity(value, _SIZES, 'a number of bytes or a text such as "16 MiB"')
+        match = _SIZE.fullmatch(_written(value))
+        if match is None:
+            raise ValueError(f'must be a number of bytes or a text such as "16 MiB", not {value!r}')
+        number = float(match[1]) * _SIZES[match[2].upper()]
         return int(_within(number, self.least, _MOST_BYTES, size_text, value))
 
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """What reads a number of seconds of at least `least`: ``30``, ``0.5``, ``"10m"``, ``"7d"``."""
+    """Reads a number of seconds of at least `least`: ``30``, ``0.5``, ``"10m"``, ``"1h30m"``."""
 
     least: float = 0.0
 
     def __call__(self, value: object) -> float:
         """Return the number; raises ValueError."""
-        number = _quantity(value, _SECONDS, 'a number of seconds or a text such as "10m"')
+        try:
+            number = seconds(_written(value))
+        except ValueError as error:
+            raise ValueError(f"{error}, not {value!r}") from None
         return _within(number, self.least, _MOST_SECONDS, duration_text, value)
 
 
@@ -79,13 +97,30 @@ duration = Duration()
 
 
 def size_text(value: int) -> str:
-    """Return a number of bytes as a person would write it."""
-    return _text(value, {name: each for name, each in _SIZES.items() if len(name) == 3})
+    """Return a number of bytes as a person would write it, without rounding."""
+    return _text(value, {"": 1} | {f"{unit}iB": each for unit, each in _SIZES.items() if unit})
 
 
 def duration_text(seconds: float) -> str:
-    """Return a number of seconds as a person would write it."""
-    return _text(seconds, {name: each for name, each in _SECONDS.items() if len(name) == 1})
+    """Return a number of seconds as a person would write it, without rounding."""
+    # Not in weeks: "7d" and "30d" are compared at a glance, "1w" and "30d" are not.
+    return _text(seconds, {unit: _SECONDS[unit] for unit in "smhd"})
+
+
+def _written(value: object) -> str:
+    """Return a value of a TOML file as text; a value of another type as the empty text."""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def seconds(text: str) -> float:
+    """Return the seconds in ``90``, ``1.5``, ``10m``, ``1h30m``; raises ValueError."""
+    if re.fullmatch(_NUMBER, text, re.ASCII):
+        return float(text)
+    if not _SUM.fullmatch(text):
+        raise ValueError('must be a number of seconds or a text such as "10m"')
+    return math.fsum(float(number) * _SECONDS[unit.lower()] for number, unit in _PART.findall(text))
 
 
 def _within(
@@ -103,13 +138,3 @@ def _text(value: float, units: dict[str, int] | dict[str, float]) -> str:
         if value and value % each == 0:
             return f"{int(value / each)}{name}"
     return str(int(value) if value == int(value) else value)
-
-
-def _quantity(value: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
-    factors = {name.lower(): factor for name, factor in units.items()}
-    if match is None or match[2].lower() not in factors:
-        raise ValueError(f"must be {wanted}, not {value!r}")
-    return float(match[1]) * factors[match[2].lower()]
