@@ -1,13 +1,14 @@
 """JobSpec: what is refused, by field and in words, and what survives on its way."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core import InvalidSpec, JobSpec, Limits
-from worker_core.model import signals, spec
+from worker_core import InvalidSpec, Isolation, JobSpec, Limits
+from worker_core.model import limits, signals, spec
 from worker_core.model.errors import MOST_FAULTS
 
 REFUSED = [
@@ -36,7 +37,7 @@ REFUSED = [
     ({"labels": {"a": 1}}, "labels['a']", "must be a text"),
     ({"labels": {"a=b": "c"}}, "labels['a=b']", "must not contain '='"),
     ({"labels": {"a": "x" * 256}}, "labels['a']", "at most 255 characters"),
-    ({"labels": {str(n): "" for n in range(65)}}, "labels", "at most 64 labels"),
+    ({"labels": {str(n): "" for n in range(65)}}, "labels", "must have at most 64 entries"),
     ({"timeout": 0}, "timeout", "number of seconds above 0"),
     ({"timeout": -1}, "timeout", "number of seconds above 0"),
     ({"timeout": True}, "timeout", "must be a number of seconds, not true or false"),
@@ -258,3 +259,24 @@ def test_an_input_file_below_a_removed_directory_is_refused_by_name(tmp_path, mo
     gone.rmdir()
     with pytest.raises(InvalidSpec, match="stdin: must be an absolute path: the working directory"):
         JobSpec("cat", stdin=Path("input"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules"),
+    [
+        (JobSpec, spec.RULES),
+        (Limits, limits.RULES_OF[Limits]),
+        (Isolation, limits.RULES_OF[Isolation]),
+    ],
+)
+def test_each_field_has_a_rule(kind, rules):
+    """A new field would be accepted with any value, and be missing in the API's description."""
+    assert [*rules] == [each.name for each in dataclasses.fields(kind)]
+    assert all(rule.schema() for rule in rules.values())
+
+
+def test_a_long_list_of_paths_is_refused():
+    """The description of the API has the maximum, too."""
+    paths = [f"/{at}" for at in range(limits.MAX_PATHS + 1)]
+    with pytest.raises(InvalidSpec, match="writable: must be at most 256 paths"):
+        JobSpec("true", isolation=Isolation(read_only=True, writable=paths))

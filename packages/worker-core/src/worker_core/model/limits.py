@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from worker_core.model import rules
 from worker_core.model.errors import name_echo
 
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
 
-_MOST = 1 << 62  # of whole numbers
-_MOST_AMOUNT = 10**9  # of processors and of seconds
 MAX_PATHS = 256  # in `writable`
 MAX_PATH = 4095  # bytes of a path, as the kernel takes it (PATH_MAX)
 
@@ -44,14 +43,7 @@ class Limits:
 
     def problems(self) -> Problems:
         """Yield what is wrong with each field, whatever came in."""
-        for name in ("memory", "pids", "open_files", "file_size"):
-            yield from _whole(f".{name}", getattr(self, name), least=1)
-        for name in ("cpus", "cpu_time"):
-            yield from _positive(f".{name}", getattr(self, name))
-        if not _is_flag(self.best_effort):
-            yield ".best_effort", "must be true or false"
-        if self.io is not None:
-            yield from _io(self.io)
+        return _problems(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, of what is set."""
@@ -73,19 +65,8 @@ class Isolation:
     """No process is visible but its own."""
 
     def problems(self) -> Problems:
-        """Yield what is wrong with each field."""
-        for name in ("private_network", "private_tmp", "read_only", "pid_namespace"):
-            if not _is_flag(getattr(self, name)):
-                yield f".{name}", "must be true or false"
-        if isinstance(self.writable, str) or not isinstance(self.writable, Sequence):
-            yield ".writable", "must be a list of absolute paths"
-            return
-        if len(self.writable) > MAX_PATHS:
-            yield ".writable", f"must be at most {MAX_PATHS} paths"
-            return
-        for at, path in enumerate(self.writable):
-            if not _is_path(path):
-                yield f".writable[{at}]", f"must be an absolute path of at most {MAX_PATH} bytes"
+        """Yield what is wrong with each field, and with fields that do not fit together."""
+        yield from _problems(self)
         if self.writable and not self.read_only:
             yield ".writable", "means something only together with read_only"
 
@@ -93,6 +74,36 @@ class Isolation:
         """Return the JSON form, of what is set."""
         shown = _set_fields(self)
         return shown | ({"writable": list(self.writable)} if self.writable else {})
+
+
+RULES_OF: Mapping[type, Mapping[str, rules.Rule]] = {
+    Limits: {
+        "memory": rules.Whole(),
+        "cpus": rules.Amount(),
+        "pids": rules.Whole(),
+        "io": rules.Rates(("read", "write")),
+        "cpu_time": rules.Amount(),
+        "open_files": rules.Whole(),
+        "file_size": rules.Whole(),
+        "best_effort": rules.Flag(),
+    },
+    Isolation: {
+        "private_network": rules.Flag(),
+        "private_tmp": rules.Flag(),
+        "read_only": rules.Flag(),
+        "writable": rules.AbsolutePaths(MAX_PATHS, most_bytes=MAX_PATH),
+        "pid_namespace": rules.Flag(),
+    },
+}
+"""The rule of each field. None is the default of the fields that take it, and needs no rule."""
+
+
+def _problems(part: Limits | Isolation) -> Problems:
+    for name, rule in RULES_OF[type(part)].items():
+        value = getattr(part, name)
+        if value is not getattr(type(part), name):  # the default
+            for path, why in rule.problems(value):
+                yield f".{name}{path}", why
 
 
 def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | Isolation:
@@ -112,48 +123,3 @@ def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | I
 def _set_fields(value: Limits | Isolation) -> dict[str, Any]:
     # The class has the defaults.
     return {name: each for name, each in vars(value).items() if each != getattr(type(value), name)}
-
-
-def _is_path(value: object) -> bool:
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        return False
-    try:
-        return len(value.encode("utf-8", "surrogateescape")) <= MAX_PATH
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _whole(path: str, value: object, *, least: int) -> Problems:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        yield path, "must be a whole number"
-    elif value < least:
-        yield path, f"must be at least {least}"
-    elif value > _MOST:
-        yield path, f"must be at most {_MOST}"
-
-
-def _positive(path: str, value: object) -> Problems:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        yield path, "must be a number"
-    elif not value >= 0.01:  # nor is that NaN
-        yield path, "must be at least 0.01"
-    elif value > _MOST_AMOUNT:
-        yield path, f"must be at most {_MOST_AMOUNT}"
-
-
-def _io(value: object) -> Problems:
-    if not isinstance(value, Mapping) or not value or set(value) - {"read", "write"}:
-        yield ".io", "must be an object with read, write or both, in bytes per second"
-        return
-    for name, each in value.items():
-        if each is None:
-            yield f".io.{name}", "must be a whole number"
-        yield from _whole(f".io.{name}", each, least=1)

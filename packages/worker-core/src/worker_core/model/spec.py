@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from worker_core.model import limits, signals
+from worker_core.model import limits, rules, signals
 from worker_core.model.errors import (
     MOST_FAULTS,
     FieldError,
-    InvalidRequest,
     InvalidSpec,
-    echo,
     name_echo,
 )
 from worker_core.model.limits import Isolation, Limits
 
 MAX_NAME = 255  # characters in a name, a label's key or its value
 MAX_LABELS = 64
-MAX_SECONDS = 100 * 365 * 86400.0
-MAX_BYTES = 1 << 62
+MAX_SECONDS = rules.MAX_SECONDS
+MAX_BYTES = rules.MAX_BYTES
 # What execve(2) takes on no machine is refused at once; what a machine does not take, with its own
 # limit on the stack, makes a failed job.
 MAX_STRING = 32 * os.sysconf("SC_PAGE_SIZE") - 1
@@ -207,28 +202,8 @@ def _unchecked(values: dict[str, Any], kind: type[JobSpec] = JobSpec) -> JobSpec
     return spec
 
 
-def _stdin_from_json(value: object) -> bytes:
-    if isinstance(value, str):
-        return _encoded(value)
-    if isinstance(value, dict) and set(value) == {"base64"} and isinstance(value["base64"], str):
-        try:
-            return base64.b64decode(value["base64"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError(f"not valid base64: {error}") from None
-    raise ValueError('must be a text or {"base64": "…"}')
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise ValueError(
-            "contains a lone surrogate that stands for no byte (only U+DC80 to U+DCFF do)"
-        ) from None
-
-
 _PARSERS: dict[str, Callable[[object], object]] = {
-    "stdin": _stdin_from_json,
+    "stdin": rules.bytes_from_json,
     "limits": lambda value: limits.from_dict(Limits, value),
     "isolation": lambda value: limits.from_dict(Isolation, value),
 }
@@ -240,11 +215,8 @@ def _few(found: Iterable[T]) -> list[T]:
 
 
 def _check(name: str, value: object, found: list[FieldError]) -> None:
-    try:
-        for path, problem in itertools.islice(_CHECKS[name](value), MOST_FAULTS - len(found)):
-            found.append(FieldError(name + path, problem))
-    except InvalidRequest as error:
-        found.append(FieldError(name, str(error)))
+    for path, problem in itertools.islice(RULES[name].problems(value), MOST_FAULTS - len(found)):
+        found.append(FieldError(name + path, problem))
 
 
 def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iterator[FieldError]:
@@ -253,7 +225,7 @@ def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iter
     taken = sum(map(len, strings)) + _POINTER * len(strings)
     if taken * 4 <= MAX_STRINGS:  # whatever the characters
         return
-    taken = sum(len(_encoded(each)) for each in strings) + _POINTER * len(strings)
+    taken = sum(len(rules.encoded(each)) for each in strings) + _POINTER * len(strings)
     if taken > MAX_STRINGS:
         yield FieldError(
             "args",
@@ -262,149 +234,54 @@ def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iter
         )
 
 
-Problems = Iterable[tuple[str, str]]  # (path below the field, what is wrong with it)
+@dataclass(frozen=True)
+class _Part:
+    """A part of a spec that has fields of its own."""
+
+    kind: type[Limits] | type[Isolation]
+
+    def problems(self, value: object) -> rules.Problems:
+        """Yield what is wrong with each of its fields."""
+        if not isinstance(value, self.kind):
+            return [("", f"must be {self.kind.__name__}, not {rules.kind(value)}")]
+        return value.problems()
+
+    def schema(self) -> rules.Schema:
+        """Return a reference to the schema of the part, which is made from its own rules."""
+        return {"$ref": f"#/components/schemas/{self.kind.__name__}"}
 
 
-def _text(
-    value: object, *, empty: bool = True, longest: int | None = None, most_bytes: int | None = None
-) -> list[tuple[str, str]]:
-    if not isinstance(value, str):
-        return [("", f"must be a text, not {_kind(value)}")]
-    if not value and not empty:
-        return [("", "must not be empty")]
-    if longest is not None and len(value) > longest:
-        return [("", f"must be at most {longest} characters")]
-    try:
-        size = len(_encoded(value))
-    except ValueError as error:
-        return [("", str(error))]
-    if most_bytes is not None and size > most_bytes:
-        return [("", f"must be at most {most_bytes} bytes, not {size}")]
-    return []
+class _Stdin:
+    """Bytes or a file; in JSON, a text or bytes in base64."""
+
+    def problems(self, value: object) -> rules.Problems:
+        """Return what is wrong with a value."""
+        if isinstance(value, bytes | Path | StoredStdin):
+            return []
+        return [("", f"must be bytes or a Path, not {rules.kind(value)}")]
+
+    def schema(self) -> rules.Schema:
+        """Return the schema of the JSON form."""
+        return rules.bytes_schema()
 
 
-def _texts(value: object) -> Problems:
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        yield "", f"must be a list of texts, not {_kind(value)}"
-        return
-    for at, each in enumerate(value):
-        for _, why in _text(each, most_bytes=MAX_STRING):
-            yield f"[{at}]", why
-
-
-def _mapping(value: object, longest: int | None = None) -> Problems:
-    if not isinstance(value, Mapping):
-        yield "", f"must be an object of texts, not {_kind(value)}"
-        return
-    for key, each in value.items():
-        path = f"[{echo(key)}]"
-        for _, why in _text(each, longest=longest):
-            yield path, why
-        for _, why in _text(key, empty=False, longest=longest):
-            yield path, f"as a name: {why}"
-        if isinstance(key, str) and "=" in key:
-            yield path, "as a name: must not contain '='"
-
-
-def _env(value: object) -> Problems:
-    yield from _mapping(value)
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            both = f"{key}={each}"
-            if len(both) * 4 > MAX_STRING and _over(both):
-                yield f"[{echo(key)}]", f"must be at most {MAX_STRING} bytes with its name and '='"
-
-
-def _over(both: str) -> bool:
-    try:
-        return len(_encoded(both)) > MAX_STRING
-    except ValueError:  # which was told already
-        return False
-
-
-def _labels(value: object) -> Problems:
-    if isinstance(value, Mapping) and len(value) > MAX_LABELS:
-        return [("", f"at most {MAX_LABELS} labels are kept")]
-    return _mapping(value, MAX_NAME)
-
-
-def _cwd(value: object) -> Problems:
-    if value is None:
-        return []
-    problems = _text(value, empty=False, most_bytes=limits.MAX_PATH)
-    if not problems and not str(value).startswith("/"):
-        return [("", "must be an absolute path")]
-    return problems
-
-
-def _stdin(value: object) -> Problems:
-    if value is None or isinstance(value, bytes | Path | StoredStdin):
-        return []
-    return [("", f"must be bytes or a Path, not {_kind(value)}")]
-
-
-def _seconds(value: object, *, zero: bool) -> Problems:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return [("", f"must be a number of seconds, not {_kind(value)}")]
-    fits = 0 <= value <= MAX_SECONDS and math.isfinite(value) and (zero or value > 0)
-    least = "from 0" if zero else "above 0"
-    problem = f"must be a number of seconds {least} and up to {MAX_SECONDS:.0f}"
-    return [] if fits else [("", problem)]
-
-
-def _bounds(value: object, kind: type[Limits] | type[Isolation]) -> Problems:
-    if not isinstance(value, kind):
-        return [("", f"must be {kind.__name__}, not {_kind(value)}")]
-    return value.problems()
-
-
-def _timeout(value: object) -> Problems:
-    return [] if value is None else _seconds(value, zero=False)
-
-
-def _stop_signal(value: object) -> Problems:
-    signals.number(value)  # type: ignore[arg-type]  # it refuses every other type
-    return []
-
-
-def _flag(value: object) -> Problems:
-    return [] if isinstance(value, bool) else [("", f"must be true or false, not {_kind(value)}")]
-
-
-def _size(value: object) -> Problems:
-    if value is None:
-        return []
-    if isinstance(value, bool) or not isinstance(value, int):
-        return [("", f"must be a whole number of bytes, not {_kind(value)}")]
-    return [] if 0 <= value <= MAX_BYTES else [("", f"must be from 0 to {MAX_BYTES} bytes")]
-
-
-_CHECKS: dict[str, Callable[[Any], Problems]] = {
-    "command": lambda value: _text(value, empty=False, most_bytes=MAX_STRING),
-    "args": _texts,
-    "env": _env,
-    "cwd": _cwd,
-    "stdin": _stdin,
-    "name": lambda value: [] if value is None else _text(value, empty=False, longest=MAX_NAME),
-    "labels": _labels,
-    "timeout": _timeout,
-    "stop_signal": _stop_signal,
-    "stop_grace": lambda value: _seconds(value, zero=True),
-    "separate_stderr": _flag,
-    "output_limit": _size,
-    "limits": lambda value: _bounds(value, Limits),
-    "isolation": lambda value: _bounds(value, Isolation),
+RULES: Mapping[str, rules.Rule] = {
+    "command": rules.Text(empty=False, most_bytes=MAX_STRING),
+    "args": rules.Texts(most_bytes=MAX_STRING),
+    "env": rules.TextMapping(most_bytes=MAX_STRING),
+    "cwd": rules.AbsolutePath(most_bytes=limits.MAX_PATH),
+    "stdin": _Stdin(),
+    "name": rules.Text(empty=False, longest=MAX_NAME),
+    "labels": rules.TextMapping(most=MAX_LABELS, longest=MAX_NAME),
+    "timeout": rules.Seconds(zero=False),
+    "stop_signal": rules.Signal(),
+    "stop_grace": rules.Seconds(),
+    "separate_stderr": rules.Flag(),
+    "limits": _Part(Limits),
+    "isolation": _Part(Isolation),
+    "output_limit": rules.Size(),
 }
+"""The rule of each field. None is the default of the fields that take it, and needs no rule."""
 
 _DEFAULTS = {each.name: each.default for each in fields(JobSpec)}  # of some it is MISSING
 DEFAULT = JobSpec("-")
-
-_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "a number"
-    return _KINDS.get(type(value), type(value).__name__)

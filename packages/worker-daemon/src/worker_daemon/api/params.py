@@ -11,14 +11,13 @@ import dataclasses
 import functools
 import itertools
 import re
-import signal
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from worker_core import FieldError, InvalidRequest
-from worker_core.model import signals, spec
+from worker_core.model import rules, signals, spec
 from worker_core.model.errors import MOST_FAULTS, name_echo
 
 from worker_daemon import problems
@@ -186,18 +185,7 @@ class Signal:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the values."""
-        return dict(_SIGNALS)
-
-
-# What signals.number() takes, but for names in lower case.
-_NAMES = "|".join(each.name.removeprefix("SIG") for each in signal.Signals)
-_NUMBERS = sorted(int(each) for each in signal.valid_signals())
-_SIGNALS: Mapping[str, Any] = {
-    "anyOf": [
-        {"type": "string", "pattern": f"^(SIG)?({_NAMES})$", "examples": ["TERM", "SIGKILL"]},
-        {"type": "integer", "enum": _NUMBERS},
-    ]
-}
+        return rules.Signal().schema()
 
 
 def _moment(text: str) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import worker_core
-from worker_core.model import spec
+from worker_core.model import limits, rules, spec
 
 from worker_daemon import problems
 from worker_daemon.api import params
@@ -24,57 +24,10 @@ _PLAIN: Mapping[type, Schema] = {
     float: {"type": "number"},
     bool: {"type": "boolean"},
 }
-_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": spec.MAX_SECONDS}
-_COUNT: Schema = {"minimum": 1, "maximum": spec.MAX_BYTES}
-_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-_AMOUNT: Schema = {"minimum": 0.01, "maximum": 1e9}
-_RATE: Schema = _COUNT | {"type": "integer"}
-_KEY: Schema = {"minLength": 1, "pattern": "^[^=]+$"}
-
-# What the types of the engine cannot say. The engine checks it; the tests compare.
-_NARROWED: Mapping[type, Mapping[str, Schema]] = {
-    worker_core.JobSpec: {
-        "command": {"minLength": 1},
-        "env": {"propertyNames": _KEY},
-        "cwd": {"pattern": "^/"},
-        "stdin": {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "properties": {"base64": {"type": "string", "pattern": _BASE64}},
-                    "required": ["base64"],
-                    "additionalProperties": False,
-                },
-            ]
-        },
-        "name": {"minLength": 1, "maxLength": spec.MAX_NAME},
-        "labels": {
-            "maxProperties": spec.MAX_LABELS,
-            "propertyNames": _KEY | {"maxLength": spec.MAX_NAME},
-            "additionalProperties": {"type": "string", "maxLength": spec.MAX_NAME},
-        },
-        "timeout": {"exclusiveMinimum": 0, "maximum": spec.MAX_SECONDS},
-        "stop_signal": params.Signal().schema(),
-        "stop_grace": _SECONDS,
-        "output_limit": {"minimum": 0, "maximum": spec.MAX_BYTES},
-    },
-    worker_core.Limits: {
-        "memory": _COUNT,
-        "cpus": _AMOUNT,
-        "pids": _COUNT,
-        "cpu_time": _AMOUNT,
-        "open_files": _COUNT,
-        "file_size": _COUNT,
-        "io": {
-            "properties": {"read": _RATE, "write": _RATE},
-            "additionalProperties": False,
-            "minProperties": 1,
-        },
-    },
-    worker_core.Isolation: {
-        "writable": {"items": {"type": "string", "pattern": r"^/[^\u0000]*$"}},
-    },
+# The rules by which the engine checks the fields of each type.
+_RULES: Mapping[type, Mapping[str, rules.Rule]] = {
+    worker_core.JobSpec: spec.RULES,
+    **limits.RULES_OF,
 }
 
 
@@ -102,12 +55,7 @@ def ref(name: str) -> Schema:
 
 def of_object(kind: type) -> Schema:
     """Return the schema of a dataclass that is read from a JSON object."""
-    narrowed = _NARROWED.get(kind, {})
-    hints = typing.get_type_hints(kind)
-    properties = {}
-    for each in dataclasses.fields(kind):
-        given = narrowed.get(each.name, {})
-        properties[each.name] = given if "anyOf" in given else of(hints[each.name]) | given
+    properties = {name: rule.schema() for name, rule in _RULES[kind].items()}
     docs = descriptions.OF_MEMBER[kind]
     schema = _request(properties, required=params.required(kind), docs=docs)
     return schema | {"description": descriptions.OF_TYPE[kind]}
