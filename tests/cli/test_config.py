@@ -8,7 +8,7 @@ import pytest
 from support import cli_lock
 from worker_cli import errors
 from worker_cli.settings import config, files
-from worker_cli.settings.config import Given
+from worker_cli.settings.config import Overrides
 
 FILE = """
 profile = "lab"
@@ -27,10 +27,10 @@ ENVIRON = {
     "WORKER_USER": "eve",
     "WORKER_PASSWORD": "secret",
 }
-FLAGS = Given(server="https://flag.example", cacert="/flag.pem", user="flo")
+FLAGS = Overrides(server="https://flag.example", cacert="/flag.pem", user="flo")
 
 
-def load(directory: Path, text: str, environ: dict[str, str], given: Given) -> config.Settings:
+def load(directory: Path, text: str, environ: dict[str, str], given: Overrides) -> config.Settings:
     (directory / "config.toml").write_text(text)
     return config.load(given, environ, directory)
 
@@ -38,33 +38,33 @@ def load(directory: Path, text: str, environ: dict[str, str], given: Given) -> c
 @pytest.mark.parametrize(
     ("text", "environ", "given", "expected"),
     [
-        ("", {}, Given(), ("default", "https://localhost:8443", None, None, None)),
-        (FILE, {}, Given(), ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None)),
-        (FILE, {}, Given(profile="home"), ("home", "https://home.example", None, None, None)),
+        ("", {}, Overrides(), ("default", "https://localhost:8443", None, None, None)),
+        (FILE, {}, Overrides(), ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None)),
+        (FILE, {}, Overrides(profile="home"), ("home", "https://home.example", None, None, None)),
         (
             FILE,
             {"WORKER_PROFILE": "home"},
-            Given(),
+            Overrides(),
             ("home", "https://home.example", None, None, None),
         ),
         (
             FILE,
             {"WORKER_PROFILE": "home"},
-            Given(profile="lab"),
+            Overrides(profile="lab"),
             ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None),
         ),
-        (FILE, ENVIRON, Given(), ("lab", "https://env.example", "/env.pem", "eve", "secret")),
+        (FILE, ENVIRON, Overrides(), ("lab", "https://env.example", "/env.pem", "eve", "secret")),
         (FILE, ENVIRON, FLAGS, ("lab", "https://flag.example", "/flag.pem", "flo", "secret")),
         (
             FILE,
             ENVIRON,
-            Given(user="flo"),
+            Overrides(user="flo"),
             ("lab", "https://env.example", "/env.pem", "flo", "secret"),
         ),
         (
             FILE,
             dict.fromkeys(ENVIRON, ""),
-            Given(),
+            Overrides(),
             ("lab", "https://lab.example:8443", "/etc/lab.pem", "lara", None),
         ),
     ],
@@ -84,7 +84,7 @@ def test_precedence(
     tmp_path: Path,
     text: str,
     environ: dict[str, str],
-    given: Given,
+    given: Overrides,
     expected: tuple[str | None, ...],
 ) -> None:
     """A job would run on another server than the one that was named."""
@@ -105,21 +105,21 @@ def test_precedence(
 )
 def test_addresses_have_one_form(tmp_path: Path, server: str, normal: str) -> None:
     """A password stored for one spelling of a server would not be found for another."""
-    assert load(tmp_path, "", {}, Given(server=server)).server == normal
+    assert load(tmp_path, "", {}, Overrides(server=server)).server == normal
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration could not be the same for two users."""
     monkeypatch.setenv("HOME", "/home/lara")
-    found = load(tmp_path, '[profiles.default]\ncacert = "~/ca.pem"', {}, Given())
+    found = load(tmp_path, '[profiles.default]\ncacert = "~/ca.pem"', {}, Overrides())
     assert found.cacert == Path("/home/lara/ca.pem")
 
 
 def test_relative_path_begins_at_its_file(tmp_path: Path) -> None:
     """The same configuration would work in one directory only."""
     text = '[profiles.default]\ncacert = "ca.pem"'
-    assert load(tmp_path, text, {}, Given()).cacert == tmp_path / "ca.pem"
-    assert load(tmp_path, text, {}, Given(cacert="ca.pem")).cacert == Path("ca.pem")
+    assert load(tmp_path, text, {}, Overrides()).cacert == tmp_path / "ca.pem"
+    assert load(tmp_path, text, {}, Overrides(cacert="ca.pem")).cacert == Path("ca.pem")
 
 
 def test_client_certificate_is_in_the_file_only(
@@ -128,9 +128,9 @@ def test_client_certificate_is_in_the_file_only(
     """A variable of another program could have a certificate shown that was not meant."""
     monkeypatch.setenv("HOME", "/home/lara")
     text = '[profiles.default]\ncert = "ann.pem"\nkey = "~/ann.key"'
-    found = load(tmp_path, text, {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Given())
+    found = load(tmp_path, text, {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Overrides())
     assert (found.cert, found.key) == (tmp_path / "ann.pem", Path("/home/lara/ann.key"))
-    found = load(tmp_path, "", {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Given())
+    found = load(tmp_path, "", {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Overrides())
     assert (found.cert, found.key) == (None, None)
 
 
@@ -157,58 +157,58 @@ def test_client_certificate_is_in_the_file_only(
 def test_faults_are_named(tmp_path: Path, text: str, says: str) -> None:
     """A misspelt setting would be passed over, and the default be used."""
     with pytest.raises(errors.SettingsError, match=says):
-        load(tmp_path, text, {}, Given())
+        load(tmp_path, text, {}, Overrides())
 
 
 def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     """A damaged file would end in a traceback."""
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(errors.SettingsError, match=r"config\.toml"):
-        config.load(Given(), {}, tmp_path)
+        config.load(Overrides(), {}, tmp_path)
 
 
 def test_a_home_that_is_no_directory_has_no_file(tmp_path: Path) -> None:
     """A service whose home is /dev/null could not use the command, whatever its environment."""
     (tmp_path / "home").touch()
-    given = Given(server="https://lab")
+    given = Overrides(server="https://lab")
     assert config.load(given, {}, tmp_path / "home" / "worker").server == "https://lab"
 
 
 def test_the_home_of_nobody_is_named(tmp_path: Path) -> None:
     """A slip in a path would be called a bug."""
     with pytest.raises(errors.SettingsError, match=r"~nobody-at-all/ca\.pem: whose home"):
-        load(tmp_path, "", {}, Given(cacert="~nobody-at-all/ca.pem"))
+        load(tmp_path, "", {}, Overrides(cacert="~nobody-at-all/ca.pem"))
 
 
 def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
     """A misspelt profile would mean the default server."""
     with pytest.raises(errors.SettingsError, match="there are: lab, home"):
-        load(tmp_path, FILE, {}, Given(profile="lap"))
+        load(tmp_path, FILE, {}, Overrides(profile="lap"))
 
 
 def test_saving_keeps_what_a_person_wrote(tmp_path: Path) -> None:
     """`worker login` would throw away comments and the other profiles."""
     text = '# mine\nprofile = "lab"  # the usual one\n\n[profiles.lab]\nserver = "https://old"\n'
-    settings = load(tmp_path, text, {}, Given(server="https://new", user="lara"))
+    settings = load(tmp_path, text, {}, Overrides(server="https://new", user="lara"))
     config.save_profile(settings)
     saved = (tmp_path / "config.toml").read_text()
     assert saved == text.replace("https://old", "https://new") + 'user = "lara"\n'
-    assert load(tmp_path, saved, {}, Given()) == settings
+    assert load(tmp_path, saved, {}, Overrides()) == settings
 
 
 def test_saving_makes_a_new_profile(tmp_path: Path) -> None:
     """A second server could not be logged in to."""
     (tmp_path / "config.toml").write_text(FILE)
-    given = Given(profile="new", server="https://new", user="nora", cacert="ca.pem")
+    given = Overrides(profile="new", server="https://new", user="nora", cacert="ca.pem")
     config.save_profile(config.load(given, {}, tmp_path, new_profile=True))
-    assert config.load(Given(profile="new"), {}, tmp_path).server == "https://new"
-    assert config.load(Given(profile="new"), {}, tmp_path).cacert == Path("ca.pem").absolute()
-    assert config.load(Given(), {}, tmp_path).user == "lara"
+    assert config.load(Overrides(profile="new"), {}, tmp_path).server == "https://new"
+    assert config.load(Overrides(profile="new"), {}, tmp_path).cacert == Path("ca.pem").absolute()
+    assert config.load(Overrides(), {}, tmp_path).user == "lara"
     assert config.profile_names(tmp_path) == ["lab", "home", "new"]
 
 
 def save(directory: Path, profile: str) -> None:
-    given = Given(profile=profile, server=f"https://{profile}", user="nora")
+    given = Overrides(profile=profile, server=f"https://{profile}", user="nora")
     config.save_profile(config.load(given, {}, directory, new_profile=True))
 
 
@@ -242,6 +242,6 @@ def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.toml").symlink_to(tmp_path / "dotfiles" / "worker.toml")
     (tmp_path / "dotfiles" / "worker.toml").touch()
-    config.save_profile(config.load(Given(user="lara"), {}, tmp_path / "config"))
+    config.save_profile(config.load(Overrides(user="lara"), {}, tmp_path / "config"))
     assert (tmp_path / "config" / "config.toml").is_symlink()
     assert "lara" in (tmp_path / "dotfiles" / "worker.toml").read_text()

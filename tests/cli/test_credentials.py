@@ -174,9 +174,9 @@ def test_forget(tmp_path: Path) -> None:
     for name in ("ann", "bob"):
         credentials.store(settings(tmp_path), name, "kept")
     credentials.store(settings(tmp_path, server="https://other"), "ann", "kept")
-    assert credentials.forget(settings(tmp_path, user="bob")) == ["bob"]
-    assert credentials.forget(settings(tmp_path)) == ["ann"]
-    assert credentials.forget(settings(tmp_path)) == []
+    assert credentials.delete(settings(tmp_path, user="bob")) == ["bob"]
+    assert credentials.delete(settings(tmp_path)) == ["ann"]
+    assert credentials.delete(settings(tmp_path)) == []
     assert list(json.loads((tmp_path / "credentials.json").read_text())) == ["https://other"]
 
 
@@ -220,7 +220,7 @@ def test_keyring_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert credentials.store(settings(tmp_path), "ann", "secret") == "the system's keyring"
     assert "secret" not in (tmp_path / "credentials.json").read_text()
     assert credentials.find(settings(tmp_path)) == ("ann", "secret")
-    assert credentials.forget(settings(tmp_path)) == ["ann"]
+    assert credentials.delete(settings(tmp_path)) == ["ann"]
     assert keyring.kept == {}
 
 
@@ -241,7 +241,7 @@ def test_locked_keyring_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(errors.NotLoggedIn, match="keyring has no password of ann"):
         credentials.find(settings(tmp_path))
     with pytest.raises(errors.SettingsError, match="cannot remove the password"):
-        credentials.forget(settings(tmp_path))
+        credentials.delete(settings(tmp_path))
 
 
 def test_keyring_is_not_imported_for_a_file(

@@ -28,7 +28,7 @@ NO_MORE = chunked([], AFTER | {"X-Output-Start": "8"})
 @pytest.fixture
 def _person(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody looks at stderr."""
-    monkeypatch.setattr(terminal, "person", lambda stream: stream is sys.stderr)
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream: stream is sys.stderr)
     monkeypatch.setenv("TERM", "xterm")
 
 

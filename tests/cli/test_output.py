@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.cli_certs import Identity
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, problem
-from worker_cli import Client, Dropped, JobNotFound
+from worker_cli import Client, ConnectionLost, JobNotFound
 
 Serve = Callable[[Script], Stub]
 ClientOf = Callable[[Stub], Client]
@@ -192,7 +192,7 @@ def test_follow_gives_up_on_a_server_that_stays_away(serve: Serve, client_of: Cl
     output = client_of(stub).follow(ID)
     chunks = iter(output)
     assert next(chunks) == b"one\n"
-    with pytest.raises(Dropped):
+    with pytest.raises(ConnectionLost):
         next(chunks)
     assert output.offset == 4
 

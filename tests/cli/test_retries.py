@@ -14,7 +14,14 @@ import pytest
 from support.cli_certs import Authority
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, in_order, problem
-from worker_cli import Absent, Client, Dropped, NotLoggedIn, Refused, Unreachable
+from worker_cli import (
+    Client,
+    ConnectionLost,
+    NotLoggedIn,
+    RequestRefused,
+    ServerUnavailable,
+    Unreachable,
+)
 
 Serve = Callable[[Script], Stub]
 ClientOf = Callable[[Stub], Client]
@@ -76,7 +83,7 @@ def test_a_server_that_never_proved_who_it_is_is_given_up_soon(authority: Author
         try:
             with (
                 Client(url, user="ann", password="secret", cacert=authority.cert) as client,
-                pytest.raises(Dropped, match="lost before the answer was whole"),
+                pytest.raises(ConnectionLost, match="lost before the answer was complete"),
             ):
                 client.status(ID)
         finally:
@@ -106,7 +113,7 @@ def test_patience_ends(serve: Serve, client_of: ClientOf) -> None:
     stub = serve(in_order(answer(200, BRIEF), DROP))
     client = client_of(stub)
     client.status(ID)
-    with pytest.raises(Dropped):
+    with pytest.raises(ConnectionLost):
         client.status(ID)
     assert 28 < sum(clock_of(client).slept) < 33
 
@@ -129,7 +136,7 @@ def test_a_server_that_is_stopped_is_waited_for(serve: Serve, client_of: ClientO
     client.status(ID)
     client.close()
     stub.__exit__()
-    with pytest.raises(Absent, match="nothing listens there"):
+    with pytest.raises(ServerUnavailable, match="nothing listens there"):
         client.status(ID)
     assert sum(clock_of(client).slept) > 28
 
@@ -141,11 +148,11 @@ def test_a_server_that_goes_away_with_a_request_says_both(
     stub = serve(in_order(DROP))
     client = client_of(stub)
     clock_of(client).meanwhile = stub.__exit__
-    with pytest.raises(Dropped) as caught:
+    with pytest.raises(ConnectionLost) as caught:
         client.run("make")
-    assert isinstance(caught.value.__cause__, Absent)
+    assert isinstance(caught.value.__cause__, ServerUnavailable)
     assert str(caught.value) == (
-        f"the connection to {stub.url} was lost before the answer was whole; "
+        f"the connection to {stub.url} was lost before the answer was complete; "
         f"since then cannot reach {stub.url}: nothing listens there"
     )
 
@@ -161,7 +168,7 @@ def test_other_refusals_are_not_repeated(serve: Serve, client_of: ClientOf) -> N
     stub = serve(
         in_order(problem(503, "queue_full", "the queue is full", headers={"Retry-After": "10"}))
     )
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         client_of(stub).run("true")
     assert caught.value.code == "queue_full"
     assert caught.value.retry_after == 10
@@ -223,7 +230,7 @@ def test_what_changes_a_job_is_sent_once(serve: Serve, client_of: ClientOf, verb
         "remove": lambda client: client.remove(ID),
     }
     stub = serve(in_order(DROP))
-    with pytest.raises(Dropped):
+    with pytest.raises(ConnectionLost):
         acts[verb](client_of(stub))
     assert len(stub.requests) == 1
 
@@ -269,13 +276,16 @@ def test_wait_ends_when_its_time_is_up(serve: Serve, client_of: ClientOf) -> Non
     ("reply", "says"),
     [
         (answer(200, b"<html>", {"Content-Type": "text/html"}), "text/html"),
-        (answer(200, b"[1, 2]", {"Content-Type": "application/json"}), "no JSON object"),
-        (answer(200, b'{"id": "x"', {"Content-Type": "application/json"}), "no JSON object"),
-        (answer(200, {"id": "x"}), "JSON that describes no job"),
-        (answer(200, {"id": "x", "status": "running", "created_at": "soon"}), "describes no job"),
-        (answer(404, b"nothing here"), "is no workerd, or one too old"),
+        (answer(200, b"[1, 2]", {"Content-Type": "application/json"}), "not JSON"),
+        (answer(200, b'{"id": "x"', {"Content-Type": "application/json"}), "not JSON"),
+        (answer(200, {"id": "x"}), "does not describe a job"),
+        (
+            answer(200, {"id": "x", "status": "running", "created_at": "soon"}),
+            "does not describe a job",
+        ),
+        (answer(404, b"nothing here"), "is not a workerd, or one"),
         (answer(500, b"oops"), "HTTP 500"),
-        (answer(403, b"<html>", {"Content-Type": "text/html"}), "a proxy stands in between"),
+        (answer(403, b"<html>", {"Content-Type": "text/html"}), "there is a proxy in between"),
         (Answer(b"SSH-2.0-OpenSSH\r\n\r\n"), "something that is not HTTP"),
     ],
 )

@@ -32,7 +32,7 @@ from support.kernel import reports_exit_status
 from support.systemd import Manager
 from support.waiting import wait_until
 from worker_cli import Client
-from worker_cli.errors import ClientError, Refused, Unreachable
+from worker_cli.errors import ClientError, RequestRefused, Unreachable
 from worker_core import Engine
 from worker_core.linux import procfs
 
@@ -170,7 +170,7 @@ class Soak:
                 self.figures["kill repeated"] += 1
                 threading.Event().wait(0.1)
                 continue
-            except Refused as error:  # it has ended meanwhile: by an earlier try, or lost
+            except RequestRefused as error:  # it has ended meanwhile: by an earlier try, or lost
                 self.figures[f"kill answered {error.code}"] += 1
             return
 
@@ -289,7 +289,7 @@ class Soak:
                 threading.Event().wait(pause)
                 try:
                     said = job.kill()
-                except Refused as error:
+                except RequestRefused as error:
                     said = error.code
                 status = job.wait(30)
                 by_itself = status.exit_code == 0

@@ -97,7 +97,7 @@ def test_status_of_a_running_job(user: Worker) -> None:
 
 
 def test_hint_for_a_shell_line(user: Worker) -> None:
-    """The commonest mistake would have to be understood from "command not found"."""
+    """The commonest mistake would have to be parse from "command not found"."""
     user.run("run", "--wait", "ls | wc -l")
     assert "hint     for a shell line: worker run --shell 'ls | wc -l'" in seen(
         user, "status", "@last"

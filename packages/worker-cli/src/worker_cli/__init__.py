@@ -1,4 +1,4 @@
-"""worker-cli: the `worker` command, and the client library that it is made of.
+"""worker-cli: the `worker` command, and the client library that it is built on.
 
     from worker_cli import Client
 
@@ -8,8 +8,8 @@
             ...
         print(job.wait().status)
 
-Everything public is listed in `__all__`. The names are looked up on first use, so that importing
-the package costs next to nothing and a command loads only what it needs.
+All public names are listed in `__all__`. Each is imported on first use, so that importing the
+package is quick and a command loads only what it needs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker_cli.client import Client as Client
-    from worker_cli.errors import Absent as Absent
     from worker_cli.errors import AmbiguousId as AmbiguousId
     from worker_cli.errors import ClientError as ClientError
-    from worker_cli.errors import Dropped as Dropped
+    from worker_cli.errors import ConnectionLost as ConnectionLost
     from worker_cli.errors import JobNotFinished as JobNotFinished
     from worker_cli.errors import JobNotFound as JobNotFound
     from worker_cli.errors import JobNotRunning as JobNotRunning
     from worker_cli.errors import NotLoggedIn as NotLoggedIn
-    from worker_cli.errors import Refused as Refused
+    from worker_cli.errors import RequestRefused as RequestRefused
+    from worker_cli.errors import ServerUnavailable as ServerUnavailable
     from worker_cli.errors import SettingsError as SettingsError
     from worker_cli.errors import Unreachable as Unreachable
     from worker_cli.errors import Untrusted as Untrusted
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _MODULES = {
-    "Absent": "errors",
     "AmbiguousId": "errors",
     "Client": "client",
     "ClientError": "errors",
-    "Dropped": "errors",
+    "ConnectionLost": "errors",
     "JobHandle": "handle",
     "JobNotFinished": "errors",
     "JobNotFound": "errors",
@@ -53,18 +52,36 @@ _MODULES = {
     "JobStatus": "job",
     "NotLoggedIn": "errors",
     "Output": "output",
-    "Refused": "errors",
+    "RequestRefused": "errors",
+    "ServerUnavailable": "errors",
     "SettingsError": "errors",
     "Unreachable": "errors",
     "Untrusted": "errors",
     "Usage": "job",
 }
 
+_RENAMED = {
+    "Absent": "ServerUnavailable",
+    "Dropped": "ConnectionLost",
+    "Refused": "RequestRefused",
+}
+"""Names of release 0.1.0; they work until release 0.3.0."""
+
 __all__ = [*_MODULES]  # noqa: PLE0604  # the keys are strings
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it."""
+    if name in _RENAMED:
+        import warnings
+
+        old, name = name, _RENAMED[name]
+        warnings.warn(
+            f"worker_cli.{old} is now called worker_cli.{name}; "
+            "the old name will be removed in release 0.3.0",
+            DeprecationWarning,
+            stacklevel=2,
+        )
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

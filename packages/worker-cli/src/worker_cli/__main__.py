@@ -31,9 +31,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def _cannot_begin(error: Exception) -> int:
     """Say why this command cannot even be loaded: a limit, or an installation that is not whole."""
     with contextlib.suppress(Exception):
-        from worker_cli import shortage
+        from worker_cli import system_limits
 
-        sys.stderr.write(f"worker: cannot start: {shortage.of_loading(error)}\n")
+        sys.stderr.write(f"worker: cannot start: {system_limits.explain_import_error(error)}\n")
     return _NO_ANSWER
 
 

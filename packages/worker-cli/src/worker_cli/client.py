@@ -1,4 +1,4 @@
-"""Client: everything that `worker` does, for programs."""
+"""Client: the verbs of the `worker` command, for programs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _PAGE = 200
 
 
 class Client:
-    """One user's view of one workerd.
+    """A connection of one user to one workerd server.
 
     Use it as a context manager, or call `close`. Any thread may use it. Every method raises
-    Unreachable (with Untrusted and Dropped), NotLoggedIn, or Refused with the server's `code`;
-    where a method's own text names JobNotFound, that is a Refused too.
+    Unreachable (or its subclasses Untrusted, ServerUnavailable and ConnectionLost), NotLoggedIn,
+    or RequestRefused with the server's `code`. JobNotFound, JobNotRunning and JobNotFinished are
+    kinds of RequestRefused.
 
-    Requests that read, and `run`, are sent again when the connection is lost; a job never runs
-    twice for it. A server that was reached once is waited for during `patience` seconds when it
-    goes away, as it does while it is being restarted.
+    `run`, and every request that only reads, is sent again when the connection is lost; `run`
+    still creates only one job. When a server that was reached once becomes unavailable, as during
+    a restart, requests are repeated for `patience` seconds.
     """
 
     def __init__(
@@ -48,23 +49,22 @@ class Client:
         key: str | Path | None = None,
         patience: float = 30.0,
     ) -> None:
-        """Prepare to talk to `server`; nothing is sent yet.
+        """Set up a client for `server`; nothing is sent yet.
 
-        `cacert` is the only CA that is trusted; None trusts the system's. Raises Untrusted when
-        it cannot be used, or when the address is not https; SettingsError for a malformed address,
-        a user name with a colon, which HTTP Basic cannot carry, or a name or password that is no
-        UTF-8.
+        `cacert` is the only CA that is trusted; None trusts the system's CAs. `cert` and `key` are
+        PEM files, for a server that requires a client certificate besides the password; without
+        `key`, the key is in the file of `cert`.
 
-        `cert` and `key` are PEM files, for a server that demands a certificate besides the
-        password; without `key` it is in the file of `cert`. Raises SettingsError when they cannot
-        be used.
+        Raises Untrusted when `cacert` cannot be used or the address is not https. Raises
+        SettingsError for an invalid address, for an unusable `cert` or `key`, for a user name with
+        a colon (HTTP Basic cannot transmit it), and for a user or password that is not UTF-8.
         """
         if ":" in user:
             raise errors.SettingsError(f"the user name {user!r} contains a colon")
         for what, text in (("user name", user), ("password", password)):
             if not parsing.is_unicode(text):
-                raise errors.SettingsError(f"the {what} is not UTF-8, and servers take no other")
-        self.server = address.normal(server)
+                raise errors.SettingsError(f"the {what} is not UTF-8; servers accept only UTF-8")
+        self.server = address.normalized(server)
         self.user = user
         self._transport = transport.Transport(
             self.server,
@@ -85,20 +85,20 @@ class Client:
         user: str | None = None,
         cacert: str | None = None,
     ) -> Self:
-        """Make a client from the settings that the `worker` command uses.
+        """Return a client with the settings that the `worker` command uses.
 
-        What is given comes before the environment, then the configuration file and what
-        `worker login` stored. Raises SettingsError and NotLoggedIn.
+        The arguments take precedence over the environment, then come the configuration file and
+        what `worker login` saved. Raises SettingsError and NotLoggedIn.
         """
         from worker_cli.settings import config, credentials
 
-        given = config.Given(server=server, user=user, cacert=cacert, profile=profile)
-        settings = config.load(given)
+        overrides = config.Overrides(server=server, user=user, cacert=cacert, profile=profile)
+        settings = config.load(overrides)
         return cls.of(settings, *credentials.find(settings))
 
     @classmethod
     def of(cls, settings: Settings, user: str, password: str) -> Self:
-        """Make a client for the server of some settings, with its CA and our certificate."""
+        """Return a client for the server, CA and client certificate in `settings`."""
         return cls(
             settings.server,
             user=user,
@@ -121,19 +121,19 @@ class Client:
 
     def on_outage(
         self,
-        tell: Callable[[errors.Unreachable], object],
-        over: Callable[[], object] = lambda: None,
+        lost: Callable[[errors.Unreachable], object],
+        restored: Callable[[], object] = lambda: None,
     ) -> None:
-        """Have `tell(error)` called before each further try of what was not answered.
+        """Call `lost(error)` before each retry of a request that got no answer.
 
-        `over()` is called at the first answer after that. The thread that waits calls them, and
-        waits for them. Nothing is told by default.
+        `restored()` is called at the first answer after that. Both are called in the thread that
+        sends the request, which waits for them to return. By default nothing is called.
         """
-        self._transport.on_outage = tell
-        self._transport.on_return = over
+        self._transport.on_outage = lost
+        self._transport.on_return = restored
 
     def close(self) -> None:
-        """Close the connections; jobs go on."""
+        """Close the connections; jobs keep running."""
         self._transport.close()
 
     def run(
@@ -154,20 +154,21 @@ class Client:
         isolation: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
-        """Create a job and return it; it is stored for good, but has perhaps not started yet.
+        """Create a job and return a handle on it; it is stored, but may not have started yet.
 
-        A command that cannot be found is no error here: the job exists and has failed. Strings
-        may carry any byte through surrogateescape, as `os.fsdecode` makes them. `timeout` and
-        `stop_grace` are seconds, `output_limit` is bytes; None leaves a default to the server.
+        A command that does not exist is not an error here: the job is created and then fails.
+        Strings may contain any byte through surrogateescape, as `os.fsdecode` returns them.
+        `timeout` and `stop_grace` are seconds, `output_limit` is bytes; None means the server's
+        default.
 
-        `limits` may have `memory` and `file_size` in bytes, `cpus`, `pids`, `open_files`,
-        `cpu_time` in seconds, `io` as {"read": …, "write": …} in bytes per second, and
-        `best_effort`, without which a limit that the server cannot enforce refuses the job;
-        the record's `enforced` tells what held. `isolation` may have `private_network`,
+        `limits` may contain `memory` and `file_size` in bytes, `cpus`, `pids`, `open_files`,
+        `cpu_time` in seconds, and `io` as {"read": …, "write": …} in bytes per second. The server
+        refuses the job when it cannot enforce a limit, unless `best_effort` is true; the record's
+        `enforced` says what enforces each. `isolation` may contain `private_network`,
         `private_tmp`, `read_only`, `writable` as a list of directories, and `pid_namespace`.
 
-        Two calls with the same `idempotency_key` make one job; without one, each call makes its
-        own. Raises Refused with code "invalid_job" and the fields that are wrong in `errors`.
+        Calls with the same `idempotency_key` create one job; without a key, each call creates its
+        own. Raises RequestRefused with code "invalid_job" and the wrong fields in `errors`.
         """
         fields: dict[str, Any] = {
             "env": env,
@@ -184,7 +185,7 @@ class Client:
             "isolation": isolation,
         }
         body = {key: value for key, value in fields.items() if value is not None}
-        import uuid  # only here, and not quick to import
+        import uuid  # here, because the import is slow and only `run` needs it
 
         answer = self._transport.call(
             "POST",
@@ -196,7 +197,7 @@ class Client:
         return JobHandle(self, self._status(answer).id)
 
     def job(self, job_id: str) -> JobHandle:
-        """Return a handle on a job by its whole id; the server is not asked."""
+        """Return a handle on a job by its full id, without a request."""
         return JobHandle(self, job_id)
 
     def status(self, job_id: str) -> JobStatus:
@@ -204,25 +205,25 @@ class Client:
         return self._status(self._get(job_id, "/status"))
 
     def get(self, job_id: str) -> JobRecord:
-        """Return the whole record of a job, what was asked for included; raise JobNotFound."""
+        """Return the full record of a job, including what was requested; raise JobNotFound."""
         return self._record(self._get(job_id, ""))
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobStatus:
-        """Wait until the job has ended, or `timeout` seconds; return its state then."""
+        """Wait until the job has ended, at most `timeout` seconds; return its state then."""
         clock = self._transport.clock
-        give_up = None if timeout is None else clock() + timeout
+        deadline = None if timeout is None else clock() + timeout
         while True:
-            left = _WAIT_SECONDS if give_up is None else max(0.0, give_up - clock())
-            status = self._wait_once(job_id, min(left, _WAIT_SECONDS))
-            if status.ended or (give_up is not None and clock() >= give_up):
+            remaining = _WAIT_SECONDS if deadline is None else max(0.0, deadline - clock())
+            status = self._wait_once(job_id, min(remaining, _WAIT_SECONDS))
+            if status.ended or (deadline is not None and clock() >= deadline):
                 return status
 
     def _wait_once(self, job_id: str, seconds: float) -> JobStatus:
         params = {"wait": f"{seconds:.3f}"}
         try:
             answer = self._get(job_id, "/status", params, seconds + transport.ANSWER_SECONDS)
-        except errors.Refused as error:
-            if error.code != transport.FOLLOWERS_FULL:
+        except errors.RequestRefused as error:
+            if error.code != transport.TOO_MANY_FOLLOWERS:
                 raise
             self._transport.sleep(min(seconds, error.retry_after or POLL_SECONDS))
             return self.status(job_id)
@@ -231,10 +232,10 @@ class Client:
     def output(
         self, job_id: str, *, stream: str = "stdout", offset: int = 0, tail: int | None = None
     ) -> bytes:
-        """Return the output that there is now, from byte `offset` on or its last `tail` lines.
+        """Return the output so far, from byte `offset` on or only its last `tail` lines.
 
-        For more than fits in memory, see `chunks`. `stream` may be "stderr" for a job with
-        separate_stderr. Raises JobNotFound.
+        Use `chunks` for output that does not fit in memory. `stream` may be "stderr" for a job
+        with separate_stderr. Raises JobNotFound.
         """
         return b"".join(self.chunks(job_id, stream=stream, offset=offset, tail=tail))
 
@@ -247,13 +248,13 @@ class Client:
         tail: int | None = None,
         on_gap: Callable[[int, int], None] | None = None,
     ) -> Output:
-        """Return the output that there is now as an iterable of chunks of at most 64 KiB.
+        """Return the output so far as an iterable of chunks of at most 64 KiB.
 
-        `on_gap(start, end)` is called where the server has given bytes back to its disk, which it
-        does with the oldest ones of a job that writes more than its output limit.
+        `on_gap(start, end)` is called for bytes that the server no longer has: of a job that
+        writes more than its output limit, it deletes the oldest output.
         """
-        where = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
-        return self._reader(job_id, follow=False, **where)
+        options = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
+        return self._output(job_id, follow=False, **options)
 
     def follow(
         self,
@@ -264,14 +265,14 @@ class Client:
         tail: int | None = None,
         on_gap: Callable[[int, int], None] | None = None,
     ) -> Output:
-        """Return the output as `chunks` does, going on until the job has ended and all was read.
+        """Return the output as `chunks` does, and continue until the job has ended.
 
-        With `tail`, it begins with the last lines of what there is now.
+        With `tail`, it begins with the last lines of the output so far.
         """
-        where = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
-        return self._reader(job_id, follow=True, **where)
+        options = {"stream": stream, "offset": offset, "tail": tail, "on_gap": on_gap}
+        return self._output(job_id, follow=True, **options)
 
-    def _reader(self, job_id: str, **options: Any) -> Output:
+    def _output(self, job_id: str, **options: Any) -> Output:
         return Output(self._transport, f"{_path(job_id)}/out", **options)
 
     def kill(
@@ -284,12 +285,12 @@ class Client:
         reason: str | None = None,
         wait: float = _KILL_SECONDS,
     ) -> str:
-        """Stop a job and everything it started; return its status after at most `wait` seconds.
+        """Kill a job and everything it started; return its status after at most `wait` seconds.
 
-        The server waits 60 at most. The status is "stopping" while the job has not ended yet.
-        `signal` is sent first and SIGKILL after `grace` seconds, or at once with `now`. Raises
+        `wait` is at most 60. The status is "stopping" if the job has not ended by then. `signal`
+        is sent first, and SIGKILL after `grace` seconds, or at once with `now`. Raises
         JobNotRunning, which says how the job ended, when it ended by itself first; JobNotFound;
-        Dropped when the answer was lost, and the job may have been stopped or not.
+        ConnectionLost when the answer was lost: the job may have been killed or not.
         """
         fields = {"signal": signal, "grace": grace, "now": now or None, "reason": reason}
         answer = self._transport.call(
@@ -302,7 +303,7 @@ class Client:
         return self._status(answer).status
 
     def signal(self, job_id: str, signal: str | int) -> str:
-        """Send a signal to a job's processes without the wish to end it; return its status.
+        """Send a signal to a job's processes, without killing the job; return its status.
 
         Raises JobNotRunning and JobNotFound.
         """
@@ -310,7 +311,7 @@ class Client:
         return self._status(answer).status
 
     def remove(self, job_id: str) -> None:
-        """Remove the record and the output of a finished job; raise JobNotFinished, JobNotFound."""
+        """Delete the record and the output of a finished job; raise JobNotFinished, JobNotFound."""
         self._transport.call("DELETE", _path(job_id))
 
     def list(
@@ -324,70 +325,70 @@ class Client:
         ended_before: datetime | timedelta | None = None,
         limit: int | None = None,
     ) -> Iterator[JobRecord]:
-        """Yield the user's jobs, newest first, that match everything given; at most `limit`.
+        """Yield the user's jobs that match all arguments, newest first; at most `limit`.
 
-        Pages are fetched as they are needed. `since` is the earliest time of creation and
-        `ended_before` the latest time of the end: an aware datetime, or a timedelta for how long
-        ago that is by the server's clock.
+        Pages are fetched when they are needed. `since` is the earliest time of creation and
+        `ended_before` the latest time of the end: an aware datetime, or a timedelta before the
+        server's present time.
         """
         params: dict[str, Any] = {
             "status": [status] if isinstance(status, str) else [*status],
             "label": [f"{key}={value}" for key, value in (labels or {}).items()],
             "name": name,
             "id_prefix": id_prefix,
-            "since": _moment(since),
-            "ended_before": _moment(ended_before),
+            "since": _time_parameter(since),
+            "ended_before": _time_parameter(ended_before),
         }
-        left = limit
-        while left is None or left > 0:
-            params["limit"] = _PAGE if left is None else min(left, _PAGE)
+        remaining = limit
+        while remaining is None or remaining > 0:
+            params["limit"] = _PAGE if remaining is None else min(remaining, _PAGE)
             answer = self._transport.call("GET", "/jobs", params=params, repeat=True)
             jobs = answer.get("jobs") or ()
-            for each in jobs:
-                yield self._record(each)
+            for job in jobs:
+                yield self._record(job)
             params["cursor"] = answer.get("next_cursor")
             if not jobs or not params["cursor"]:
                 return
-            left = None if left is None else left - len(jobs)
+            remaining = None if remaining is None else remaining - len(jobs)
 
     @property
     def clock_ahead(self) -> float:
-        """Seconds by which the server's clock is ahead of this machine's, as of the latest answer.
+        """Seconds that the server's clock is ahead of this machine's, as of the latest answer.
 
-        0.0 before any. It is exact to a second and the time that an answer takes.
+        0.0 before the first answer. The error is at most one second plus the time of the request.
         """
         return self._transport.clock_ahead
 
     def server_time(self) -> datetime:
-        """Return the time by the server's clock, from which the stamps in records are."""
+        """Return the present time by the server's clock, which also sets the times in records."""
         return humanize.now() + timedelta(seconds=self.clock_ahead)
 
     def whoami(self) -> dict[str, Any]:
-        """Return what the server knows of this user; the name is in "user"."""
+        """Return what the server knows about this user; the name is in "user"."""
         return self._transport.call("GET", "/whoami", repeat=True)
 
     def version(self) -> dict[str, Any]:
-        """Return what the server says of itself; its version is in "version"."""
+        """Return the server's description of itself; its version is in "version"."""
         return self._transport.call("GET", "/version", repeat=True)
 
     def _get(
         self,
         job_id: str,
-        tail: str,
+        suffix: str,
         params: Mapping[str, Any] | None = None,
         seconds: float = transport.ANSWER_SECONDS,
     ) -> dict[str, Any]:
-        path = _path(job_id) + tail
+        path = _path(job_id) + suffix
         return self._transport.call("GET", path, params=params, repeat=True, seconds=seconds)
 
     def _status(self, answer: Mapping[str, Any]) -> JobStatus:
-        return self._transport.understood(JobStatus.from_json, answer)
+        return self._transport.parse(JobStatus.from_json, answer)
 
     def _record(self, answer: Mapping[str, Any]) -> JobRecord:
-        return self._transport.understood(JobRecord.from_json, answer)
+        return self._transport.parse(JobRecord.from_json, answer)
 
 
-def _moment(when: datetime | timedelta | None) -> str | None:
+def _time_parameter(when: datetime | timedelta | None) -> str | None:
     if isinstance(when, timedelta):
         return f"{max(when, timedelta()) // timedelta(milliseconds=1)}ms"
     return None if when is None else when.isoformat()

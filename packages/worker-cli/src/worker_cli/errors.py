@@ -1,6 +1,6 @@
-"""What can go wrong, as exceptions; `str(error)` is one sentence with what to do about it.
+"""The exceptions of this distribution; `str(error)` is one sentence that says what to do.
 
-A subclass stands only where a caller acts differently on it.
+There is a subclass only where a caller handles the error in a different way.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """Base of every error that this distribution raises on purpose."""
+    """Base class of every error that this distribution raises on purpose."""
 
 
 class UsageError(ClientError):
-    """The command line was wrong; the command prints it after the help text."""
+    """The command line is wrong."""
 
 
 class SettingsError(ClientError):
@@ -26,37 +26,37 @@ class NotLoggedIn(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer that could be used: nobody answers there, or it is not a workerd."""
+    """There is no usable answer: nothing answers at the address, or it is not a workerd."""
 
 
 class Untrusted(Unreachable):
-    """The server could not prove that it is the one that was meant; nothing was sent to it."""
+    """The server could not prove that it is the intended one; nothing was sent to it."""
 
 
-class Absent(Unreachable):
-    """Nobody answers at the address: nothing listens there, or nothing can be reached.
+class ServerUnavailable(Unreachable):
+    """No connection: nothing listens at the address, or the network does not lead to it.
 
-    That may change by itself, as when a server is being restarted.
+    This may pass, for example while a server is restarted.
     """
 
 
-class Dropped(Unreachable):
-    """The connection was lost before the answer was whole.
+class ConnectionLost(Unreachable):
+    """The connection was lost before the answer was complete.
 
-    What the server did with the request is not known.
+    It is not known what the server did with the request.
     """
 
 
 class AmbiguousId(ClientError):
-    """A prefix that several of the caller's jobs share; `candidates` are their whole ids."""
+    """A prefix that several of the caller's jobs share; `candidates` are their full ids."""
 
     def __init__(self, message: str, candidates: Sequence[str]) -> None:
         super().__init__(message)
         self.candidates = tuple(candidates)
 
 
-class Refused(ClientError):
-    """The server's answer is no, with the problem document's fields (RFC 9457) as attributes."""
+class RequestRefused(ClientError):
+    """The server refused the request; the attributes are its problem document's (RFC 9457)."""
 
     def __init__(
         self,
@@ -72,22 +72,22 @@ class Refused(ClientError):
         self.status = status
         """The HTTP status."""
         self.code = code
-        """The stable word for the reason, for example "queue_full"."""
+        """A stable word for the reason, for example "queue_full"."""
         self.errors = tuple(errors)
-        """For 422: one mapping for each field that is wrong."""
+        """For status 422: one mapping for each wrong field."""
         self.request_id = request_id
-        """The id to look for in the server's log."""
+        """The id to search for in the server's log."""
         self.retry_after = retry_after
         """Seconds after which the server suggests to try again."""
 
 
-class JobNotFound(Refused):
-    """No job of this user has that id."""
+class JobNotFound(RequestRefused):
+    """This user has no job with that id."""
 
 
-class JobNotRunning(Refused):
+class JobNotRunning(RequestRefused):
     """The job has already ended; the message says how."""
 
 
-class JobNotFinished(Refused):
+class JobNotFinished(RequestRefused):
     """The job has not ended yet, so it cannot be removed."""

@@ -12,33 +12,34 @@ if TYPE_CHECKING:
 
 
 class JobHandle:
-    """A job on the server. It holds the id and nothing else; each method asks the server.
+    """A job on the server. It contains only the id; each method sends a request.
 
-    The methods do and raise what the client's of the same name do, and are described there.
+    The methods are described at the methods of Client that have the same name, and raise the same
+    errors.
     """
 
     def __init__(self, client: Client, job_id: str) -> None:
         self._client = client
         self.id = job_id
-        """The whole id, by which the job can be found again later: `client.job(id)`."""
+        """The full id, with which the job can be found again later: `client.job(id)`."""
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
 
     def status(self) -> JobStatus:
-        """Return its state now."""
+        """Return the job's present state."""
         return self._client.status(self.id)
 
     def record(self) -> JobRecord:
-        """Return its whole record, as `Client.get` does."""
+        """Return the full record, as `Client.get` does."""
         return self._client.get(self.id)
 
     def wait(self, timeout: float | None = None) -> JobStatus:
-        """Wait until it has ended, or `timeout` seconds; return its state then."""
+        """Wait until the job has ended, at most `timeout` seconds; return its state then."""
         return self._client.wait(self.id, timeout)
 
     def output(self, *, stream: str = "stdout", offset: int = 0, tail: int | None = None) -> bytes:
-        """Return the output that there is now."""
+        """Return the output so far."""
         return self._client.output(self.id, stream=stream, offset=offset, tail=tail)
 
     def follow(
@@ -49,7 +50,7 @@ class JobHandle:
         tail: int | None = None,
         on_gap: Callable[[int, int], None] | None = None,
     ) -> Output:
-        """Return the output as chunks until the job has ended and all was read."""
+        """Return the output as chunks, until the job has ended."""
         return self._client.follow(self.id, stream=stream, offset=offset, tail=tail, on_gap=on_gap)
 
     def kill(
@@ -61,15 +62,15 @@ class JobHandle:
         reason: str | None = None,
         wait: float = 10.0,
     ) -> str:
-        """Stop it and everything it started; return its status after at most `wait` seconds."""
+        """Kill the job and everything it started; return its status."""
         return self._client.kill(
             self.id, signal=signal, grace=grace, now=now, reason=reason, wait=wait
         )
 
     def signal(self, signal: str | int) -> str:
-        """Send it a signal; return its status."""
+        """Send a signal to the job's processes; return its status."""
         return self._client.signal(self.id, signal)
 
     def remove(self) -> None:
-        """Remove its record and output; it must have ended."""
+        """Delete the record and the output of the job, which must have ended."""
         self._client.remove(self.id)

@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from worker_cli import commands, errors, exits, options, shortage
+from worker_cli import commands, errors, exits, options, system_limits
 from worker_cli.commands import common
 from worker_cli.ui import terminal
 
 _VERSION = options.Flag("--version", about="print the version of this client")
 
 
-class _Misused(Exception):
+class _WrongUsage(Exception):
     """A wrong command line, with the help text that belongs to it."""
 
     def __init__(self, error: errors.UsageError, action: options.Action | None) -> None:
@@ -25,10 +25,10 @@ def run(words: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; only Ctrl-C leaves it as an exception."""
     _prepare_streams()
     try:
-        action, args = _understand(list(sys.argv[1:] if words is None else words))
+        action, args = _parse_command_line(list(sys.argv[1:] if words is None else words))
         return _guarded(action, args)
-    except _Misused as error:
-        _explain_use(error)
+    except _WrongUsage as error:
+        _print_usage_error(error)
         return exits.USAGE
 
 
@@ -39,7 +39,7 @@ def _guarded(action: options.Action, args: options.Args) -> int:
         terminal.flush()
         return code
     except errors.UsageError as error:
-        raise _Misused(error, action) from None
+        raise _WrongUsage(error, action) from None
     except BrokenPipeError:
         return _reader_left()
     except EOFError:
@@ -57,7 +57,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, errors.ClientError):
         terminal.note(str(error))
         return exits.of_error(error)
-    if reached := shortage.of(error):
+    if reached := system_limits.explain(error):
         terminal.note(f"cannot go on: {reached}")
         return exits.NO_ANSWER
     if isinstance(error, OSError):
@@ -68,7 +68,7 @@ def _failed(error: Exception) -> int:
         )
         return exits.REFUSED
     if isinstance(error, ImportError):
-        terminal.note(f"cannot go on: {shortage.of_loading(error)}")
+        terminal.note(f"cannot go on: {system_limits.explain_import_error(error)}")
         return exits.NO_ANSWER
     terminal.note(
         f"this is a bug in the client ({type(error).__name__}: {error}); "
@@ -87,7 +87,7 @@ def _named(error: OSError) -> str:
     return ""
 
 
-def _understand(words: list[str]) -> tuple[options.Action, options.Args]:
+def _parse_command_line(words: list[str]) -> tuple[options.Action, options.Args]:
     """Return the action that a command line names, and what it is given."""
     action: options.Action | None = None
     try:
@@ -109,7 +109,7 @@ def _understand(words: list[str]) -> tuple[options.Action, options.Args]:
             return commands.load("help"), options.Args([name])
         action.check(args)
     except errors.UsageError as error:
-        raise _Misused(error, action) from None
+        raise _WrongUsage(error, action) from None
     return action, args
 
 
@@ -125,7 +125,7 @@ def _find(name: str) -> options.Action:
     raise errors.UsageError(f"unknown action {name}{near}")
 
 
-def _explain_use(error: _Misused) -> None:
+def _print_usage_error(error: _WrongUsage) -> None:
     """Say what is wrong, and how it is done; the former last, where it is seen."""
     from worker_cli.ui import help_texts
 

@@ -13,7 +13,7 @@ from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
-    from worker_cli.settings.config import Given
+    from worker_cli.settings.config import Overrides
 
 HELP = Flag("-h", "--help", about="print this help")
 DEBUG = Flag("--debug", about="show requests, and the traceback of a failure")
@@ -62,11 +62,11 @@ def labels(args: Args, option: Option[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def given(args: Args) -> Given:
+def overrides(args: Args) -> Overrides:
     """Return the settings that are on the command line."""
-    from worker_cli.settings.config import Given
+    from worker_cli.settings.config import Overrides
 
-    return Given(
+    return Overrides(
         server=args.get(SERVER),
         cacert=args.get(CACERT),
         user=args.get(USER),
@@ -79,14 +79,14 @@ def connect(args: Args) -> Client:
     from worker_cli.client import Client
 
     log_requests(args)
-    settings = given(args)
+    settings = overrides(args)
     client = Client.from_settings(
         profile=settings.profile,
         server=settings.server,
         user=settings.user,
         cacert=settings.cacert,
     )
-    if terminal.person(sys.stderr):
+    if terminal.is_terminal(sys.stderr):
         outage = _Outage(client.server)
         client.on_outage(outage.begin, outage.end)
     return client
@@ -127,33 +127,33 @@ def print_json(args: Args, value: Mapping[str, Any]) -> bool:
 
     form = args.get(FORMAT)
     if form == "json":
-        terminal.say(render.as_json(value))
+        terminal.print_line(render.as_json(value))
     elif form == "jsonl":
-        terminal.say(render.as_lines([value]))
+        terminal.print_line(render.as_json_lines([value]))
     return form in ("json", "jsonl")
 
 
-def check_form(args: Args, quiet: Flag) -> None:
+def check_one_format(args: Args, quiet: Flag) -> None:
     """Raise UsageError where both -q and another form of the output are asked for."""
     form = args.get(FORMAT)
     if form and args.has(quiet):
         raise errors.UsageError(f"-q and -o {form} are two different forms of output")
 
 
-Meant = str | errors.ClientError
+JobOrError = str | errors.ClientError
 """The id of a job, or why a text is none."""
 
 
-def meant(client: Client, texts: Sequence[str]) -> list[Meant]:
+def resolve_jobs(client: Client, texts: Sequence[str]) -> list[JobOrError]:
     """Return the jobs that are named, each once, and in the place of what is none its error.
 
     All are looked up before anything is done to one of them: @last is another job afterwards.
     """
-    found = [_meant(client, text) for text in dict.fromkeys(texts)]
+    found = [_resolve_job(client, text) for text in dict.fromkeys(texts)]
     return list(dict.fromkeys(found))
 
 
-def _meant(client: Client, text: str) -> Meant:
+def _resolve_job(client: Client, text: str) -> JobOrError:
     from worker_cli import ids
 
     try:
@@ -164,7 +164,7 @@ def _meant(client: Client, text: str) -> Meant:
         return error
 
 
-def for_each(jobs: Sequence[Meant], act: Callable[[str], int]) -> int:
+def for_each(jobs: Sequence[JobOrError], act: Callable[[str], int]) -> int:
     """Act on each of several jobs; return the first exit code that is not 0.
 
     What is wrong with one is noted and does not keep the others from their turn.
@@ -173,7 +173,7 @@ def for_each(jobs: Sequence[Meant], act: Callable[[str], int]) -> int:
     return next((code for code in codes if code), exits.DONE)
 
 
-def _guarded(job: Meant, act: Callable[[str], int]) -> int:
+def _guarded(job: JobOrError, act: Callable[[str], int]) -> int:
     try:
         if isinstance(job, errors.ClientError):
             raise job

@@ -20,7 +20,7 @@ def run(args: Args) -> int:
     signal.signal(signal.SIGALRM, lambda *_: os._exit(exits.NO_ANSWER))
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)
     for word, about in completion.candidates(args.operands):
-        terminal.say(f"{word}\t{about}")
+        terminal.print_line(f"{word}\t{about}")
     # At its end Python gives signals back to the system, and this one would then end it.
     signal.setitimer(signal.ITIMER_REAL, 0)
     return exits.DONE

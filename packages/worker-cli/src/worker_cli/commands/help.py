@@ -13,13 +13,13 @@ def run(args: Args) -> int:
     from worker_cli.ui import help_texts
 
     if not args.operands:
-        terminal.say(help_texts.overview())
+        terminal.print_line(help_texts.overview())
         return exits.DONE
     name = args.operands[0]
     if name not in commands.NAMES:
         near = options.did_you_mean(name, commands.NAMES)
         raise errors.UsageError(f"unknown action {name}{near}")
-    terminal.say(help_texts.of_action(commands.load(name)))
+    terminal.print_line(help_texts.of_action(commands.load(name)))
     return exits.DONE
 
 

@@ -43,7 +43,7 @@ def run(args: Args) -> int:
     """Ask all jobs to stop, then see them end."""
     if args.has(NOW) and args.has(GRACE):
         raise errors.UsageError("--now leaves no time for --grace")
-    wishes: dict[str, Any] = {
+    request: dict[str, Any] = {
         "signal": args.get(SIGNAL),
         "grace": args.get(GRACE),
         "now": args.has(NOW),
@@ -52,33 +52,35 @@ def run(args: Args) -> int:
     grace = 0.0 if args.has(NOW) else args.get(GRACE)
     asked: dict[str, str] = {}
     with common.connect(args) as client:
-        jobs = common.meant(client, args.operands)
+        jobs = common.resolve_jobs(client, args.operands)
         # Several are all asked before the first is waited for.
-        wishes["wait"] = _WAIT_SECONDS if len(jobs) == 1 else 0.0
-        refused = common.for_each(jobs, lambda each: _ask(client, each, wishes, asked))
-        seen = common.for_each([*asked], lambda each: _see_end(client, each, asked[each], grace))
+        request["wait"] = _WAIT_SECONDS if len(jobs) == 1 else 0.0
+        refused = common.for_each(jobs, lambda each: _request_kill(client, each, request, asked))
+        seen = common.for_each([*asked], lambda each: _report_end(client, each, asked[each], grace))
     return refused or seen
 
 
-def _ask(client: Client, job_id: str, wishes: dict[str, Any], asked: dict[str, str]) -> int:
+def _request_kill(
+    client: Client, job_id: str, request: dict[str, Any], asked: dict[str, str]
+) -> int:
     try:
-        asked[job_id] = client.kill(job_id, **wishes)
-    except errors.Dropped as error:
-        raise errors.Dropped(
+        asked[job_id] = client.kill(job_id, **request)
+    except errors.ConnectionLost as error:
+        raise errors.ConnectionLost(
             f"{error}; whether it stops the job is not known, see: worker status {job_id}"
         ) from error
     return exits.DONE
 
 
-def _see_end(client: Client, job_id: str, word: str, grace: float | None) -> int:
+def _report_end(client: Client, job_id: str, word: str, grace: float | None) -> int:
     """Wait for the end of a job that was asked to stop; print what became of it."""
     from worker_cli.ui import render
 
     status = None if word == "killed" else _end(client, job_id, grace)
     if status is None or status.status == "killed":
-        terminal.say(f"{job_id} killed")
+        terminal.print_line(f"{job_id} killed")
         return exits.DONE
-    terminal.say(f"{job_id} {render.outcome(status)}")
+    terminal.print_line(f"{job_id} {render.outcome(status)}")
     why = _ENDS.get(status.status, _OTHER_END) if status.ended else "has not ended yet"
     terminal.note(f"job {job_id} {why}")
     return exits.REFUSED

@@ -40,7 +40,7 @@ def run(args: Args) -> int:
     """Print the jobs, newest first."""
     from worker_cli.ui import render
 
-    common.check_form(args, QUIET)
+    common.check_one_format(args, QUIET)
     limit, labels = _limit(args), common.labels(args, LABEL)
     with common.connect(args) as client:
         since = args.get(SINCE)
@@ -54,14 +54,16 @@ def run(args: Args) -> int:
         form = args.get(common.FORMAT)
         if args.has(QUIET):
             for job in jobs:
-                terminal.say(job.id)
+                terminal.print_line(job.id)
         elif form == "jsonl":
             for job in jobs:
-                terminal.say(render.as_lines([job.raw]))
+                terminal.print_line(render.as_json_lines([job.raw]))
         elif form == "json":
-            terminal.say(render.as_json([job.raw for job in jobs]))
+            terminal.print_line(render.as_json([job.raw for job in jobs]))
         elif records := list(jobs):
-            terminal.say(render.table(records, client.server_time(), terminal.width(sys.stdout)))
+            terminal.print_line(
+                render.table(records, client.server_time(), terminal.width(sys.stdout))
+            )
             if not args.has(LIMIT) and len(records) == limit:
                 terminal.note(f"the newest {limit} jobs; there may be more: worker list -n 0")
         else:
@@ -74,12 +76,12 @@ def _limit(args: Args) -> int | None:
     if args.has(LIMIT):
         return args.get(LIMIT)
     table = not args.has(QUIET) and args.get(common.FORMAT) in (None, "table")
-    return _DEFAULT_LIMIT if table and terminal.person(sys.stdout) else None
+    return _DEFAULT_LIMIT if table and terminal.is_terminal(sys.stdout) else None
 
 
 def _note_none(args: Args) -> None:
     """Say to a person that there is nothing; a program sees that there is nothing."""
-    if not terminal.person(sys.stderr):
+    if not terminal.is_terminal(sys.stderr):
         return
     if any(args.has(option) for option in (STATUS, LABEL, NAME, SINCE)):
         terminal.note("no such jobs")

@@ -14,7 +14,7 @@ from worker_cli.options import Action, Args, Flag
 from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
-    from worker_cli.settings.config import Given, Settings
+    from worker_cli.settings.config import Overrides, Settings
 
 PASSWORD_STDIN = Flag("--password-stdin", about="read the password from the first line of stdin")
 
@@ -25,7 +25,7 @@ def run(args: Args) -> int:
     from worker_cli.settings import config, credentials
 
     settings = config.load(_given(args), new_profile=True)
-    config.check_keepable(settings)
+    config.check_can_save(settings)
     user = settings.user or _ask_user(settings.server)
     password = _password(args, settings, user)
     if not password:
@@ -36,13 +36,13 @@ def run(args: Args) -> int:
     place = credentials.store(settings, user, password)
     config.save_profile(dataclasses.replace(settings, user=user))
     terminal.note(f"logged in to {settings.server} as {user}; the password is kept in {place}")
-    if settings.profile != config.load(config.Given()).profile:
+    if settings.profile != config.load(config.Overrides()).profile:
         terminal.note(f"use it with --profile {settings.profile}")
     return exits.DONE
 
 
-def _given(args: Args) -> Given:
-    given = common.given(args)
+def _given(args: Args) -> Overrides:
+    given = common.overrides(args)
     if not args.operands:
         return given
     if given.server:
@@ -80,7 +80,7 @@ def _password(args: Args, settings: Settings, user: str) -> str:
 
 
 def _need_person(instead: str) -> None:
-    if not terminal.person(sys.stdin):
+    if not terminal.is_terminal(sys.stdin):
         raise errors.UsageError(f"there is no terminal to ask on; login needs {instead}")
 
 

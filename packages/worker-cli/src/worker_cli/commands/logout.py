@@ -12,8 +12,8 @@ def run(args: Args) -> int:
     """Remove what login has stored for the server."""
     from worker_cli.settings import config, credentials
 
-    settings = config.load(common.given(args))
-    users = credentials.forget(settings)
+    settings = config.load(common.overrides(args))
+    users = credentials.delete(settings)
     who = f"the password of {', '.join(users)}" if users else "there was no password"
     terminal.note(f"{who} for {settings.server}{' is forgotten' if users else ''}")
     return exits.DONE

@@ -41,7 +41,7 @@ def run(args: Args) -> int:
     if args.has(TAIL) and args.has(OFFSET):
         raise errors.UsageError("--tail and --offset say two different places to begin at")
     file = args.get(FILE)
-    gaps = attach.Gaps()
+    gaps = attach.GapReporter()
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
         read = client.follow if args.has(FOLLOW) else client.chunks
@@ -54,7 +54,7 @@ def run(args: Args) -> int:
         )
         try:
             _copy(output, file)
-        except errors.Refused as error:
+        except errors.RequestRefused as error:
             if error.code != "stream_not_separate":
                 raise
             raise errors.ClientError(
@@ -86,19 +86,19 @@ def _way_back(args: Args, job_id: str, offset: int) -> str:
 
 
 def _copy(output: Output, name: str | None) -> None:
-    from worker_cli.ui import sink
+    from worker_cli.ui import output_writer
 
     chunks = iter(output)
     # Asked before the file is opened: a job that is not there must not empty it.
     first = next(chunks, b"")
     begin = output.offset - len(first)
     with _opened(name) as stream:
-        target = sink.Sink(stream, allow_binary=name == "-")
+        target = output_writer.OutputWriter(stream, allow_binary=name == "-")
         try:
             target.write(first)
             for chunk in chunks if name in (None, "-") else _with_progress(output, begin, chunks):
                 target.write(chunk)
-        except sink.BinaryRefused:
+        except output_writer.BinaryOnTerminal:
             raise errors.ClientError(
                 "the output is binary and not shown on a terminal; "
                 "send it elsewhere, or ask for it with -o -"

@@ -57,7 +57,7 @@ def _finished(client: Client, args: Args, labels: dict[str, str]) -> list[JobRec
 
 def _agreed(client: Client, jobs: list[JobRecord]) -> bool:
     """Show a person what is to go, and ask."""
-    if not terminal.person(sys.stdin):
+    if not terminal.is_terminal(sys.stdin):
         raise errors.UsageError("prune asks before it removes; without a terminal it needs --yes")
     from worker_cli.ui import render
 
@@ -73,7 +73,7 @@ def _remove(client: Client, job_id: str) -> int:
         client.remove(job_id)
     except errors.JobNotFound:  # somebody else, or the server's retention, was faster
         return exits.DONE
-    terminal.say(f"{job_id} removed")
+    terminal.print_line(f"{job_id} removed")
     return exits.DONE
 
 

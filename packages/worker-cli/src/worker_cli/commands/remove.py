@@ -14,10 +14,10 @@ def run(args: Args) -> int:
 
         def remove(job_id: str) -> int:
             client.remove(job_id)
-            terminal.say(f"{job_id} removed")
+            terminal.print_line(f"{job_id} removed")
             return exits.DONE
 
-        return common.for_each(common.meant(client, args.operands), remove)
+        return common.for_each(common.resolve_jobs(client, args.operands), remove)
 
 
 ACTION = Action(

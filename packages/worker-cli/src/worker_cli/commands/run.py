@@ -103,7 +103,7 @@ def run(args: Args) -> int:
             return _told(_create(client, args, argv, labels, stdin))
         from worker_cli.ui import attach
 
-        return attach.until_it_ends(
+        return attach.run_attached(
             client,
             lambda: _create(client, args, argv, labels, stdin),
             separate_stderr=args.has(SEPARATE_STDERR),
@@ -113,7 +113,7 @@ def run(args: Args) -> int:
 def _told(job: JobHandle) -> int:
     """Print the id, on stderr where stdout does not take it: nobody else knows it."""
     try:
-        terminal.say(job.id)
+        terminal.print_line(job.id)
         terminal.flush()
     except OSError:
         terminal.note(f"the job was created: {job.id}")
@@ -176,10 +176,10 @@ def _create(
     }
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
-    except errors.Refused as error:
+    except errors.RequestRefused as error:
         raise _refused(error, args, stdin) from error
-    except errors.Dropped as error:
-        raise errors.Dropped(
+    except errors.ConnectionLost as error:
+        raise errors.ConnectionLost(
             f"{error}; whether the job was created is not known, see: worker list -n 3"
         ) from error
     except KeyboardInterrupt:
@@ -187,7 +187,7 @@ def _create(
         raise
 
 
-def _refused(error: errors.Refused, args: Args, stdin: bytes | None) -> errors.ClientError:
+def _refused(error: errors.RequestRefused, args: Args, stdin: bytes | None) -> errors.ClientError:
     """Return a refusal in words of the command line where the server's are those of its API."""
     if error.code == "body_too_large" and stdin is not None:
         return errors.ClientError(_too_large(args.get(STDIN), humanize.size(len(stdin))))

@@ -18,7 +18,7 @@ def run(args: Args) -> int:
     with common.connect(args) as client:
         job_id = ids.resolve(client, text)
         client.signal(job_id, signal)
-        terminal.say(f"{job_id} signalled")
+        terminal.print_line(f"{job_id} signalled")
     return exits.DONE
 
 

@@ -19,18 +19,18 @@ def run(args: Args) -> int:
     from worker_cli import ids
     from worker_cli.ui import render
 
-    common.check_form(args, QUIET)
+    common.check_one_format(args, QUIET)
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
         if args.has(QUIET):
-            terminal.say(client.status(job_id).status)
+            terminal.print_line(client.status(job_id).status)
         elif args.get(common.FORMAT) not in (None, "table"):
             common.print_json(args, client.get(job_id).raw)
-        elif terminal.person(sys.stdout):
+        elif terminal.is_terminal(sys.stdout):
             record = client.get(job_id)
-            terminal.say(render.paragraph(record, client.server_time()))
+            terminal.print_line(render.details(record, client.server_time()))
         else:
-            terminal.say(render.outcome(client.status(job_id)))
+            terminal.print_line(render.outcome(client.status(job_id)))
         _compare_clocks(client.clock_ahead)
     return 0
 

@@ -12,13 +12,13 @@ CLIENT = Flag("--client", about="do not ask the server")
 
 def run(args: Args) -> int:
     """Print both versions; the client's first, which needs nobody."""
-    terminal.say(f"worker {__version__}")
+    terminal.print_line(f"worker {__version__}")
     if args.has(CLIENT):
         return exits.DONE
     try:
         with common.connect(args) as client:
             server = client.version().get("version", "unknown")
-            terminal.say(f"workerd {humanize.clean(str(server))} at {client.server}")
+            terminal.print_line(f"workerd {humanize.clean(str(server))} at {client.server}")
     except (errors.NotLoggedIn, errors.Unreachable) as error:
         # Whoever asks for a version is often about to report that the server does not answer.
         terminal.note(str(error))

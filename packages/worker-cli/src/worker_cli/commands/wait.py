@@ -24,7 +24,7 @@ def run(args: Args) -> int:
     from worker_cli.ui import progress, render
 
     with common.connect(args) as client, progress.Line() as line:
-        jobs = common.meant(client, args.operands)
+        jobs = common.resolve_jobs(client, args.operands)
         left = len(jobs)
 
         def wait(job_id: str) -> int:
@@ -36,7 +36,7 @@ def run(args: Args) -> int:
             left -= 1
             if not args.has(QUIET):
                 line.clear()
-                terminal.say(f"{job_id} {render.outcome(status)}")
+                terminal.print_line(f"{job_id} {render.outcome(status)}")
             return exits.of_job(status)
 
         return common.for_each(jobs, wait)

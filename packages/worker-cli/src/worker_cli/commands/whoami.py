@@ -13,7 +13,7 @@ def run(args: Args) -> int:
     with common.connect(args) as client:
         answer = client.whoami()
         if not common.print_json(args, answer):
-            terminal.say(humanize.clean(str(answer.get("user", client.user))))
+            terminal.print_line(humanize.clean(str(answer.get("user", client.user))))
     return exits.DONE
 
 

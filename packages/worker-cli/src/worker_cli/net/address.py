@@ -1,4 +1,4 @@
-"""Addresses of servers: one form for each, and https only."""
+"""Server addresses: parsed, normalized, and https only."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 DEFAULT = "https://localhost:8443"
 
 
-def normal(server: str) -> str:
-    """Return the one form of a server's address, without a slash at its end.
+def normalized(server: str) -> str:
+    """Return the normal form of a server's address, without a slash at its end.
 
-    `host:port` is taken as https. Raises Untrusted for any other scheme, and SettingsError for
-    what is no address.
+    `host:port` means https. Raises Untrusted for any other scheme, and SettingsError for an
+    invalid address.
     """
     text = server if "://" in server else f"https://{server}"
     try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise errors.SettingsError(f"{server!r} is no address of a server: {error}") from None
+        raise errors.SettingsError(f"invalid server address {server!r}: {error}") from None
     if url.scheme.lower() != "https":
         raise errors.Untrusted(
-            f"{server} is refused: passwords and output go over HTTPS only; "
+            f"cannot use {server}: passwords and output are sent over HTTPS only; "
             f"use https://{url.netloc.rpartition('@')[2]}"
         )
     if url.username is not None or url.password is not None:
@@ -36,9 +36,11 @@ def normal(server: str) -> str:
             "leave them out and use `worker login` or WORKER_PASSWORD"
         )
     if not host or port == 0 or url.query or url.fragment or not text.isprintable() or " " in text:
-        raise errors.SettingsError(f"{server!r} is no address of a server; it looks like {DEFAULT}")
-    named = f"[{host}]" if ":" in host else host
-    return f"https://{named}{f':{port}' if port else ''}{url.path.rstrip('/')}"
+        raise errors.SettingsError(
+            f"invalid server address {server!r}; an address looks like {DEFAULT}"
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"https://{bracketed}{f':{port}' if port else ''}{url.path.rstrip('/')}"
 
 
 def host(server: str) -> str:
@@ -54,18 +56,17 @@ def port(server: str) -> int:
 def is_loopback(server: str) -> bool:
     """Return whether the address is this machine's own, however it is written.
 
-    That is decided without asking for the addresses of a name: where there is a proxy, there is
-    often nobody to ask.
+    No name is resolved: behind a proxy there is often no name server.
     """
     name = host(server).removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
-    address = _address(name.partition("%")[0])
-    # Connecting to the address for every interface reaches this machine (Linux).
+    address = _ip_address(name.partition("%")[0])
+    # On Linux, connecting to 0.0.0.0 or :: reaches this machine.
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _ip_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the IP address that a text stands for, None for a name."""
     import ipaddress
     import socket
@@ -74,7 +75,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         address = ipaddress.ip_address(name)
     except ValueError:
         try:
-            # Also the old forms, as 127.1 and 0x7f000001, which connect(2)'s helpers take.
+            # The old forms too, such as 127.1 and 0x7f000001, which getaddrinfo(3) accepts.
             address = ipaddress.ip_address(socket.inet_aton(name))
         except (OSError, ValueError):
             return None

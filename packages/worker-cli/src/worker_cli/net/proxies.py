@@ -16,24 +16,25 @@ _VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 def find(server: str) -> str | None:
-    """Return the proxy for a server, None for none; raise SettingsError for one that is unusable.
+    """Return the proxy for a server, None for a direct connection.
 
-    A server on this machine is never asked through a proxy.
+    A server on this machine is always connected to directly. Raises SettingsError for a proxy
+    that cannot be used.
     """
     proxy = select_proxy(server, get_environ_proxies(server))
     if not proxy or address.is_loopback(server):
         return None
     if fault := _fault(proxy):
         raise errors.SettingsError(
-            f"cannot use the proxy {shown(proxy)!r}, which {_variable(proxy)} names: {fault}; "
-            f"it looks like http://HOST:PORT; with NO_PROXY={address.host(server)} set "
-            "the server is reached without it"
+            f"cannot use the proxy {without_password(proxy)!r}, which {_variable(proxy)} names: "
+            f"{fault}; a proxy looks like http://HOST:PORT; set NO_PROXY={address.host(server)} "
+            "to connect without it"
         )
     return proxy
 
 
-def shown(proxy: str) -> str:
-    """Return the address of a proxy without the password that may be in it."""
+def without_password(proxy: str) -> str:
+    """Return the address of a proxy without the user and password that may be in it."""
     scheme, _, rest = proxy.rpartition("://")
     return (f"{scheme}://" if scheme else "") + rest.rpartition("@")[2]
 
@@ -45,7 +46,7 @@ def _fault(proxy: str) -> str | None:
     except (HTTPError, ValueError):
         return "that is not an address"
     if not url.host:
-        return "it names no host"
+        return "it has no host"
     if url.scheme in ("http", "https"):
         return None
     if (url.scheme or "").startswith("socks"):
@@ -58,5 +59,6 @@ def _fault(proxy: str) -> str | None:
 
 
 def _variable(proxy: str, environ: Mapping[str, str] = os.environ) -> str:
-    named = (name for name in _VARIABLES if environ.get(name) == proxy)
-    return next(named, "the environment")
+    """Return the environment variable that a proxy's address comes from."""
+    variables = (name for name in _VARIABLES if environ.get(name) == proxy)
+    return next(variables, "the environment")

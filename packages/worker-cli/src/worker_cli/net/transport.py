@@ -1,8 +1,8 @@
-"""Requests to one server over one trusted connection, tried again where that is safe.
+"""Send requests to one server over TLS, and send them again where that is safe.
 
-Nothing is taken from the environment behind the caller's back: no CA bundle (REQUESTS_CA_BUNDLE,
-CURL_CA_BUNDLE), no ~/.netrc, no redirect followed to where the password was not meant for. Only a
-proxy is, and never for loopback.
+Nothing that `requests` would take from the environment is used: no CA bundle (REQUESTS_CA_BUNDLE,
+CURL_CA_BUNDLE) and no ~/.netrc. Redirects are not followed, because the password is only for the
+named server. A proxy from the environment is used, but not for loopback addresses.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import base64
 import contextlib
 import json
 import random
-import socket
-import ssl
 import threading
 import time
 import weakref
@@ -21,42 +19,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from worker_cli import __version__, errors
-from worker_cli.net import client_certificate, problems, proxies, tls, translate
+from worker_cli.net import connections, peers, problem_documents, proxies, request_errors, tls
 from worker_cli.ui import humanize
 
 Value = TypeVar("Value")
 
 DRAINING = "draining"
-FOLLOWERS_FULL = "too_many_followers"
+TOO_MANY_FOLLOWERS = "too_many_followers"
 
-CONNECT_SECONDS = 10.0  # also for each piece of a body to be sent
+CONNECT_SECONDS = 10.0  # also the time limit for sending each piece of a body
 ANSWER_SECONDS = 60.0
-_PIECE = 16384
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _FIRST_CONTACT_TRIES = 3
 
-# What requests raises, and what it lets through: urllib3's, the system's, and ValueError for names
-# that cannot be encoded. RequestException is an OSError.
+# What a request can raise: requests' own exceptions (RequestException is an OSError), urllib3's,
+# the operating system's, and ValueError for names that cannot be encoded.
 _FAILURES = (OSError, HTTPError, ValueError)
-
-# A peer that vanished without a farewell is noticed after about a minute, however long it may be
-# silent otherwise: followers have no read timeout.
-_KEEPALIVE = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-]
 
 
 class Transport:
-    """The way to one server. Any thread may use it; each has connections of its own."""
+    """Sends the requests to one server. Any thread may use it; each has its own connections."""
 
     def __init__(
         self,
@@ -78,23 +64,23 @@ class Transport:
             "Accept-Encoding": "identity",
         }
         self.on_outage: Callable[[errors.Unreachable], object] = lambda _: None
-        """Called, by the thread that waits, before each further try of what was not answered."""
+        """Called before each retry of a request that got no answer, by the thread that sends it."""
         self.on_return: Callable[[], object] = lambda: None
-        """Called, by the thread that was answered, at the first answer after an outage."""
-        self._away = False
+        """Called at the first answer after an outage, by the thread that received it."""
+        self._in_outage = False
         self.clock_ahead = 0.0
-        """Seconds by which the server's clock was ahead of this machine's in the latest answer."""
-        self._contact = _Contact()
+        """Seconds that the server's clock was ahead of this machine's at the latest answer."""
+        self._contact = connections.Contact()
         self._context = tls.context(cacert)
-        self._context.sslsocket_class = _sockets(self._contact)
+        self._context.sslsocket_class = connections.socket_class(self._contact)
         if cert:
-            client_certificate.show(self._context, cert, key or cert)
+            tls.load_client_certificate(self._context, cert, key or cert)
         self._proxy = proxies.find(server)
-        shown = self._proxy and proxies.shown(self._proxy)
-        self.peer = translate.Peer(server, cacert, shown, cert)
+        proxy = self._proxy and proxies.without_password(self._proxy)
+        self.peer = peers.Peer(server, cacert, proxy, cert)
         self._patience, self.sleep, self.clock = patience, sleep, clock
         self._local = threading.local()
-        # Weak, so that the session of a thread that has ended goes with it.
+        # Weak references: the session of a thread is freed when the thread ends.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def close(self) -> None:
@@ -115,78 +101,86 @@ class Transport:
     ) -> dict[str, Any]:
         """Send a request and return the JSON object of the answer, empty when there is none.
 
-        With `repeat`, a request whose connection is lost is sent again: to be set only where a
-        second one does no harm. Raises Refused, NotLoggedIn and Unreachable.
+        With `repeat`, a request whose connection is lost is sent again; set it only where a second
+        request does no harm. Raises RequestRefused, NotLoggedIn and Unreachable.
         """
-        # ASCII only: a byte that is no UTF-8 is a lone surrogate here, and goes as \udcXX.
+        # ASCII only: a byte that is not UTF-8 is a lone surrogate here and is sent as \udcXX.
         data = None if body is None else json.dumps(body, allow_nan=False).encode("ascii")
-        sent = dict(headers or {}) | ({} if data is None else {"Content-Type": "application/json"})
-
-        query = {name: _lossless(value) for name, value in (params or {}).items()}
+        content_type = {} if data is None else {"Content-Type": "application/json"}
+        all_headers = {**(headers or {}), **content_type}
+        query = {name: _as_bytes(value) for name, value in (params or {}).items()}
 
         def attempt() -> dict[str, Any]:
-            options = {"params": query, "data": data, "headers": sent}
+            options = {
+                "params": query,
+                "data": data,
+                "headers": all_headers,
+            }
             with self._send(method, path, seconds, **options) as response:
                 return self._object(response)
 
-        return self.patiently(attempt) if repeat else attempt()
+        return self.with_retries(attempt) if repeat else attempt()
 
     def stream(self, path: str, params: Mapping[str, Any], *, endless: bool) -> requests.Response:
         """Send a GET for raw bytes, once; return the response, whose body is not yet read.
 
-        With `endless`, the body may pause for any time.
+        With `endless`, there is no time limit between two pieces of the body.
         """
         seconds = None if endless else ANSWER_SECONDS
-        sent = {"Accept": "application/octet-stream"}
-        return self._send("GET", path, seconds, params=params, headers=sent)
+        accept = {"Accept": "application/octet-stream"}
+        return self._send("GET", path, seconds, params=params, headers=accept)
 
     def chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """Yield the body as it comes; raise Dropped where it is cut short."""
+        """Yield the body as it arrives; raise ConnectionLost when it is cut short."""
         try:
             yield from response.iter_content(1 << 16)
         except _FAILURES as error:
-            raise translate.broken(error, self.peer) from error
+            raise request_errors.from_body(error, self.peer) from error
 
-    def understood(self, make: Callable[[Mapping[str, Any]], Value], answer: Any) -> Value:
-        """Return what `make` makes of an answer; raise Unreachable when it cannot."""
+    def parse(self, make: Callable[[Mapping[str, Any]], Value], answer: Any) -> Value:
+        """Return `make(answer)`; raise Unreachable when the answer does not have the right form."""
         try:
             return make(answer)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise translate.not_workerd(self.peer, "JSON that describes no job") from error
+            raise peers.not_workerd(self.peer, "JSON that does not describe a job") from error
 
-    def patiently(self, attempt: Callable[[], Value], codes: Container[str] = (DRAINING,)) -> Value:
-        """Return `attempt()`, trying again with growing pauses while another try may help.
+    def with_retries(
+        self, attempt: Callable[[], Value], temporary_codes: Container[str] = (DRAINING,)
+    ) -> Value:
+        """Return `attempt()`; repeat it after growing pauses while another try may succeed.
 
-        `codes` are the refusals that pass by themselves. Raises Dropped, too, where only an
-        earlier try was Dropped and the last one Absent: the request may have arrived.
+        `temporary_codes` are the refusals after which another try may succeed. When one try ended
+        in ConnectionLost and the last one in ServerUnavailable, raises ConnectionLost: the
+        request may have arrived.
         """
         pauses = self.pauses()
-        dropped = ""  # the error itself would be a cycle with this frame
+        lost = ""  # the message only: the exception would be a reference cycle with this frame
         while True:
             try:
                 return attempt()
             except errors.ClientError as error:
                 pause = next(pauses, None)
-                if pause is None or not self._may_pass(error, codes):
-                    if dropped and isinstance(error, errors.Absent):
-                        raise translate.gone_since(dropped, error) from error
+                if pause is None or not self._is_temporary(error, temporary_codes):
+                    if lost and isinstance(error, errors.ServerUnavailable):
+                        raise request_errors.unavailable_since(lost, error) from error
                     raise
-                if isinstance(error, errors.Dropped):
-                    dropped = str(error)
+                if isinstance(error, errors.ConnectionLost):
+                    lost = str(error)
                 if isinstance(error, errors.Unreachable):
-                    self.note_outage(error)
+                    self.report_outage(error)
                 self.sleep(pause)
 
-    def note_outage(self, error: errors.Unreachable) -> None:
-        """Have it told that something was not answered and will be tried again."""
-        self._away = True
+    def report_outage(self, error: errors.Unreachable) -> None:
+        """Call `on_outage`: a request got no answer and will be sent again."""
+        self._in_outage = True
         self.on_outage(error)
 
     def pauses(self) -> Iterator[float]:
-        """Yield how long to wait before each further try: three, or while patience lasts.
+        """Yield how long to pause before each retry.
 
-        A server that has proved who it is, if only by a handshake, is waited for: it is being
-        restarted. One that never did is more likely not there at all.
+        After a first successful TLS handshake there are retries until the patience is used up: the
+        server exists and is probably being restarted. Before that there are only two retries,
+        because the address is more likely wrong.
         """
         give_up = self.clock() + self._patience
         pause, tries = _FIRST_PAUSE, 1
@@ -194,15 +188,15 @@ class Transport:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # to spread clients, not to hide
             pause, tries = min(pause * 2, _LONGEST_PAUSE), tries + 1
 
-    def _may_pass(self, error: errors.ClientError, codes: Container[str]) -> bool:
-        """Whether the same request may be answered a moment later."""
+    def _is_temporary(self, error: errors.ClientError, temporary_codes: Container[str]) -> bool:
+        """Return whether the same request may succeed a moment later."""
         match error:
-            case errors.Dropped():
+            case errors.ConnectionLost():
                 return True
-            case errors.Absent():
+            case errors.ServerUnavailable():
                 return self._contact.made
-            case errors.Refused():
-                return error.code in codes
+            case errors.RequestRefused():
+                return error.code in temporary_codes
             case _:
                 return False
 
@@ -218,15 +212,17 @@ class Transport:
                 stream=True,
                 **options,
             )
-            problem = problems.of(response, self.peer)
+            problem = problem_documents.error_of(response, self.peer)
         except _FAILURES as error:
-            raise translate.explain(error, self.peer) from error
+            raise request_errors.from_request(error, self.peer) from error
         self._compare_clocks(response.headers.get("Date"))
-        self._contact.made = True  # a handshake within the TLS of a proxy is not seen
+        self._contact.made = (
+            True  # connections.Contact does not see a handshake inside a proxy's TLS
+        )
         if problem:
             raise problem
-        if self._away:
-            self._away = False
+        if self._in_outage:
+            self._in_outage = False
             self.on_return()
         return response
 
@@ -241,7 +237,7 @@ class Transport:
         try:
             content = response.content
         except _FAILURES as error:
-            raise translate.broken(error, self.peer) from error
+            raise request_errors.from_body(error, self.peer) from error
         if not content:
             return {}
         try:
@@ -249,8 +245,8 @@ class Transport:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            kind = response.headers.get("Content-Type", "no content type")
-            raise translate.not_workerd(self.peer, f"no JSON object ({kind})")
+            content_type = response.headers.get("Content-Type", "no content type")
+            raise peers.not_workerd(self.peer, f"something that is not JSON ({content_type})")
         return answer
 
     def _session(self) -> requests.Session:
@@ -260,68 +256,19 @@ class Transport:
             session.trust_env = False
             session.headers.update(self._headers)
             session.proxies.update({"https": self._proxy} if self._proxy else {})
-            session.mount("https://", _Adapter(self._context))
+            session.mount("https://", connections.Adapter(self._context))
             self._sessions.add(session)
         return session
 
 
-class _Adapter(HTTPAdapter):
-    """Connections that trust what the context trusts, and nothing that requests would add."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(
-            *args, **kwargs, ssl_context=self._context, socket_options=_KEEPALIVE
-        )
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(
-            proxy, **kwargs, ssl_context=self._context, socket_options=_KEEPALIVE
-        )
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002
-        # The inherited one loads requests' own CA bundle into the context.
-        conn.cert_reqs = "CERT_REQUIRED"
-
-
-class _Contact:
-    """Whether the server was there once. Sockets have this alone: a transport ends with its user,
-    not when the collector finds a cycle."""
-
-    made = False
-
-
-def _sockets(contact: _Contact) -> type[ssl.SSLSocket]:
-    """Return a class of sockets that make the contact by their handshake.
-
-    They give each piece of what is sent the time to connect; ssl's own give it to the whole, and a
-    long body would fail on a slow link.
-    """
-
-    class Socket(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            contact.made = True
-
-        def sendall(self, data: Any, flags: int = 0) -> None:
-            with memoryview(data).cast("B") as whole:
-                for at in range(0, len(whole), _PIECE):
-                    super().sendall(whole[at : at + _PIECE], flags)
-
-    return Socket
-
-
-def _lossless(value: Any) -> Any:
-    """Return a parameter as bytes, which may be such that are no UTF-8."""
+def _as_bytes(value: Any) -> Any:
+    """Return a query parameter as bytes; lone surrogates become the bytes that they stand for."""
     if isinstance(value, list):
-        return [_lossless(each) for each in value]
+        return [_as_bytes(item) for item in value]
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def _basic(user: str, password: str) -> str:
-    # UTF-8, as the server's challenge says; requests would send Latin-1.
+    # UTF-8, as the server's challenge requires; requests would send Latin-1.
     pair = f"{user}:{password}".encode("utf-8", "surrogateescape")
     return "Basic " + base64.b64encode(pair).decode("ascii")

@@ -33,7 +33,7 @@ _PATHS = ("cacert", *_IN_FILE_ONLY)
 
 
 @dataclass(frozen=True)
-class Given:
+class Overrides:
     """What was given on the command line or by a program; None is not given."""
 
     server: str | None = None
@@ -60,7 +60,7 @@ class Settings:
 
 
 def load(
-    given: Given,
+    given: Overrides,
     environ: Mapping[str, str] = os.environ,
     directory: Path | None = None,
     *,
@@ -89,7 +89,7 @@ def load(
     cacert = found["cacert"]
     return Settings(
         profile=name,
-        server=address.normal(found["server"] or address.DEFAULT),
+        server=address.normalized(found["server"] or address.DEFAULT),
         cacert=_expanded(cacert) if cacert else None,
         user=found["user"] or None,
         password=environ.get("WORKER_PASSWORD") or None,
@@ -99,7 +99,7 @@ def load(
     )
 
 
-def place(settings: Settings) -> Path:
+def required_directory(settings: Settings) -> Path:
     """Return the directory to keep something in; raise SettingsError when there is none."""
     if settings.directory is None:
         raise errors.SettingsError(
@@ -110,12 +110,12 @@ def place(settings: Settings) -> Path:
     return settings.directory
 
 
-def check_keepable(settings: Settings) -> None:
+def check_can_save(settings: Settings) -> None:
     """Raise SettingsError for what `save_profile` cannot write, before anything is asked or sent.
 
     A byte that is no UTF-8 is a lone surrogate here, and TOML has no way to write it.
     """
-    place(settings)
+    required_directory(settings)
     texts = {
         "--profile": settings.profile,
         "--user": settings.user or "",
@@ -132,7 +132,7 @@ def save_profile(settings: Settings) -> None:
     """Write the profile of `settings` to the file; everything else in it stays as it is."""
     from worker_cli.settings import files
 
-    directory = place(settings)
+    directory = required_directory(settings)
     with files.locked(directory):
         _change(directory / "config.toml", settings)
 

@@ -39,7 +39,7 @@ def find(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[s
         user = next(iter(stored))
     if user in stored:
         return user, _password(settings.server, user, stored[user])
-    return _from_netrc(settings, environ) or _nobody(settings)
+    return _from_netrc(settings, environ) or _raise_not_logged_in(settings)
 
 
 def _user_for_password(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def _user_for_password(settings: Settings) -> str:
     return user
 
 
-def _nobody(settings: Settings) -> tuple[str, str]:
+def _raise_not_logged_in(settings: Settings) -> tuple[str, str]:
     who = f" as {settings.user}" if settings.user else ""
     raise errors.NotLoggedIn(
         f"not logged in to {settings.server}{who}; "
@@ -68,7 +68,7 @@ def store(settings: Settings, user: str, password: str) -> str:
     return str(kept.file)
 
 
-def forget(settings: Settings) -> list[str]:
+def delete(settings: Settings) -> list[str]:
     """Remove the passwords that are kept for the server, or for its user when one is named.
 
     Returns the users whose passwords were removed.
@@ -92,7 +92,7 @@ class _Store:
     @property
     def file(self) -> Path:
         """Where it is; raises SettingsError for a user who has no place for it."""
-        return config.place(self._settings) / "credentials.json"
+        return config.required_directory(self._settings) / "credentials.json"
 
     def of_server(self, server: str) -> dict[str, dict[str, Any]]:
         return self._read().get(server, {})

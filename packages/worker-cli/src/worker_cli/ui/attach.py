@@ -8,22 +8,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from worker_cli import errors, exits
-from worker_cli.ui import humanize, render, sink, terminal
+from worker_cli.ui import humanize, output_writer, render, terminal
 
 if TYPE_CHECKING:
     from worker_cli.client import Client
     from worker_cli.handle import JobHandle
 
 
-def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
+def run_attached(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
     """Create a job, pass on its output, and return the exit code that stands for its end."""
     job = create()
-    gaps = Gaps()
+    gaps = GapReporter()
     try:
-        if terminal.person(sys.stderr):
+        if terminal.is_terminal(sys.stderr):
             _note_queued(job)
         second = _Follower(job, "stderr", sys.stderr.buffer, gaps) if separate_stderr else None
-        _pass_on(job, "stdout", sys.stdout.buffer, gaps)
+        _copy_stream(job, "stdout", sys.stdout.buffer, gaps)
         if second:
             second.finish()
         return _ended(client, job) or gaps.code
@@ -31,7 +31,7 @@ def until_it_ends(client: Client, create: Callable[[], JobHandle], *, separate_s
         _note_detached(job)
         return exits.INTERRUPTED
     except BrokenPipeError:
-        if _goes_on(job):
+        if _still_runs(job):
             _note_detached(job)
         raise
     except (errors.ClientError, OSError, RuntimeError, MemoryError):
@@ -54,7 +54,7 @@ def _note_detached(job: JobHandle) -> None:
     )
 
 
-def _goes_on(job: JobHandle) -> bool:
+def _still_runs(job: JobHandle) -> bool:
     """Whether it has not ended yet: of `seq 9999 | head` there is nothing to be said."""
     try:
         return not job.status().ended
@@ -62,12 +62,12 @@ def _goes_on(job: JobHandle) -> bool:
         return True
 
 
-def _pass_on(job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
-    target = sink.Sink(to, allow_binary=False)
+def _copy_stream(job: JobHandle, stream: str, to: BinaryIO, gaps: GapReporter) -> None:
+    target = output_writer.OutputWriter(to, allow_binary=False)
     try:
         for chunk in job.follow(stream=stream, on_gap=gaps):
             target.write(chunk)
-    except sink.BinaryRefused:
+    except output_writer.BinaryOnTerminal:
         terminal.note(
             f"the output is binary and not shown on a terminal: worker out -o FILE {job.id}"
         )
@@ -76,7 +76,7 @@ def _pass_on(job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
 class _Follower:
     """A second stream, passed on by a thread of its own beside the first."""
 
-    def __init__(self, job: JobHandle, stream: str, to: BinaryIO, gaps: Gaps) -> None:
+    def __init__(self, job: JobHandle, stream: str, to: BinaryIO, gaps: GapReporter) -> None:
         self._job, self._stream, self._to, self._gaps = job, stream, to, gaps
         self._error: Exception | None = None
         # A daemon thread: Ctrl-C must not wait for the job's end.
@@ -85,7 +85,7 @@ class _Follower:
 
     def _run(self) -> None:
         try:
-            _pass_on(self._job, self._stream, self._to, self._gaps)
+            _copy_stream(self._job, self._stream, self._to, self._gaps)
         except Exception as error:  # noqa: BLE001  # raised again by finish, in the main thread
             self._error = error
 
@@ -107,7 +107,7 @@ def _ended(client: Client, job: JobHandle) -> int:
     return code
 
 
-class Gaps:
+class GapReporter:
     """Says which bytes of the output are missing, and remembers whether there were any."""
 
     def __init__(self) -> None:

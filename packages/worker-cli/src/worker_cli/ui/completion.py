@@ -51,7 +51,7 @@ def _joined(line: Sequence[str]) -> list[str]:
 
 
 class _State:
-    """How far a command line has been understood."""
+    """How far a command line has been parse."""
 
     def __init__(self) -> None:
         self.action: Action | None = None

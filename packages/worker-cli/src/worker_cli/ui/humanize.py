@@ -1,4 +1,4 @@
-"""Values as people read them: durations, ages, sizes, command lines; safe to show on a terminal."""
+"""Format durations, ages, sizes and command lines for people, safe to show on a terminal."""
 
 from __future__ import annotations
 
@@ -8,39 +8,45 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_SHELL_CHARACTERS = frozenset(" |&;<>$*?~`\"'()")
 
 
 def clean(text: str) -> str:
-    """Return a text in which nothing moves the cursor, changes colours or turns its direction.
+    """Return a text with its control characters escaped.
 
-    Names and arguments come from users, and a terminal obeys what it is sent.
+    Names and arguments come from users. A terminal would obey escape sequences in them: move the
+    cursor, change colours, or reverse the direction of writing.
     """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8
         code -= 0xDC00
     if character in _ESCAPES:
         return _ESCAPES[character]
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def command_line(argv: Sequence[str], most: int | None = None) -> str:
-    """Return an argv as one would type it in a shell, cut to `most` columns."""
-    if most is None:
+def is_shell_line(command: str) -> bool:
+    """Return whether a command contains characters that only a shell interprets."""
+    return bool(_SHELL_CHARACTERS & set(command))
+
+
+def command_line(argv: Sequence[str], width: int | None = None) -> str:
+    """Return an argv as one would type it in a shell, truncated to `width` columns."""
+    if width is None:
         return clean(" ".join(map(shlex.quote, argv)))
-    # An argument takes a column at least; what is beyond the cut, which may be megabytes, is not
-    # even looked at.
-    text = " ".join(map(shlex.quote, argv[: most + 1]))
+    # Every argument takes at least one column. The rest, which may be megabytes, is not looked at.
+    text = " ".join(map(shlex.quote, argv[: width + 1]))
     taken = 0
-    for at, each in enumerate(text):
-        taken += columns(clean(each))
-        if taken > most:
-            return cut(clean(text[: at + 1]), most)
+    for index, char in enumerate(text):
+        taken += columns(clean(char))
+        if taken > width:
+            return truncate(clean(text[: index + 1]), width)
     return clean(text)
 
 
@@ -61,7 +67,7 @@ def duration(seconds: float) -> str:
 
 
 def age(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago something was, roughly: "12s", "3m", "2h", "5d"."""
+    """Return roughly how long ago a moment was: "12s", "3m", "2h", "5d"."""
     if moment is None:
         return "-"
     seconds = max(0, int((now - moment).total_seconds()))
@@ -72,7 +78,7 @@ def age(moment: datetime | None, now: datetime) -> str:
 
 
 def moment(at: datetime) -> str:
-    """Return a time in the time zone of the person who looks."""
+    """Return a time in the local time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -91,10 +97,10 @@ def size(count: float) -> str:
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return how many columns a text takes on a terminal."""
     if text.isascii():
         return len(text)
-    return sum(_columns(each) for each in text)
+    return sum(_columns(char) for char in text)
 
 
 def _columns(character: str) -> int:
@@ -103,13 +109,13 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def cut(text: str, most: int) -> str:
-    """Return a text that takes at most so many columns, with an ellipsis for what is cut off."""
+def truncate(text: str, width: int) -> str:
+    """Return a text of at most `width` columns, with an ellipsis if it was cut off."""
     taken = kept = 0
-    for at, each in enumerate(text):
-        taken += _columns(each)
-        if taken > most:
-            return f"{text[:kept]}…" if most > 0 else ""
-        if taken < most:
-            kept = at + 1
+    for index, char in enumerate(text):
+        taken += _columns(char)
+        if taken > width:
+            return f"{text[:kept]}…" if width > 0 else ""
+        if taken < width:
+            kept = index + 1
     return text

@@ -1,4 +1,4 @@
-"""One line on a person's terminal that says how far long work has come; nothing anywhere else."""
+"""A line on the terminal that shows the progress of long work; nothing when not on a terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Self
 from worker_cli.ui import humanize, terminal
 
 _EVERY_SECONDS = 0.1
-_BAR = 24
+_BAR_WIDTH = 24
 
 
 class Line:
-    """The line. It is written over by each `show` and gone at the end."""
+    """The line. Each `show` replaces it, and it is removed at the end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wanted = terminal.can_overwrite(sys.stderr)
-        self._next = clock() + _EVERY_SECONDS  # what is done sooner shows nothing
+        self._can_overwrite = terminal.can_overwrite(sys.stderr)
+        self._next = clock() + _EVERY_SECONDS  # work that is done sooner shows nothing
         self._shown = False
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Line:
         self.clear()
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be written in its place."""
+        """Remove the line, so that something else can be written in its place."""
         if self._shown:
             self._write("")
 
@@ -47,24 +47,24 @@ class Line:
             self.announce(text)
 
     def announce(self, text: Callable[[], str]) -> None:
-        """Show a text in any case, because it will stay for a while."""
-        if self._wanted:
+        """Show a text that will stay for a while, at once."""
+        if self._can_overwrite:
             self._write(text())
-        elif terminal.person(sys.stderr):  # one that cannot take a line back
+        elif terminal.is_terminal(sys.stderr):  # one that cannot replace a line
             terminal.note(text())
 
     def _write(self, text: str) -> None:
         self._shown = bool(text)
-        terminal.overwrite(humanize.cut(text, (terminal.width(sys.stderr) or 80) - 1))
+        terminal.overwrite(humanize.truncate(text, (terminal.width(sys.stderr) or 80) - 1))
 
 
 def transfer(done: int, total: int | None, seconds: float) -> str:
-    """Return the line for bytes on their way: how many of how many, and how fast."""
+    """Return the text for a transfer of bytes: how many of how many, and how fast."""
     rate = f"{humanize.size(done / seconds)}/s" if seconds > 0 else ""
     if not total or done > total:
         return f"{humanize.size(done)}  {rate}"
-    filled = _BAR * done // total
-    bar = "#" * filled + "." * (_BAR - filled)
+    filled = _BAR_WIDTH * done // total
+    bar = "#" * filled + "." * (_BAR_WIDTH - filled)
     return (
         f"{100 * done // total:3}% [{bar}] {humanize.size(done)} of {humanize.size(total)}  {rate}"
     )

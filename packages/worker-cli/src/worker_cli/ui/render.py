@@ -1,10 +1,11 @@
-"""Jobs as people see them: a word with its outcome, a paragraph, a table."""
+"""Render jobs for people: the outcome in a line, all details, or a table."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -22,91 +23,93 @@ _COLOURS = {
     "stopping": "yellow",
     "running": "cyan",
 }
+_UNITS: Mapping[str, Callable[[Any], str]] = {
+    job.SECONDS: humanize.duration,
+    job.BYTES: humanize.size,
+    job.COUNT: str,
+}
 _STATUS, _NAME = 1, 5  # columns of the table
-_LEAST = 15  # columns for a command, below which nobody recognises it
-_SHELL_CHARACTERS = frozenset(" |&;<>$*?~`\"'()")
+_MIN_COMMAND_WIDTH = 15  # with fewer columns, nobody recognises a command
 
 
 def outcome(status: job.JobStatus) -> str:
-    """Return the word for a job's state and, in brackets, what came of it."""
+    """Return a job's status and, in brackets, details such as its exit code."""
     word = terminal.coloured(humanize.clean(status.status), _COLOURS.get(status.status))
     return f"{word} ({humanize.clean(status.outcome)})" if status.outcome else word
 
 
 def shell_hint(record: job.JobRecord) -> str | None:
-    """Return what to type instead when a whole shell line was given as the name of a program."""
+    """Return the command to type instead, when a shell line was given as a program's name."""
     command = record.argv[0]
-    if (
-        record.exit_code != exits.NOT_FOUND
-        or record.argv[1:]
-        or not _SHELL_CHARACTERS & set(command)
-    ):
+    not_found = record.exit_code == exits.NOT_FOUND and not record.argv[1:]
+    if not (not_found and humanize.is_shell_line(command)):
         return None
-    return f"for a shell line: worker run --shell {humanize.command_line([command])}"
+    return f"to run a shell line: worker run --shell {humanize.command_line([command])}"
 
 
-def paragraph(record: job.JobRecord, now: datetime) -> str:
-    """Return everything that a person wants to know of a job, in a few lines."""
+def details(record: job.JobRecord, now: datetime) -> str:
+    """Return everything that a person may want to know about a job, in a few lines."""
     rows = [
         ("job", record.id),
         ("name", _text(record.spec.get("name"))),
         ("command", humanize.command_line(record.argv)),
         ("in", _text(record.spec.get("cwd"))),
-        ("as", _text(record.run_as)),
         ("labels", _pairs(record.spec.get("labels"))),
         ("limits", render_limits.limits(record.spec.get("limits"), record.enforced)),
         ("private", render_limits.isolation(record.spec.get("isolation"))),
         ("created", _when(record.created_at, now)),
         ("ran" if record.ended else "runs", _run_time(record, now)),
-        ("used", _used(record.usage)),
+        *_labelled_fields(record),
         ("hint", shell_hint(record)),
     ]
-    lines = [f"  {name:8} {value}" for name, value in rows if value]
+    lines = [f"  {label:8} {value}" for label, value in rows if value]
     return "\n".join([outcome(record), *lines])
 
 
 def table(records: Sequence[job.JobRecord], now: datetime, width: int | None) -> str:
-    """Return a table of jobs; it fits into `width` columns, or is as wide as it needs to be."""
+    """Return a table of jobs that fits into `width` columns; None does not limit the width."""
     head = ["ID", "STATUS", "EXIT", "AGE", "TIME", "NAME", "COMMAND"]
     rows = [head, *(_row(record, now, width) for record in records)]
-    if not any(record.spec.get("name") for record in records) or _left(rows, width) < _LEAST:
+    named = any(record.spec.get("name") for record in records)
+    if not named or _width_of_last(rows, width) < _MIN_COMMAND_WIDTH:
         rows = [[*row[:_NAME], *row[_NAME + 1 :]] for row in rows]
-    left = max(_left(rows, width), _LEAST)
+    command_width = max(_width_of_last(rows, width), _MIN_COMMAND_WIDTH)
     colours = [None, *(_COLOURS.get(record.status) for record in records)]
-    sizes = _sizes(rows)
+    widths = _column_widths(rows)
     lines = []
     for cells, colour in zip(rows, colours, strict=True):
         padded = [
-            cell + " " * (size - humanize.columns(cell))
-            for cell, size in zip(cells[:-1], sizes[:-1], strict=True)
+            cell + " " * (column_width - humanize.columns(cell))
+            for cell, column_width in zip(cells[:-1], widths[:-1], strict=True)
         ]
         padded[_STATUS] = terminal.coloured(padded[_STATUS], colour)
-        lines.append("  ".join([*padded, humanize.cut(cells[-1], left) if width else cells[-1]]))
+        command = humanize.truncate(cells[-1], command_width) if width else cells[-1]
+        lines.append("  ".join([*padded, command]))
     return "\n".join(lines)
 
 
-def _sizes(rows: Sequence[Sequence[str]]) -> list[int]:
+def _column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(humanize.columns, column)) for column in zip(*rows, strict=True)]
 
 
-def _left(rows: Sequence[Sequence[str]], width: int | None) -> int:
-    """Return how many columns are left for the last cell of a row."""
-    before = _sizes(rows)[:-1]
-    return (width or sys.maxsize) - sum(before) - 2 * len(before)
+def _width_of_last(rows: Sequence[Sequence[str]], width: int | None) -> int:
+    """Return how many columns remain for the last cell of a row."""
+    others = _column_widths(rows)[:-1]
+    return (width or sys.maxsize) - sum(others) - 2 * len(others)
 
 
 def as_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
-    """Return what the server sent as JSON for people to read; lone surrogates stay escaped."""
+    """Return the server's answer as indented JSON; lone surrogates stay escaped."""
     return json.dumps(value, indent=2)
 
 
-def as_lines(values: Sequence[Mapping[str, Any]]) -> str:
-    """Return one JSON object a line."""
+def as_json_lines(values: Sequence[Mapping[str, Any]]) -> str:
+    """Return one JSON object per line."""
     return "\n".join(json.dumps(value, separators=(",", ":")) for value in values)
 
 
-def elapsed(record: job.JobStatus) -> str:
-    """Return how long a job has run, or ran, as the server has measured it."""
+def _duration(record: job.JobStatus) -> str:
+    """Return how long a job has run so far, or ran in all, as the server measured it."""
     return "-" if record.duration is None else humanize.duration(record.duration)
 
 
@@ -116,9 +119,9 @@ def _row(record: job.JobRecord, now: datetime, width: int | None) -> list[str]:
         humanize.clean(record.status),
         _exit(record),
         humanize.age(record.created_at, now),
-        elapsed(record),
-        humanize.cut(_text(record.spec.get("name")) or "-", 20),
-        humanize.command_line(record.argv, width and max(width, _LEAST)),
+        _duration(record),
+        humanize.truncate(_text(record.spec.get("name")) or "-", 20),
+        humanize.command_line(record.argv, width and max(width, _MIN_COMMAND_WIDTH)),
     ]
 
 
@@ -134,7 +137,7 @@ def _text(value: Any) -> str:
 
 def _pairs(value: Any) -> str:
     pairs = value.items() if isinstance(value, Mapping) else ()
-    return humanize.clean(" ".join(f"{key}={each}" for key, each in pairs))
+    return humanize.clean(" ".join(f"{key}={text}" for key, text in pairs))
 
 
 def _when(moment: datetime | None, now: datetime) -> str:
@@ -145,25 +148,36 @@ def _run_time(record: job.JobStatus, now: datetime) -> str:
     if record.started_at is None:
         return ""
     if record.ended_at is None:
-        told = f"since {humanize.moment(record.started_at)}"
+        period = f"since {humanize.moment(record.started_at)}"
     else:
-        told = f"until {_when(record.ended_at, now)}"
-    return told if record.duration is None else f"{elapsed(record)}, {told}"
+        period = f"until {_when(record.ended_at, now)}"
+    return period if record.duration is None else f"{_duration(record)}, {period}"
 
 
-def _used(usage: job.Usage | None) -> str:
-    """Return what is known of what a job used, or has used up to now."""
-    if usage is None:
-        return ""
-    parts = []
-    if usage.user_seconds is not None and usage.system_seconds is not None:
-        parts.append(f"{humanize.duration(usage.user_seconds + usage.system_seconds)} of CPU")
-    if usage.max_rss_bytes:
-        parts.append(f"{humanize.size(usage.max_rss_bytes)} of memory at most")
-    if usage.max_processes:
-        several = "process" if usage.max_processes == 1 else "processes at most"
-        parts.append(f"{usage.max_processes} {several}")
-    for count, what in ((usage.read_bytes, "read"), (usage.written_bytes, "written")):
-        if count is not None:
-            parts.append(f"{humanize.size(count)} {what}")
-    return ", ".join(parts)
+def _labelled_fields(record: job.JobRecord) -> Iterator[tuple[str, str]]:
+    """Yield the label and the value of each field that is declared with a label."""
+    for field in fields(record):
+        if label := field.metadata.get("label"):
+            value = getattr(record, field.name)
+            yield label, _used(value) if isinstance(value, job.Usage) else _text(value)
+
+
+def _used(usage: job.Usage) -> str:
+    """Return what a job has used so far, or used in all, as far as it was measured."""
+    values: dict[str, list[Any]] = {}
+    metadata = {}
+    for field in fields(usage):
+        if label := field.metadata.get("label"):
+            values.setdefault(label, []).append(getattr(usage, field.name))
+            metadata[label] = field.metadata
+    measured = {label: sum(parts) for label, parts in values.items() if None not in parts}
+    return ", ".join(
+        _amount(total, metadata[label])
+        for label, total in measured.items()
+        if total or not metadata[label]["peak"]
+    )
+
+
+def _amount(value: float, metadata: Mapping[str, Any]) -> str:
+    label = metadata["label_of_one"] if value == 1 else metadata["label"]
+    return f"{_UNITS[metadata['unit']](value)} {label}"

@@ -1,4 +1,4 @@
-"""The limits and the isolation of a job, as `status` shows them."""
+"""Render a job's limits and isolation for people, as `worker status` shows them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 
 from worker_cli.ui import humanize
 
-_TEXTS: Mapping[str, Callable[[Any], str]] = {
+_FORMATS: Mapping[str, Callable[[Any], str]] = {
     "memory": humanize.size,
     "file_size": humanize.size,
     "cpu_time": humanize.duration,
-    "io": lambda value: ", ".join(
-        f"{name} {humanize.size(each)}/s" for name, each in value.items()
-    ),
+    "io": lambda rates: ", ".join(f"{name} {humanize.size(rates[name])}/s" for name in rates),
 }
 _PRIVATE = {
     "private_network": "network",
@@ -23,7 +21,7 @@ _PRIVATE = {
 
 
 def limits(requested: Any, enforced: Mapping[str, str | None]) -> str:
-    """Return each limit, followed in brackets by what enforces it once the job has started."""
+    """Return each limit and, in brackets, what enforces it once the job has started."""
     if not isinstance(requested, Mapping):
         return ""
     return ", ".join(
@@ -34,24 +32,24 @@ def limits(requested: Any, enforced: Mapping[str, str | None]) -> str:
 
 
 def isolation(requested: Any) -> str:
-    """Return what the job cannot see or write."""
+    """Return what the job has of its own, and what it cannot write to."""
     if not isinstance(requested, Mapping):
         return ""
     parts = [text for name, text in _PRIVATE.items() if requested.get(name)]
     if requested.get("read_only"):
-        parts.append("file system read-only" + _but(requested.get("writable") or ()))
+        parts.append("file system read-only" + _except(requested.get("writable") or ()))
     return ", ".join(parts)
 
 
-def _but(paths: Iterable[str]) -> str:
-    named = humanize.clean(" ".join(paths))
-    return f" but for {named}" if named else ""
+def _except(paths: Iterable[str]) -> str:
+    listed = humanize.clean(" ".join(paths))
+    return f" except {listed}" if listed else ""
 
 
 def _amount(name: str, value: Any) -> str:
     try:
-        return humanize.clean(_TEXTS.get(name, str)(value))
-    except (TypeError, AttributeError):  # a newer server may write it in another way
+        return humanize.clean(_FORMATS.get(name, str)(value))
+    except (TypeError, AttributeError):  # a newer server may send it in another form
         return humanize.clean(str(value))
 
 

@@ -49,7 +49,7 @@ def test_why_a_job_cannot_start_is_no_output(user: Worker) -> None:
 
 
 def test_shell_line_without_a_shell_gets_a_hint(user: Worker) -> None:
-    """The commonest mistake would have to be understood from "command not found"."""
+    """The commonest mistake would have to be parse from "command not found"."""
     done = user.run("run", "--wait", "ls | wc -l")
     assert done.code == 127
     assert done.stderr == "worker: for a shell line: worker run --shell 'ls | wc -l'\n"

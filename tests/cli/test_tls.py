@@ -57,7 +57,7 @@ def test_system_cas_do_not_count_beside_a_named_one(
     other = Authority(tmp_path, "other")
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(other.cert))
-    assert "does not come from" in refusal(other.issue("server"), authority.cert)
+    assert "is not from" in refusal(other.issue("server"), authority.cert)
 
 
 def test_without_a_named_ca_the_system_decides(
@@ -104,16 +104,15 @@ def test_wrong_address_is_refused(authority: Authority) -> None:
 def test_expired_certificate_is_refused_with_its_date(authority: Authority) -> None:
     """A person would look for a fault in the CA file instead of the date."""
     message = refusal(authority.issue("expired", days=-3), authority.cert)
-    assert re.search(
-        r"has expired on \d{4}-\d\d-\d\d, and this machine's clock says \d{4}", message
-    )
+    assert re.search(r"expired on \d{4}-\d\d-\d\d, and this machine's clock says \d{4}", message)
 
 
 def test_certificate_of_the_future_points_at_the_clock(authority: Authority) -> None:
     """On a machine whose clock is behind, every certificate seems wrong."""
     message = refusal(authority.issue_for_later("later"), authority.cert)
     assert re.search(
-        r"not valid before \d{4}-\d\d-\d\d, .* clock says \d{4}-.*set the clock", message
+        r"not valid before \d{4}-\d\d-\d\d, .* clock says \d{4}-.*set whichever clock is wrong",
+        message,
     )
 
 
@@ -137,7 +136,7 @@ def test_redirections_are_not_followed(serve: Serve, authority: Authority) -> No
     """The password would go to whatever address an answer names."""
     elsewhere = serve(ok)
     stub = serve(lambda _: answer(302, b"", {"Location": elsewhere.url}))
-    with client(stub, authority.cert) as caller, pytest.raises(Unreachable, match="redirection"):
+    with client(stub, authority.cert) as caller, pytest.raises(Unreachable, match="a redirect to"):
         caller.whoami()
     assert elsewhere.requests == []
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from worker_cli import parsing
-from worker_cli.net import problems
+from worker_cli.net import problem_documents
 from worker_cli.ui import humanize, terminal
 
 
@@ -145,7 +145,7 @@ def test_clean_text_is_printable(text: str) -> None:
 def test_cut_text_fits(text: str, most: int) -> None:
     """A table would be wider than the terminal."""
     text = humanize.clean(text)
-    cut = humanize.cut(text, most)
+    cut = humanize.truncate(text, most)
     assert humanize.columns(cut) <= max(most, 0)
     assert cut == text or humanize.columns(text) > most
 
@@ -154,7 +154,7 @@ def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     """`worker list` would take minutes for a job with megabytes of arguments."""
     looked: list[str] = []
     monkeypatch.setattr(humanize, "_columns", lambda each: looked.append(each) or 1)
-    assert humanize.cut("ü" * 10_000, 30) == "ü" * 29 + "…"
+    assert humanize.truncate("ü" * 10_000, 30) == "ü" * 29 + "…"
     assert humanize.command_line(["echo", *["ü"] * 10_000], 30).startswith("echo 'ü' ")
     assert len(looked) < 100
 
@@ -162,7 +162,7 @@ def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 @given(st.lists(st.text(), max_size=5), st.integers(1, 30))
 def test_a_command_line_is_cut_as_if_it_were_whole(argv: list[str], most: int) -> None:
     """The table would show of a long command what is not there, or hide that it goes on."""
-    assert humanize.command_line(argv, most) == humanize.cut(humanize.command_line(argv), most)
+    assert humanize.command_line(argv, most) == humanize.truncate(humanize.command_line(argv), most)
 
 
 def test_command_lines_can_be_typed_again() -> None:
@@ -172,7 +172,7 @@ def test_command_lines_can_be_typed_again() -> None:
 
 def test_no_message_obeys_whom_it_quotes(capsys):
     """A reason that somebody else gave for a kill could colour the terminal, or rewrite it."""
-    message = problems._message({"detail": "killed: evil\nline\x1b[31m\u202e"})
+    message = problem_documents._message({"detail": "killed: evil\nline\x1b[31m\u202e"})
     assert message == "killed: evil\\nline\\x1b[31m\\u202e"
     terminal.note("two lines:\nof \x1b[31mone")
     assert capsys.readouterr().err == "worker: two lines:\nof \\x1b[31mone\n"

@@ -7,7 +7,7 @@ from support.cli_certs import Authority, Identity
 from support.cli_proxy import Proxy
 from support.cli_run import Worker
 from support.cli_stub import Answer, Request, Stub, answer
-from worker_cli import Absent, Client, Untrusted
+from worker_cli import Client, ServerUnavailable, Untrusted
 from worker_cli.net import address, proxies
 
 SERVER = "https://worker.invalid:8443"
@@ -100,16 +100,16 @@ def test_loopback_is_an_address_not_a_spelling(
     """The password for a server on this machine would be sent into the network."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
     for suffix in ("", ":8443", "/path"):
-        found = proxies.find(address.normal(f"https://{host}{suffix}"))
+        found = proxies.find(address.normalized(f"https://{host}{suffix}"))
         assert (found is None) == loopback
 
 
 @pytest.mark.parametrize(
     ("proxy", "fault"),
     [
-        ("foo:bar", "it names no host"),
-        ("http://", "it names no host"),
-        (":80", "it names no host"),
+        ("foo:bar", "it has no host"),
+        ("http://", "it has no host"),
+        (":80", "it has no host"),
         ("http://h:port", "that is not an address"),
         ("http://h:99999", "that is not an address"),
         ("http://[::1", "that is not an address"),
@@ -128,8 +128,8 @@ def test_a_proxy_that_cannot_be_used_is_named(
     shown = proxy.replace("ann:secret@", "")
     assert done.code == 2
     assert done.stderr == (
-        f"worker: cannot use the proxy {shown!r}, which {variable} names: {fault}; it looks like "
-        "http://HOST:PORT; with NO_PROXY=worker.invalid set the server is reached without it\n"
+        f"worker: cannot use the proxy {shown!r}, which {variable} names: {fault}; a proxy looks "
+        "like http://HOST:PORT; set NO_PROXY=worker.invalid to connect without it\n"
     )
 
 
@@ -140,7 +140,7 @@ def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("NO_PROXY", "worker.invalid")
         with (
             client(authority) as caller,
-            pytest.raises(Absent, match=r"worker\.invalid is not known"),
+            pytest.raises(ServerUnavailable, match=r"worker\.invalid is not known"),
         ):
             caller.whoami()
         assert proxy.asked == []
@@ -164,7 +164,7 @@ def test_a_proxy_that_refuses_is_named(worker: Worker, refusal: bytes, says: str
     assert done.code == 125
     assert f"cannot reach {SERVER} through the proxy {proxy.url}: " in done.stderr
     assert says in done.stderr
-    assert "set NO_PROXY=worker.invalid to go there directly" in done.stderr
+    assert "set NO_PROXY=worker.invalid to connect directly" in done.stderr
     assert "secret" not in done.stderr
 
 

@@ -16,13 +16,13 @@ import urllib3.exceptions
 from support.cli_certs import Authority
 from support.cli_run import COMMAND, Worker
 from support.cli_stub import Answer, Script, Stub, answer, in_order
-from worker_cli import Client, errors, shortage
+from worker_cli import Client, errors, system_limits
 from worker_cli import main as program
 from worker_cli.__main__ import main
 from worker_cli.commands import common
-from worker_cli.net import translate
+from worker_cli.net import peers, request_errors
 
-PEER = translate.Peer("https://localhost:8443", None, None)
+PEER = peers.Peer("https://localhost:8443", None, None)
 Serve = Callable[[Script], Stub]
 ClientOf = Callable[[Stub], Client]
 
@@ -65,20 +65,20 @@ def test_only_a_lost_connection_is_called_lost(kind: type[Exception]) -> None:
     """A person would look at the network for what is wrong with a setting, and a program repeat."""
     inner = made(kind)
     outer = inner if isinstance(inner, OSError) else requests.ConnectionError(inner)
-    told = translate.explain(outer, PEER)
-    assert isinstance(told, errors.Dropped) == (kind in LOST), str(told)
+    told = request_errors.from_request(outer, PEER)
+    assert isinstance(told, errors.ConnectionLost) == (kind in LOST), str(told)
     assert "was lost" not in str(told) or kind in LOST
 
 
 def test_an_unknown_failure_is_named() -> None:
     """Nobody could say what went wrong."""
     error = requests.exceptions.RetryError("too many 500 error responses")
-    assert str(translate.explain(error, PEER)) == (
+    assert str(request_errors.from_request(error, PEER)) == (
         "the request to https://localhost:8443 failed: too many 500 error responses "
         "(requests.exceptions.RetryError); the server may have received it; --debug shows more"
     )
     assert "; nothing was sent;" in str(
-        translate.explain(requests.exceptions.InvalidHeader("bad"), PEER)
+        request_errors.from_request(requests.exceptions.InvalidHeader("bad"), PEER)
     )
 
 
@@ -86,22 +86,26 @@ def test_an_unknown_failure_is_named() -> None:
     ("error", "kind", "told"),
     [
         (requests.exceptions.ContentDecodingError("x"), errors.Unreachable, "compressed"),
-        (requests.exceptions.ConnectionError("Read timed out."), errors.Dropped, "in time"),
+        (requests.exceptions.ConnectionError("Read timed out."), errors.ConnectionLost, "in time"),
         (requests.exceptions.StreamConsumedError("x"), errors.Unreachable, "StreamConsumed"),
-        (ssl.SSLError(1, "BAD_RECORD_MAC"), errors.Dropped, "lost before the answer was whole"),
+        (
+            ssl.SSLError(1, "BAD_RECORD_MAC"),
+            errors.ConnectionLost,
+            "lost before the answer was complete",
+        ),
         (
             requests.exceptions.ChunkedEncodingError(
                 urllib3.exceptions.ProtocolError("Response ended prematurely")
             ),
-            errors.Dropped,
-            "lost before the answer was whole",
+            errors.ConnectionLost,
+            "lost before the answer was complete",
         ),
         (OSError(errno.EMFILE, "x"), errors.Unreachable, "ulimit -n"),
     ],
 )
 def test_failures_within_an_answer(error: Exception, kind: type[Exception], told: str) -> None:
     """Output would be asked for again and again where that cannot help."""
-    found = translate.broken(error, PEER)
+    found = request_errors.from_body(error, PEER)
     assert type(found) is kind
     assert told in str(found)
 
@@ -109,10 +113,10 @@ def test_failures_within_an_answer(error: Exception, kind: type[Exception], told
 @pytest.mark.parametrize(
     ("server", "told"),
     [
-        ("https://a..b:8443", "is not an address that can be reached"),
-        (f"https://{'x' * 64}.invalid:8443", "is not an address that can be reached"),
-        ("https://*.invalid:8443", "is not an address that can be reached"),
-        ("localhost:0", "is no address of a server"),
+        ("https://a..b:8443", "the address is not valid"),
+        (f"https://{'x' * 64}.invalid:8443", "the address is not valid"),
+        ("https://*.invalid:8443", "the address is not valid"),
+        ("localhost:0", "invalid server address"),
     ],
 )
 def test_an_address_that_cannot_be_is_named(worker: Worker, server: str, told: str) -> None:
@@ -137,7 +141,7 @@ def test_what_is_not_http_is_not_lost(serve: Serve, client_of: ClientOf, data: b
     """The request would be sent again for half a minute."""
     with pytest.raises(errors.Unreachable, match="something that is not HTTP") as caught:
         client_of(serve(lambda _: Answer(data))).whoami()
-    assert not isinstance(caught.value, errors.Dropped)
+    assert not isinstance(caught.value, errors.ConnectionLost)
 
 
 # Settings of the environment
@@ -185,7 +189,7 @@ def test_a_chain_in_the_wrong_order_is_said(
     )
     done = worker.run("whoami")
     assert done.code == 2
-    assert f"cannot use {chain} to show this client's certificate: " in done.stderr
+    assert f"cannot use {chain} for this client's certificate: " in done.stderr
     assert f"the certificate of {mine.key} must be the first one in it" in done.stderr
 
 
@@ -273,7 +277,10 @@ def test_a_working_directory_that_was_removed(worker: Worker, serve: Serve, tmp_
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(errno.EMFILE, "x"), "cannot start: this process has as many open files"),
+        (
+            OSError(errno.EMFILE, "x"),
+            "cannot start: this process has reached its limit",
+        ),
         (MemoryError(), "cannot start: there is not enough memory"),
         (ImportError("libssl: failed to map"), "cannot start: libssl: failed to map; if no limit"),
     ],
@@ -320,16 +327,20 @@ def test_a_limit_that_is_reached_later_is_no_bug(
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(errno.EMFILE, "x"), "as many open files as it may have"),
+        (OSError(errno.EMFILE, "x"), "its limit of open files"),
         (MemoryError(), "not enough memory"),
-        (RuntimeError("can't start new thread"), "as many processes and threads"),
+        (RuntimeError("can't start new thread"), "the limit of processes and threads"),
         (RuntimeError("another"), None),
         (OSError(errno.ENOSPC, "x"), None),
     ],
 )
 def test_shortages(error: Exception, told: str | None) -> None:
     """A limit would be told by the number of an error, or as a bug."""
-    assert (shortage.of(error) or "").count(told or "") == 1 if told else not shortage.of(error)
+    assert (
+        (system_limits.explain(error) or "").count(told or "") == 1
+        if told
+        else not system_limits.explain(error)
+    )
 
 
 def test_a_refused_thread_is_no_bug(
@@ -341,7 +352,7 @@ def test_a_refused_thread_is_no_bug(
     """A limit on processes would be reported as a bug in the client."""
     import threading
 
-    class Refused(threading.Thread):
+    class NoThread(threading.Thread):
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
@@ -350,9 +361,9 @@ def test_a_refused_thread_is_no_bug(
     for name, value in worker.environ.items():
         monkeypatch.setenv(name, value)
 
-    monkeypatch.setattr("worker_cli.ui.attach.threading", SimpleNamespace(Thread=Refused))
+    monkeypatch.setattr("worker_cli.ui.attach.threading", SimpleNamespace(Thread=NoThread))
     code = main(["run", "--server", stub.url, "--wait", "--separate-stderr", "true"])
     assert code == 125
     told = capsys.readouterr().err
     assert "the job may go on; back to it: worker out -f" in told
-    assert "cannot go on: there are as many processes and threads" in told
+    assert "cannot go on: the limit of processes and threads" in told

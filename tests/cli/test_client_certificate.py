@@ -43,8 +43,8 @@ def encrypt(file: Path) -> None:
         (lambda i: i.cert.unlink(), "ann.pem .*: No such file or directory"),
         (lambda i: i.key.unlink(), "ann.key .*: No such file or directory"),
         (lambda i: (i.key.unlink(), i.key.mkdir()), "ann.key .*: Is a directory"),
-        (lambda i: i.cert.write_text("x"), "ann.pem .*: it holds no certificate in PEM form"),
-        (lambda i: i.key.write_text("x"), "ann.key .*: it holds no private key in PEM form"),
+        (lambda i: i.cert.write_text("x"), "ann.pem .*: it contains no certificate in PEM form"),
+        (lambda i: i.key.write_text("x"), "ann.key .*: it contains no private key in PEM form"),
         (lambda i: i.key.chmod(0o644), "ann.key .*: others can read it; .* chmod o= "),
         (lambda i: encrypt(i.key), "ann.key .*: it is encrypted; openssl pkey"),
     ],
@@ -80,6 +80,6 @@ def test_the_command_says_it_in_one_line(worker: Worker) -> None:
     done = worker.run("whoami", "--server", SERVER)
     assert done.code == 2
     assert done.stderr == (
-        f"worker: cannot use {worker.config}/no.pem to show this client's certificate: "
+        f"worker: cannot use {worker.config}/no.pem for this client's certificate: "
         "No such file or directory; see cert and key in config.toml\n"
     )

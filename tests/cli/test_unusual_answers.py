@@ -114,7 +114,7 @@ def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> No
     stub = serve(routes(kill=DROP))
     done = worker.run("kill", "--server", stub.url, ID)
     assert done.code == 125
-    assert "was lost before the answer was whole" in done.stderr
+    assert "was lost before the answer was complete" in done.stderr
     assert f"worker status {ID}" in done.stderr
 
 
@@ -128,7 +128,7 @@ def test_a_run_whose_answer_is_lost_says_so(
         clock.meanwhile = stub.__exit__
     assert main(["run", "--server", stub.url, "make"]) == 125
     told = capfd.readouterr().err
-    assert "was lost before the answer was whole" in told
+    assert "was lost before the answer was complete" in told
     assert ("since then cannot reach" in told) == gone
     assert "; whether the job was created is not known, see: worker list -n 3\n" in told
     assert len({each.headers["idempotency-key"] for each in stub.requests}) == 1

@@ -171,7 +171,7 @@ def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> No
 def paragraph(**fields: Any) -> dict[str, str]:
     """Return what a person sees of a job, by the words at the left."""
     record = JobRecord.from_json({"id": ID, "status": "running"} | fields)
-    _, *lines = render.paragraph(record, NOW).splitlines()
+    _, *lines = render.details(record, NOW).splitlines()
     return {line[2:10].strip(): line[11:] for line in lines}
 
 
