@@ -1,16 +1,15 @@
-"""Records kept in memory: never another answer than the database would give."""
+"""The cache of records never answers other than the database would."""
 
 from __future__ import annotations
 
 import sqlite3
 
 import pytest
-from support.waiting import wait_until
 from worker_core import Engine, JobNotFound, JobSpec, Limits, State, StoreUnavailable
 from worker_core.model.job import Change, Job
 from worker_core.model.state import Event
 from worker_core.store import records
-from worker_core.store.database import Store
+from worker_core.store.store import Store
 
 SPECS = {
     "plain": JobSpec("true"),
@@ -30,11 +29,11 @@ def engine(tmp_path):
 
 def both(engine: Engine, job_id: str) -> tuple[Job | None, Job]:
     with engine._store.reading() as db:
-        return engine._store.recent.get(job_id), records.get(db, job_id)
+        return engine._store.jobs.cache.get(job_id), records.get(db, job_id)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_memory_says_what_the_database_says(engine, spec):
+def test_the_cache_equals_the_database(engine, spec):
     """A status would differ from what the same job shows after a restart."""
     job = engine.submit(spec, "me")
     ended = engine.wait(job.id, 20)
@@ -51,42 +50,42 @@ def test_a_killed_job_and_a_removed_one(engine):
     assert kept == stored
     assert stored.state is State.KILLED
     engine.remove(job.id)
-    assert engine._store.recent.get(job.id) is None
+    assert engine._store.jobs.cache.get(job.id) is None
     with pytest.raises(JobNotFound):
         engine.get(job.id)
 
 
-def test_what_was_not_committed_is_not_remembered(tmp_path):
+def test_a_change_that_was_not_committed_is_not_cached(tmp_path):
     """A job would be shown as ended whose end the disk did not take."""
     store = Store(str(tmp_path / "worker.db"))
     job = Job("a", "me", JobSpec("true"), State.RUNNING, created_at=1.0)
 
     def insert(db: sqlite3.Connection) -> Job:
-        return records.insert(db, store.recent, job, spec_hash="", idempotency_key=None)
+        return store.jobs.insert(db, job, spec_hash="", idempotency_key=None)
 
     def end_and_fail(db: sqlite3.Connection) -> None:
         change = Change(Event.END_SUCCESS, 2.0, exit_code=0)
-        assert records.change(db, store.recent, "a", change, 2).state is State.COMPLETED
+        assert store.jobs.change(db, "a", change).state is State.COMPLETED
         raise sqlite3.OperationalError("disk full")
 
     def begun(_db: sqlite3.Connection) -> Job | None:
-        return store.recent.inside("a")
+        return store.jobs.cache.in_transaction("a")
 
     store.write(insert).result()
-    before = store.recent.get("a")
+    before = store.jobs.cache.get("a")
     with pytest.raises(StoreUnavailable):
         store.write(end_and_fail).result()
-    assert store.recent.get("a") == before
+    assert store.jobs.cache.get("a") == before
     assert store.write(begun).result() == before
     store.close()
 
 
-def test_only_so_many_are_kept(engine, monkeypatch):
+def test_the_cache_is_bounded(engine, monkeypatch):
     """The daemon would grow with every job."""
     monkeypatch.setattr("worker_core.store.cache._MOST", 2)
     jobs = [engine.submit(JobSpec("true"), "me") for _ in range(4)]
     for job in jobs:
         engine.wait(job.id, 20)
-    # An end is visible in the database a moment before it is in the cache.
-    wait_until(lambda: sum(engine._store.recent.get(job.id) is not None for job in jobs) == 2)
+    kept = [job.id for job in jobs if engine._store.jobs.cache.get(job.id) is not None]
+    assert len(kept) == 2
     assert all(engine.get(job.id).state is State.COMPLETED for job in jobs)

@@ -28,7 +28,7 @@ from worker_core import (  # fmt: skip
 )
 from worker_core.disk import files  # fmt: skip
 from worker_core.model.spec import DEFAULT
-from worker_core.store.database import Store
+from worker_core.store.store import Store
 from worker_core.testing.fakes import FakeExecutor
 
 

@@ -321,7 +321,7 @@ def test_an_end_that_cannot_be_stored_is_no_running_job(tmp_path, monkeypatch):
         go = tmp_path / "go"
         job = begin(engine, shell(waiting_for(go) + "; exit 3"))
         engine._store.write(lambda db: None).result()
-        engine._store._db.execute("PRAGMA query_only = 1")
+        engine._store._database._writer.execute("PRAGMA query_only = 1")
         go.touch()
         why = (
             "its process has ended, but that cannot be recorded yet: "
@@ -331,7 +331,7 @@ def test_an_end_that_cannot_be_stored_is_no_running_job(tmp_path, monkeypatch):
         shown = engine.kill(job.id, by="me", wait=0)
         assert (shown.state, shown.reason, shown.exit_code) == (State.STOPPING, why, None)
         assert engine.health()["store"] == "attempt to write a readonly database"
-        engine._store._db.execute("PRAGMA query_only = 0")
+        engine._store._database._writer.execute("PRAGMA query_only = 0")
         assert engine.wait(job.id, 20).exit_code == 3
         assert engine._jobs._unrecorded == {}
 

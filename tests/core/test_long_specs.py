@@ -9,8 +9,8 @@ from support.core import run
 from support.waiting import wait_until
 from worker_core import Engine, EngineSettings, Isolation, JobSpec
 from worker_core.disk import statedir
+from worker_core.model.spec import outline
 from worker_core.model.state import State
-from worker_core.store import records
 
 LONG = JobSpec(
     "sh",
@@ -83,7 +83,7 @@ def test_the_outline_says_how_it_is_confined():
     """What a job in namespaces uses would be counted wrongly."""
     isolation = Isolation(read_only=True, pid_namespace=True, writable=["/" + "x" * 4000] * 2)
     stored = json.loads(json.dumps(JobSpec("true", isolation=isolation).to_dict()))
-    found = JobSpec.from_stored(records.outline(stored))
+    found = JobSpec.from_stored(outline(stored))
     assert found.isolation == Isolation(read_only=True, pid_namespace=True)
 
 

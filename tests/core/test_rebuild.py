@@ -156,7 +156,7 @@ def test_who_follows_events_misses_none(tmp_path):
     """A client that resumes would hear nothing until the numbers are as high as before."""
     with Engine(tmp_path) as engine:
         run(engine, JobSpec("true"))
-        before = engine._store.version
+        before = engine._store.jobs.version
     lose_database(tmp_path)
     rebuild_records(tmp_path)
     with Engine(tmp_path) as engine:

@@ -229,7 +229,7 @@ def test_an_end_that_cannot_be_recorded_is_said(own: Api) -> None:
     job_id = ready(alice, alice.shell("echo ready; sleep 1000"))
     store = own.engine._store
     store.write(lambda _: None).result()
-    store._db.execute("PRAGMA query_only = 1")
+    store._database._writer.execute("PRAGMA query_only = 1")
     try:
         why = (
             "its process has ended, but that cannot be recorded yet: "
@@ -243,5 +243,5 @@ def test_an_end_that_cannot_be_recorded_is_said(own: Api) -> None:
         expected = {"id": job_id, "status": "stopping", "reason": why}
         assert (answer.status_code, answer.json()) == (202, expected)
     finally:
-        store._db.execute("PRAGMA query_only = 0")
+        store._database._writer.execute("PRAGMA query_only = 0")
     assert alice.ended(job_id)["status"] == "killed"

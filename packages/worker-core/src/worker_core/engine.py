@@ -45,8 +45,8 @@ from worker_core.model.state import Event, IllegalTransition, State
 from worker_core.output.spool import OutputInfo
 from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
-from worker_core.store import backups, continuity, records
-from worker_core.store.database import Operation, Store
+from worker_core.store import backups, continuity, listing, records
+from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -259,10 +259,10 @@ class Engine:
         self._check_open()
         if not 1 <= limit <= _LONGEST_PAGE:
             raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
-        wanted = records.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
+        wanted = listing.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
         # At one moment: a job that is removed meanwhile must not lack its long spec.
         with self._store.reading() as db, records.one_moment(db):
-            jobs, more = records.page(
+            jobs, more = listing.page(
                 db, wanted, limit, cursor, max_bytes=max_bytes, on_step=on_step
             )
             if whole:
@@ -381,11 +381,11 @@ class Engine:
         if not self._ephemeral:
             directory.mark_removed()
         try:
-            self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
+            self._store.write(lambda db: self._store.jobs.delete(db, job_id)).result()
         except StoreUnavailable:  # on a full disk for want of what this frees
             directory.remove()
             self._reserve.give_up()
-            self._store.write(lambda db: records.delete(db, self._store.recent, job_id)).result()
+            self._store.write(lambda db: self._store.jobs.delete(db, job_id)).result()
         directory.remove()
 
     def events(
@@ -404,10 +404,10 @@ class Engine:
     ) -> Iterator[Sequence[Job]]:
         """Yield what `events` does, all changes of a moment together; nothing when it is quiet."""
         self._check_open()
-        return self._changed(owner, self._store.version if after is None else after, heartbeat)
+        return self._changed(owner, self._store.jobs.version if after is None else after, heartbeat)
 
     def _changed(self, owner: str, version: int, heartbeat: float) -> Iterator[Sequence[Job]]:
-        notifier, start = self._jobs.notifier, self._store.version
+        notifier, start = self._jobs.notifier, self._store.jobs.version
         with notifier.owner_changes(owner) as subscription, self._feeds.of(owner, start) as feed:
             while True:
                 jobs = feed.after(version)
@@ -502,11 +502,7 @@ class Engine:
 
     def _record(self, job_id: str) -> Job:
         self._check_open()
-        job = self._store.recent.get(job_id)
-        if job is None:
-            with self._store.reading() as db:
-                job = records.get(db, job_id)
-        return self._jobs.with_reason(job)
+        return self._jobs.with_reason(self._store.job(job_id))
 
     def _check_open(self) -> None:
         if self._closed.is_set():
@@ -618,13 +614,7 @@ class Engine:
         def insert(db: sqlite3.Connection) -> Job:
             earlier = None if key is None else _earlier(db, job.owner, key, spec_hash)
             if earlier is None:
-                return records.insert(
-                    db,
-                    self._store.recent,
-                    job.replaced(version=self._store.next_version()),
-                    spec_hash=spec_hash,
-                    idempotency_key=key,
-                )
+                return self._store.jobs.insert(db, job, spec_hash=spec_hash, idempotency_key=key)
             return earlier
 
         return insert

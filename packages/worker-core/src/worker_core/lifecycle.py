@@ -1,11 +1,9 @@
 """The way of a job from accepted to ended, and the thread that runs each step of it:
 
 caller              admit: a slot or a place in the queue, and the record for the store
-who leads           after the commit, the start goes to the executor
+store's writer      after the commit, the start goes to the executor
 the executor's      started and exited come back, and go to the store as they come
-who leads           after the commit, who waits is woken, and a free slot goes to the next job
-
-Who leads is whose thread commits (store.py): the caller, the executor's, or another caller.
+store's writer      after the commit, who waits is woken, and a free slot goes to the next job
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from worker_core.queue.scheduler import Scheduler
 from worker_core.reconcile import Finding
 from worker_core.settings import EngineSettings
 from worker_core.store import records
-from worker_core.store.database import Operation, Store
+from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +82,7 @@ class Lifecycle:
         self._scheduler = Scheduler(settings.max_running, settings.max_running_per_owner)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # of running jobs, in monotonic time
-        self._begun = 0  # this and the next are only written by who leads
+        self._begun = 0  # this and the next are only written by the store's writer thread
         self._ended: Counter[str] = Counter()
         # Jobs whose process has ended, until that is in the store; and why it is not, if the
         # executor cannot record it. What the store cannot take is `Store.fault`.
@@ -192,17 +190,14 @@ class Lifecycle:
 
     def transition(self, job_id: str, change: Change) -> Callable[[sqlite3.Connection], Job]:
         """Return the write that applies a change."""
-        return lambda db: self._change(db, job_id, change)
+        return lambda db: self._store.jobs.change(db, job_id, change)
 
     def kill(self, job: Job) -> None:
         """Have a job ended as its record says that it is wanted."""
         signum, grace = job.kill_signal, job.kill_grace
         self._executor.kill(job.id, reason=job.kill_reason, signal=signum, grace=grace)
 
-    def _change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
-        return records.change(db, self._store.recent, job_id, change, self._store.next_version())
-
-    # -- whoever leads, after a commit -------------------------------------------------------------
+    # -- the store's writer thread, after a commit -------------------------------------------------
 
     def accepted(self, job: Job) -> None:
         """A job was recorded, now or by an earlier request with the same key."""
@@ -234,7 +229,7 @@ class Lifecycle:
         change = Change(Event.DISPATCH, self._clock.now())
 
         def dispatch(db: sqlite3.Connection) -> Job:
-            return records.complete(db, self._change(db, job_id, change))
+            return records.complete(db, self._store.jobs.change(db, job_id, change))
 
         self._store.post((dispatch, self._begin))
 
@@ -296,13 +291,13 @@ class Lifecycle:
 
         def record(db: sqlite3.Connection) -> Job:
             try:
-                job = self._change(db, job_id, change)
+                job = self._store.jobs.change(db, job_id, change)
             except WorkerError:  # it is known already, or the job was removed
                 self._unrecorded.pop(job_id, None)
                 raise
             size = JobDir(self._state_dir, job_id).disk_bytes() if job.state.final else 0
             if size:
-                records.set_output_bytes(db, job_id, size)
+                self._store.jobs.set_output_bytes(db, job_id, size)
             return job
 
         self._observed.append((record, self.changed))

@@ -33,7 +33,8 @@ from worker_core.model.job import Change, Job
 from worker_core.model.spec import DEFAULT, JobSpec
 from worker_core.model.state import Event, State
 from worker_core.store import backups, continuity, records
-from worker_core.store.database import Store, schema_version
+from worker_core.store.database import schema_version
+from worker_core.store.store import Store
 
 UNKNOWN_OWNER = ":unknown"
 """The owner of a job whose owner is not known. No user can have this name: a name has no colon."""
@@ -165,7 +166,7 @@ class _Work:
         self._now = time.time()
         self._boot = jobdir.boot_id()
         # Above whatever the lost database had, so that who resumes events misses none.
-        self._version = max(store.version, int(self._now * 1000))
+        store.jobs.skip_to(int(self._now * 1000))
         self.generation = 0
 
     def run(self, db: sqlite3.Connection) -> None:
@@ -186,7 +187,7 @@ class _Work:
     ) -> None:
         if job.state.final:
             if not has_directory:
-                records.delete(db, self._store.recent, job.id)
+                self._store.jobs.delete(db, job.id)
                 self._report.dropped.append(job.id)
             return
         directory = JobDir(self._state_dir, job.id)
@@ -218,9 +219,8 @@ class _Work:
         key, spec_hash = written.get("idempotency_key"), written.get("spec_hash")
         if not isinstance(key, str) or records.by_key(db, job.owner, key) is not None:
             key = None
-        records.insert(
+        self._store.jobs.insert(
             db,
-            self._store.recent,
             job,
             spec_hash=spec_hash if isinstance(spec_hash, str) else "",
             idempotency_key=key,
@@ -253,11 +253,10 @@ class _Work:
         return job.replaced(state=State.QUEUED)
 
     def _save(self, db: sqlite3.Connection, job: Job) -> None:
-        self._version += 1
-        records.save(db, self._store.recent, job.replaced(version=self._version))
+        self._store.jobs.save(db, job)
         if job.state.final:
             size = JobDir(self._state_dir, job.id).disk_bytes()
-            records.set_output_bytes(db, job.id, size)
+            self._store.jobs.set_output_bytes(db, job.id, size)
 
 
 def _lost(job: Job, at: float, why: str) -> Job:

@@ -1,7 +1,8 @@
-"""The latest records in memory, exactly as the database would give them back.
+"""The latest job records in memory, exactly as the database would give them back.
 
-A short job's record is wanted half a dozen times: for each of its changes, by who waits for its
-end, by who asks for its status. Reading it from the database costs ten times the change itself.
+The record of a short job is needed half a dozen times: for each of its changes, by callers that
+wait for its end, by requests for its status. Reading it from the database costs ten times as much
+as the change itself.
 """
 
 from __future__ import annotations
@@ -11,51 +12,52 @@ from worker_core.model.job import Job
 _MOST = 1000  # of a few KiB each: long specs are in the database only (records.LONG_SPEC)
 
 
-class Recent:
-    """Records of jobs that were submitted lately. Only the writer's thread changes anything.
+class JobCache:
+    """Records of jobs that were submitted lately. Only the writer thread changes anything.
 
-    Between `begin` and `commit` there is a transaction. What it has noted is seen by `inside` at
-    once, and by `get` after its commit; while it commits, `get` knows nothing of it, so that who
-    reads the database instead is never ahead of who reads here.
+    A transaction is between `begin` and `after_commit`. What it has put is returned by
+    `in_transaction` at once, and by `get` after the commit. During the commit, `get` returns None
+    for these jobs, so that callers that read the database instead never see a later record than
+    callers that read the cache.
     """
 
     def __init__(self) -> None:
         self._committed: dict[str, Job] = {}  # the latest change last
-        self._noted: dict[str, Job] = {}
+        self._uncommitted: dict[str, Job] = {}
 
     def get(self, job_id: str) -> Job | None:
-        """Return the committed record, or None if it is not kept here. Any thread may ask."""
+        """Return the committed record, or None if it is not cached. Any thread may call this."""
         return self._committed.get(job_id)
 
-    def inside(self, job_id: str) -> Job | None:
-        """Return the record as the transaction under way has left it, if it is kept here."""
-        return self._noted.get(job_id) or self._committed.get(job_id)
+    def in_transaction(self, job_id: str) -> Job | None:
+        """Return the record as the current transaction has left it, or None if not cached."""
+        return self._uncommitted.get(job_id) or self._committed.get(job_id)
 
     def insert(self, job: Job) -> None:
-        """Note a new record."""
-        self._noted[job.id] = job
+        """Put a new record."""
+        self._uncommitted[job.id] = job
 
-    def change(self, job: Job) -> None:
-        """Note what a record is now, if it is kept here."""
-        if self.inside(job.id) is not None:
-            self._noted[job.id] = job
+    def update(self, job: Job) -> None:
+        """Put a changed record, if the job is cached."""
+        if self.in_transaction(job.id) is not None:
+            self._uncommitted[job.id] = job
 
-    def forget(self, job_id: str) -> None:
-        """Drop a record: it is removed."""
-        self._noted.pop(job_id, None)
+    def delete(self, job_id: str) -> None:
+        """Drop the record of a job that is removed."""
+        self._uncommitted.pop(job_id, None)
         self._committed.pop(job_id, None)
 
     def begin(self) -> None:
-        """Forget what an earlier transaction has noted and not committed."""
-        self._noted = {}
+        """Drop what an earlier transaction has put and not committed."""
+        self._uncommitted = {}
 
-    def prepare(self) -> None:
-        """Let nobody take for current what is about to be replaced."""
-        for job_id in self._noted:
+    def before_commit(self) -> None:
+        """Drop the records that the commit is about to replace."""
+        for job_id in self._uncommitted:
             self._committed.pop(job_id, None)
 
-    def commit(self) -> None:
-        """Keep what was noted, and not too much in all."""
-        self._committed |= self._noted
+    def after_commit(self) -> None:
+        """Keep what was put; drop the oldest records beyond the limit."""
+        self._committed |= self._uncommitted
         while len(self._committed) > _MOST:
             del self._committed[next(iter(self._committed))]

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable
 from worker_core.disk import files, jobdir
 from worker_core.model.errors import StoreUnavailable
 from worker_core.store import backups, records
-from worker_core.store.database import Store, StoreDamaged
+from worker_core.store.database import StoreDamaged
+from worker_core.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,253 @@
+"""Group commit: one thread runs all pending writes in one transaction and commits once.
+
+    callers                  queue           writer thread
+    write(a) ───────────────▶ a
+    write(b) ───────────────▶ a b
+    a.result() waits          │
+    b.result() waits          └ takes all ──▶ begin; a; b; commit      one flush of the disk
+    post(c)  ───────────────▶ c               then_a; then_b           in the order of the queue
+    a and b return ◀───────────────────────── wake a, b
+                              └ takes all ──▶ begin; c; commit
+                                              after an error: each in a transaction of its own
+
+Nothing here knows what is written or where: `Transactions` is what it needs of a database.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from worker_core.model.errors import EngineClosed, StoreUnavailable, WorkerError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+
+_RETRY_SECONDS = 0.2
+
+
+class Transactions(Protocol[C_co]):
+    """The database as the writer thread uses it; any method may raise one of `failures`."""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """Errors of the disk or the database: the same write may succeed later."""
+
+    def begin(self) -> C_co:
+        """Begin a transaction; return what each write is called with."""
+
+    def commit(self) -> None:
+        """Commit the transaction; after this its writes are durable."""
+
+    def roll_back(self) -> None:
+        """Undo the transaction, if there is one."""
+
+    def is_full(self, error: Exception) -> bool:
+        """Return whether an error means that the disk is full."""
+
+    def describe(self, error: Exception) -> str:
+        """Return an error as a sentence for people, with the cure where one is known."""
+
+
+class PendingWrite(Generic[T]):
+    """One write that was asked for, and later its result.
+
+    A write with `must_succeed` has no caller that waits: it is tried again until it succeeds. An
+    `urgent` one may use the disk space that is reserved for it.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any], T],
+        then: Callable[[T], None] | None,
+        *,
+        must_succeed: bool = False,
+        urgent: bool = False,
+    ) -> None:
+        self.run = run
+        self.then = then
+        self.must_succeed = must_succeed
+        self.urgent = urgent
+        self._value: T | None = None
+        self._error: Exception | None = None
+        # Locked until it is done. threading.Event would add a second lock and a condition.
+        self._pending = threading.Lock()
+        self._pending.acquire()
+
+    def result(self) -> T:
+        """Wait until it is done; return what it returned, or raise what it raised."""
+        with self._pending:  # released again for the next call
+            pass
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._value)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is done, at most so long."""
+        if self._pending.acquire(timeout=seconds):
+            self._pending.release()
+
+    def fail(self, error: Exception) -> None:
+        """Have `result` raise this error."""
+        self._error = error
+
+    def succeed(self, value: T) -> None:
+        """Call `then`, and have `result` return the value."""
+        try:
+            if self.then is not None:
+                self.then(value)
+        except Exception:
+            log.exception("what follows a write failed")
+        self._value = value
+
+    def wake(self) -> None:
+        """Let `result` return."""
+        self._pending.release()
+
+
+class GroupCommit(Generic[C]):
+    """The queue and its writer thread. All methods may be called from any thread."""
+
+    def __init__(
+        self, transactions: Transactions[C], *, on_full: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start the thread; `on_full` is called when the disk has no space for an urgent write.
+
+        Raises RuntimeError if no thread can be started.
+        """
+        self._transactions = transactions
+        self._on_full = on_full
+        self._queue: queue.SimpleQueue[list[PendingWrite[Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # nothing is put into the queue behind the None of `close`
+        self._closed = False
+        self.fault: str | None = None
+        """Why the last transaction failed; None if it succeeded."""
+        self._thread = threading.Thread(target=self._work, name="worker-store", daemon=True)
+        self._thread.start()
+
+    def write(
+        self, run: Callable[[C], T], then: Callable[[T], None] | None = None
+    ) -> PendingWrite[T]:
+        """Have `run` called in a transaction; wait for it with `result` of what is returned.
+
+        `run` may be called more than once, in a new transaction each time, and raises WorkerError
+        only before it writes. The writer thread calls `then` with the result, after the commit, in
+        the order of the writes and before `result` returns; `then` may call `post`, and must not
+        wait for a write.
+        """
+        write = PendingWrite(run, then)
+        if not self._put([write]):
+            raise EngineClosed("the engine was closed")
+        return write
+
+    def post(
+        self,
+        *writes: tuple[Callable[[C], Any], Callable[[Any], None] | None],
+        urgent: bool = False,
+    ) -> None:
+        """Have writes done soon, and tried again until they succeed; nothing waits for them.
+
+        After `close` they are dropped: the caller must be able to find them out another way.
+        """
+        self._put(
+            [PendingWrite(run, then, must_succeed=True, urgent=urgent) for run, then in writes]
+        )
+
+    def close(self) -> None:
+        """Finish what was asked for, each write tried once more, and end the thread."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, writes: list[PendingWrite[Any]]) -> bool:
+        with self._lock:
+            if not self._closed:
+                self._queue.put(writes)
+            return not self._closed
+
+    # -- the writer thread -------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        failed: list[PendingWrite[Any]] = []
+        closing = False
+        while not closing:
+            writes, closing = self._take(_RETRY_SECONDS if failed else None)
+            failed = self._commit(failed + writes)
+            for write in writes:
+                write.wake()
+        if failed:  # each is in its job's directory as well, and is found there at the next start
+            log.error("%d writes were not stored: %s", len(failed), self.fault)
+
+    def _take(self, timeout: float | None) -> tuple[list[PendingWrite[Any]], bool]:
+        """Wait for a write; return all that are pending, and whether these are the last."""
+        writes: list[PendingWrite[Any]] = []
+        try:
+            item = self._queue.get(timeout=timeout)
+            while item is not None:
+                writes += item
+                if self._queue.empty():
+                    return writes, False
+                item = self._queue.get()
+        except queue.Empty:
+            return [], False
+        return writes, True
+
+    def _commit(self, writes: list[PendingWrite[Any]]) -> list[PendingWrite[Any]]:
+        """Commit writes; return those that must be tried again."""
+        if not writes or self._transact(writes) is None:
+            return []
+        # Either one of them is at fault, or the disk is: each gets its own transaction. The first
+        # that must succeed and fails holds back the others that must, to keep their order.
+        failed: list[PendingWrite[Any]] = []
+        full = False
+        for write in writes:
+            if write.must_succeed and failed:
+                failed.append(write)
+                continue
+            error = self._transact([write])
+            if error is None:
+                continue
+            if not write.must_succeed:
+                why = self._transactions.describe(error)
+                write.fail(StoreUnavailable(f"cannot store: {why}"))
+            elif isinstance(error, self._transactions.failures):
+                full = full or self._transactions.is_full(error)
+                failed.append(write)
+        if full and any(write.urgent for write in failed):
+            self._on_full()
+        return failed
+
+    def _transact(self, writes: Sequence[PendingWrite[Any]]) -> Exception | None:
+        """Run writes in one transaction and settle them; return what went wrong."""
+        try:
+            connection = self._transactions.begin()
+            results = [_attempt(write, connection) for write in writes]
+            self._transactions.commit()
+        except Exception as error:  # noqa: BLE001  # raised to the callers, or tried again
+            if str(error) != self.fault:  # retries log a reason once
+                log.error("a transaction of %d writes failed: %s", len(writes), error)
+            self.fault = str(error)
+            self._transactions.roll_back()
+            return error
+        self.fault = None
+        for write, result in zip(writes, results, strict=True):
+            if isinstance(result, WorkerError):
+                write.fail(result)
+            else:
+                write.succeed(result)
+        return None
+
+
+def _attempt(write: PendingWrite[Any], connection: object) -> Any:
+    try:
+        return write.run(connection)
+    except WorkerError as error:
+        return error

@@ -1,0 +1,83 @@
+"""The table of jobs: everything that writes a job's record, its number of change, and the cache.
+
+All methods run in the writer thread, inside a transaction. Reading is in `records` and `listing`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from worker_core.model import encoding
+from worker_core.model.job import Change, Job
+from worker_core.model.spec import JobSpec, outline
+from worker_core.store import records
+from worker_core.store.cache import JobCache
+from worker_core.store.records import QUERIES
+
+_LONGEST_REASON = 4000  # characters; one may repeat a command, which may have 128 KiB
+
+
+class JobTable:
+    """The one writer of the table of jobs."""
+
+    def __init__(self) -> None:
+        self.cache = JobCache()
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """The number of the latest change of any job. Any thread may read it."""
+        return self._version
+
+    def skip_to(self, version: int) -> None:
+        """Let the numbers of all later changes be higher than this one."""
+        self._version = max(self._version, version)
+
+    def insert(
+        self, db: sqlite3.Connection, job: Job, *, spec_hash: str, idempotency_key: str | None
+    ) -> Job:
+        """Add a job; return its record with the number of this change."""
+        job = job.replaced(version=self._next_version())
+        # Escaped to ASCII: SQLite refuses the surrogates that stand for raw bytes.
+        shown = job.spec.to_dict()
+        spec = encoding.compact_json(shown)
+        long = len(spec) > records.LONG_SPEC
+        if long:
+            db.execute(QUERIES["insert_long_spec"], {"id": job.id, "spec": spec})
+            spec = encoding.compact_json(outline(shown))
+        keys = {"idempotency_key": idempotency_key, "spec_hash": spec_hash}
+        db.execute(QUERIES["insert"], records.new_row(job) | {"spec": spec} | keys)
+        plain = job.spec.stdin is None and not job.spec.confined and not long
+        stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
+        self.cache.insert(job.replaced(spec=stored))
+        return job
+
+    def change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
+        """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
+        job = self.cache.in_transaction(job_id) or records.get(db, job_id)
+        return self.save(db, job.after(change))
+
+    def save(self, db: sqlite3.Connection, job: Job) -> Job:
+        """Write a record as it is now; its owner and its spec never change."""
+        reason = None if job.reason is None else records.printable(job.reason)[:_LONGEST_REASON]
+        kill_reason = None if job.kill_reason is None else records.printable(job.kill_reason)
+        version = self._next_version()
+        job = job.replaced(version=version, reason=reason, kill_reason=kill_reason)
+        db.execute(QUERIES["update"], records.changed_row(job))
+        self.cache.update(job)
+        return job
+
+    def set_output_bytes(self, db: sqlite3.Connection, job_id: str, size: int) -> None:
+        """Record how much disk space a finished job's output takes."""
+        db.execute(QUERIES["set_output_bytes"], {"id": job_id, "output_bytes": size})
+
+    def delete(self, db: sqlite3.Connection, job_id: str) -> None:
+        """Remove a job."""
+        self.cache.delete(job_id)
+        db.execute(QUERIES["delete"], {"id": job_id})
+        db.execute(QUERIES["delete_long_spec"], {"id": job_id})
+
+    def _next_version(self) -> int:
+        self._version += 1
+        return self._version
