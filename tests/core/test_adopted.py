@@ -17,7 +17,7 @@ from support.waiting import wait_until
 from worker_core import DescriptorStore, Engine, EngineSettings, Isolation, State
 from worker_core.disk.jobdir import Exit, JobDir, Pid
 from worker_core.linux import libc, procfs
-from worker_core.supervisor import exit_status, running_job
+from worker_core.supervisor import exit_status, outcome, running_job
 from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.rundir import RunDir
@@ -448,4 +448,4 @@ def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
 def test_a_reason_says_that_the_time_of_an_end_is_not_known():
     """Somebody would look in the logs of the wrong hour."""
     end = Exit("own", 3, None, "exit code 3", time.time())
-    assert running_job.noticed_late(end).reason == f"exit code 3; {NOTE}"
+    assert outcome.noticed_late(end).reason == f"exit code 3; {NOTE}"

@@ -11,7 +11,8 @@ from worker_core.disk.jobdir import JobDir, Pid
 from worker_core.linux import procfs
 from worker_core.supervisor import killer
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import RunningJob, outcome
+from worker_core.supervisor.outcome import outcome
+from worker_core.supervisor.running_job import EndRequest, RunningJob
 
 JOB = "00000000-0000-4000-8000-000000000000"
 HANDLES = """
@@ -69,7 +70,7 @@ def test_a_handler_that_came_a_moment_later_counts(kills, begin, monkeypatch):
         return len(asked) > 1 and real(pid, signum)
 
     monkeypatch.setattr(procfs, "survives", survives)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert len(asked) == 2
     assert process.kill.counts
     assert process.dir.kill() == process.kill
@@ -81,7 +82,7 @@ def test_a_handler_that_came_a_moment_later_counts(kills, begin, monkeypatch):
 def test_what_handles_nothing_ends_by_the_signal(kills, begin):
     """A program that ends by itself at that moment would be told as killed."""
     process = begin(DOES_NOT)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert not process.kill.counts
     ended = end(process)
     assert (ended.cause, ended.exit_code, ended.signal) == ("kill", None, 15)
@@ -91,7 +92,7 @@ def test_what_has_ended_already_is_not_killed(kills, begin):
     """A kill that comes too late would claim an end that was none of its doing."""
     process = begin("print('ready')")
     os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert process.kill is None
     assert end(process).cause == "own"
 
@@ -116,7 +117,7 @@ def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monk
         os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
 
     monkeypatch.setattr(JobDir, "write_kill", slowly)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     ended = end(process)
     assert (ended.cause, ended.exit_code) == ("own", 3)
 
@@ -131,7 +132,7 @@ def test_what_is_on_its_way_out_when_the_signal_comes_ended_by_itself(kills, beg
         monkeypatch.setattr(procfs, "stat", lambda pid: replace(stat(pid), exiting=True))
 
     monkeypatch.setattr(JobDir, "write_kill", exiting_from_now_on)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert process.kill is None
 
 
@@ -143,6 +144,6 @@ def test_what_may_not_be_signalled_is_killed_all_the_same(kills, begin, monkeypa
         raise PermissionError
 
     monkeypatch.setattr("worker_core.supervisor.tree.signal.pidfd_send_signal", refuse)
-    kills.kill(process, "kill", None, 15, grace=10.0)
+    kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert process.kill.signalled == [15]
     assert process.kill_timer is not None

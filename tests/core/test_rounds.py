@@ -12,8 +12,9 @@ from worker_core.supervisor.exit_status import Ending
 from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.killer import Killer
 from worker_core.supervisor.loop import Loop
+from worker_core.supervisor.outcome import lost
 from worker_core.supervisor.rundir import RunDir
-from worker_core.supervisor.running_job import RunningJob, lost
+from worker_core.supervisor.running_job import EndRequest, RunningJob
 from worker_core.testing.fakes import FakeClock
 
 JOB = "00000000-0000-4000-8000-000000000000"
@@ -51,7 +52,7 @@ def test_a_kill_that_is_asked_for_again_and_again_goes_round_once(loop, process)
     """An impatient user could keep the supervisor busy with a job that cannot end."""
     kills = Killer(loop, None)
     for _ in range(5):
-        kills.kill(process, "kill", None, 9, grace=10.0)
+        kills.kill(process, EndRequest("kill", None, 9, 10.0))
     assert due(loop) == 1
 
 
@@ -69,9 +70,9 @@ def test_a_pid_that_a_job_of_ours_has_got_stays_with_it(processes, process):
     process.pidfd = os.pidfd_open(os.getpid())
     processes.adopt(process)
     ours = replace(process)
-    processes._by_pid[os.getpid()] = ours
-    processes._ended_elsewhere(process, Ending(0, "", 0.0, 0.0, seen=True))
-    assert processes._by_pid == {os.getpid(): ours}
+    processes._leaders[os.getpid()] = ours
+    processes._foreign_leader_ended(process, Ending(0, "", 0.0, 0.0, seen=True))
+    assert processes._leaders == {os.getpid(): ours}
 
 
 @pytest.mark.parametrize("late", ["first", "unknown"])
@@ -85,7 +86,7 @@ def test_the_end_of_a_leader_is_not_that_of_the_next_one_with_its_pid(
     job_id = first.id if late == "first" else str(uuid.uuid4())
     processes._starts._hear(("ended", job_id, os.getpid(), 7 << 8, (0.0, 0.0, None)))
     assert second.end is None
-    assert processes._by_pid == {os.getpid(): second}
+    assert processes._leaders == {os.getpid(): second}
     assert (first.end is not None and first.end.exit_code == 7) == (late == "first")
 
 
@@ -93,7 +94,7 @@ def test_what_is_left_behind_is_looked_at_once_a_round(loop, process, processes)
     """Each job that ends meanwhile would add another look, until nothing else is done."""
     processes.take_lost(process, lost("gone", 0.0))
     for _ in range(5):
-        processes._sweep(process)
+        processes._sweeper.sweep(process)
     assert due(loop) == 1
     loop.clock.advance(0.05)
     loop._run_timers()

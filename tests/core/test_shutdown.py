@@ -5,7 +5,7 @@ import signal
 import pytest
 from worker_core.disk.jobdir import Kill
 from worker_core.linux import procfs
-from worker_core.supervisor.running_job import outcome, unless_shut_down
+from worker_core.supervisor.outcome import outcome, unless_shut_down
 
 KILL = Kill("kill", "no more use", [signal.SIGTERM], False, 0.0)
 

@@ -164,7 +164,7 @@ def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
     left, _ = leader.communicate(timeout=10)
     recover.known(processes, directory.job_id)
     wait_until(lambda: procfs.stat(int(left)) is None or procfs.stat(int(left)).ended)
-    wait_until(lambda: processes.reap() or told)
+    wait_until(lambda: processes._loop._run_timers() or told)
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
 
 
@@ -184,8 +184,7 @@ def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
     wait_until(lambda: procfs.stat(left).session == left)
     with supervising(tmp_path) as (processes, told):
         recover.known(processes, directory.job_id)
-        wait_until(lambda: procfs.stat(left) is None or procfs.stat(left).ended)
-        processes.reap()
+        wait_until(lambda: processes._loop._run_timers() or told)
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
     assert told[0]["exit"]["reason"].endswith("it ended while no supervisor was there to see it")
 
@@ -196,11 +195,11 @@ def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
     first.note("a", 1)
     StartLog(str(tmp_path)).note("b", 2)
     third = StartLog(str(tmp_path))
-    assert [third.of(each) for each in "abc"] == [1, 2, None]
+    assert [third.leader(each) for each in "abc"] == [1, 2, None]
     file = tmp_path / "supervisor.births"
     file.write_bytes(file.read_bytes() + b"cut off 1 2\nc x\n" + b"\n" * (1 << 18))
     fourth = StartLog(str(tmp_path))
-    assert [fourth.of(each) for each in "abc"] == [1, 2, None]
+    assert [fourth.leader(each) for each in "abc"] == [1, 2, None]
     fourth.claimed("d")
     assert file.read_text().split() == ["boot", boot_id(), "d", "-"]
 

@@ -23,10 +23,10 @@ def test_signals_of_one_owner_take_a_tenth_of_the_time(loop):
         done.append(name)
 
     for _ in range(100):
-        turns.take("me", ("job", 10), lambda: slow("first"))
-        turns.take("me", ("job", 12), lambda: slow("second"))
+        turns.signal("me", ("job", 10), lambda: slow("first"))
+        turns.signal("me", ("job", 12), lambda: slow("second"))
     assert done == ["first"]
-    turns.take("other", ("job", 10), lambda: done.append("other's"))
+    turns.signal("other", ("job", 10), lambda: done.append("other's"))
     assert done == ["first", "other's"]
     began = loop.clock.monotonic()
     while loop._timers:
@@ -40,16 +40,16 @@ def test_quick_signals_are_each_done_at_once(loop):
     """A program that counts its signals would miss some."""
     turns, done = Turns(loop), []
     for number in range(1000):
-        turns.take("me", "same", lambda number=number: done.append(number))
+        turns.signal("me", "same", lambda number=number: done.append(number))
     assert done == list(range(1000))
 
 
 def test_of_repeated_kills_the_most_urgent_is_done(loop):
     """A kill without grace would be dropped for one with grace that came before."""
     turns, done = Turns(loop), []
-    turns.take("me", "signal", lambda: loop.clock.advance(1))
+    turns.signal("me", "signal", lambda: loop.clock.advance(1))
     for grace in (10.0, 0.0, 5.0):
-        turns.take("me", "kill", lambda grace=grace: done.append(grace), grace)
+        turns.kill("me", "kill", lambda grace=grace: done.append(grace), due=grace)
     loop.clock.advance(20)
     loop._run_timers()
     assert done == [0.0]

@@ -59,8 +59,8 @@ class Aside:
 
 
 def owner(process: RunningJob) -> str:
-    """Return whose a job is; an engine of an earlier release tells only the account."""
-    return str(process.spec.get("owner") or process.spec.get("run_as") or "")
+    """Return whose a job is."""
+    return process.owner
 
 
 def crowds(held: Iterable[RunningJob]) -> set[str]:

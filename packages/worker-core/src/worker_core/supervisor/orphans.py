@@ -1,8 +1,8 @@
-"""What jobs have left behind: the supervisor's children that it has not started itself.
+"""What jobs have left behind: children of the supervisor that it did not fork itself.
 
-A job that runs may have thousands of them, and each end of a job is a reason to look at all. So it
-is remembered whose each is. It is asked again only at the end of that job: the process may have
-dropped its mark since, but no process changes its pid.
+A running job may have thousands of orphans, and each end of a job is a reason to look at all of
+them. So the job of each orphan is remembered. It is looked up again only at the end of that job:
+the process may have dropped its mark since, but no process changes its pid.
 """
 
 from __future__ import annotations
@@ -17,42 +17,51 @@ from worker_core.supervisor.running_job import RunningJob
 
 
 class Orphans:
-    """All of them."""
+    """All orphans of all running jobs."""
 
     def __init__(
         self,
         jobs: Mapping[str, RunningJob],
         groups: Cgroups | None,
-        known: Callable[[int], bool],
+        is_known: Callable[[int], bool],
     ) -> None:
-        """`jobs` are those that run; `known` says of a child that it is no orphan."""
-        self._jobs, self._groups, self._known = jobs, groups, known
-        self._whose: dict[int, str] = {}
+        """`jobs` are the running jobs; `is_known` returns whether a child is not an orphan."""
+        self._jobs, self._groups, self._is_known = jobs, groups, is_known
+        self._job_of: dict[int, str] = {}
 
     def beside(self, job_id: str) -> Iterator[tuple[Stat, str | None]]:
-        """Yield each orphan, with the id of the running job that it is of, None if it is nobody's;
-        without those that are known to be of another job than this."""
+        """Yield each orphan with the id of its running job, None if it belongs to none.
+
+        Orphans that are known to belong to another job than `job_id` are left out.
+        """
         marks: dict[int, str] | None = None
         for pid in procfs.children(os.getpid()):
-            whose = self._whose.get(pid, job_id)
-            if (whose != job_id and whose in self._jobs) or self._known(pid):
+            known_job = self._job_of.get(pid, job_id)
+            if (known_job != job_id and known_job in self._jobs) or self._is_known(pid):
                 continue
             if marks is None:
-                marks = {each.mark: each.id for each in self._jobs.values()}
+                marks = self.marks()
             stat = procfs.stat(pid)
             if stat is not None:
-                yield stat, self._look(pid, marks)
+                yield stat, self._look_up(pid, marks)
 
-    def forget(self, pid: int) -> None:
-        """Take note that a child was reaped."""
-        self._whose.pop(pid, None)
+    def marks(self) -> dict[int, str]:
+        """Return the id of each running job by the job's mark."""
+        return {each.mark: each.id for each in self._jobs.values()}
 
-    def _look(self, pid: int, marks: Mapping[int, str]) -> str | None:
-        whose = marks.get(procfs.realtime_limit(pid) or 0)
-        if whose is None and self._groups is not None:
+    def forget(self, pid: int, marks: Mapping[int, str]) -> str | None:
+        """Return the job of an orphan that is about to be reaped, and forget the orphan."""
+        known_job = self._job_of.get(pid)
+        job_id = known_job if known_job in self._jobs else self._look_up(pid, marks)
+        self._job_of.pop(pid, None)
+        return job_id
+
+    def _look_up(self, pid: int, marks: Mapping[int, str]) -> str | None:
+        job_id = marks.get(procfs.realtime_limit(pid) or 0)
+        if job_id is None and self._groups is not None:
             group = os.path.basename(procfs.cgroup(pid) or "")
-            whose = group if group in self._jobs else None
-        self._whose.pop(pid, None)
-        if whose is not None:
-            self._whose[pid] = whose
-        return whose
+            job_id = group if group in self._jobs else None
+        self._job_of.pop(pid, None)
+        if job_id is not None:
+            self._job_of[pid] = job_id
+        return job_id

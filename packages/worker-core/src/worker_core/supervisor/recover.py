@@ -1,25 +1,27 @@
 """What became of jobs that this process does not hold, from their directories and from /proc.
 
-Asked for one job, the findings are:
+For one job, the findings are:
 
-    held          this process runs it                                        -> running
-    ended         exit.json is there                                          -> its end
-    unknown       nobody ever claimed it                                      -> {}
-    not forked    claimed, but it was noted that its supervisor did not come
-                  to fork it                                                  -> {}, unclaimed
-    ours          claimed, and its leader is our child: we executed ourselves -> watched as before
-    adopted       claimed, and its leader lives, or has ended and is not
-                  reaped yet: its supervisor died                             -> watched by pidfd
-    unrecorded    claimed, no pid.json, but a leader carries its mark, and
-                  is the one whose birth was noted, if any was                -> adopted
-    kept          claimed, and there is no such process any more, but
-                  somebody has kept its pidfd                                 -> its end
-    gone          claimed, and there is no such process any more              -> lost
-    rebooted      claimed in another boot of the machine                      -> lost
+    held          this process holds it                                  -> running
+    ended         exit.json is there                                     -> its end
+    unknown       nobody ever claimed it                                 -> {}
+    not forked    claimed, but its supervisor ended before the fork,
+                  as the start log says                                  -> {}, unclaimed
+    ours          claimed, and its leader is our child: we executed
+                  ourselves                                              -> watched as before
+    adopted       claimed, and its leader lives, or has ended and is
+                  not reaped yet: its supervisor died                    -> watched by pidfd
+    unrecorded    claimed, without pid.json; but the first process of a
+                  session has its mark, and the pid that the start log
+                  names, if it names one                                 -> adopted
+    kept          claimed, and its leader is gone, but somebody has kept
+                  the leader's pidfd                                     -> its end
+    gone          claimed, and its leader is gone                        -> lost
+    rebooted      claimed in another boot of the machine                 -> lost
 
-A process is the leader only if pid, start time and boot id agree. What a kept pidfd names is
-believed only once it has ended: all that it is good for then is to say how. For the last two, what
-is left of the tree is ended before `lost` is recorded.
+A process is the leader only if pid, start time and boot id agree. A kept pidfd is used only once
+its process has ended, and only to learn how it ended. For the last two, what is left of the tree is
+killed before `lost` is recorded.
 """
 
 from __future__ import annotations
@@ -35,45 +37,46 @@ from worker_core.supervisor import tree
 from worker_core.supervisor.bag import Held, contents
 from worker_core.supervisor.exit_status import has_ended
 from worker_core.supervisor.job_table import JobTable
-from worker_core.supervisor.running_job import RunningJob, logged, lost
+from worker_core.supervisor.outcome import lost
+from worker_core.supervisor.running_job import RunningJob, logged
 
 _SPARE = 64  # descriptors that a supervisor needs beside those of the leaders that it watches
 
 
 def known(table: JobTable, job_id: str) -> dict[str, Any]:
-    """Return what is known of a job as the wire's "known" tells it, taking it up if it lives."""
+    """Return what is known of a job, as in the message "known"; adopt the job if it lives."""
     job = table.jobs.get(job_id)
-    jobdir = table.run_dir.job(job_id)
+    directory = table.run_dir.job(job_id)
     if job is None:
-        end = jobdir.exit()
+        end = directory.exit()
         if end is not None:
-            jobdir.forget()  # the supervisor before ended between the two
+            directory.forget()  # the supervisor that wrote it ended before it could do that
             return {"exit": vars(end)}
-        spec = jobdir.claimed()
+        spec = directory.claimed()
         if spec is None:
             return {}
-        if _never_forked(table, jobdir):
-            jobdir.unclaim()
+        if _never_forked(table, directory):
+            directory.unclaim()
             return {}
-        job = _take_up(table, jobdir, spec)
+        job = _take_up(table, directory, spec)
     pid = vars(job.pid) if job.pid is not None else None
-    told: dict[str, Any] = {"running": pid, "stopping": job.kill is not None}
+    known: dict[str, Any] = {"running": pid, "stopping": job.kill is not None}
     if job.kill is not None:
         left = max(table.kill_due(job.kill) - table.monotonic(), 0.0)
-        told |= {"signalled": job.kill.signalled, "kill_in": left}
-    return told if job.unrecorded is None else told | {"unrecorded": job.unrecorded}
+        known |= {"signalled": job.kill.signalled, "kill_in": left}
+    return known if job.unrecorded is None else known | {"unrecorded": job.unrecorded}
 
 
-def _never_forked(table: JobTable, jobdir: JobDir) -> bool:
-    """Return whether the supervisor before has claimed a job and ended before it forked."""
+def _never_forked(table: JobTable, directory: JobDir) -> bool:
+    """Return whether the previous supervisor claimed a job and ended before it forked."""
     booted = table.now() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    claimed_at = jobdir.claimed_at()
+    claimed_at = directory.claimed_at()
     this_boot = claimed_at is not None and claimed_at >= booted
-    return this_boot and table.start_log.never_forked(jobdir.job_id) and jobdir.pid() is None
+    return this_boot and table.start_log.never_forked(directory.job_id) and directory.pid() is None
 
 
 def take_back(table: JobTable, bag: int) -> None:
-    """Take up the jobs whose leaders the supervisor before had others keep."""
+    """Take up the jobs whose leaders the previous supervisor has had kept in a bag."""
     for some in contents(bag):
         for held, pidfd in some:
             try:
@@ -83,34 +86,35 @@ def take_back(table: JobTable, bag: int) -> None:
 
 
 def _take_back(table: JobTable, held: Held, pidfd: int) -> None:
-    jobdir = table.run_dir.job(held.job_id)
-    if held.job_id in table.jobs or jobdir.exit() is not None:
+    directory = table.run_dir.job(held.job_id)
+    if held.job_id in table.jobs or directory.exit() is not None:
         return
-    spec = jobdir.claimed()
-    if spec is None or _never_forked(table, jobdir):
+    spec = directory.claimed()
+    if spec is None or _never_forked(table, directory):
         return
-    # A start whose launcher died was given to another one: then the first process was not it.
-    if table.start_log.of(held.job_id) in (None, held.pid):
-        _take_up(table, jobdir, spec, (held, pidfd))
+    # If the launcher of a start dies, another launcher gets the start. Then the kept process may be
+    # the first one, which was not the leader.
+    if table.start_log.leader(held.job_id) in (None, held.pid):
+        _take_up(table, directory, spec, (held, pidfd))
 
 
 def _take_up(
     table: JobTable,
-    jobdir: JobDir,
+    directory: JobDir,
     spec: dict[str, Any],
     kept: tuple[Held, int] | None = None,
 ) -> RunningJob:
-    job = RunningJob(jobdir, _complete(spec), pid=jobdir.pid(), kill=jobdir.kill())
+    job = RunningJob(directory, _complete(spec), pid=directory.pid(), kill=directory.kill())
     recorded, now = job.pid, table.now()
     booted = now - time.clock_gettime(time.CLOCK_BOOTTIME)
     if recorded is not None and recorded.boot_id != table.boot:
         table.take_lost(job, lost("the machine was restarted", now))
         return job
-    noted = table.start_log.of(jobdir.job_id)
-    leader = _leader(recorded, noted, jobdir.job_id)
+    noted = table.start_log.leader(directory.job_id)
+    leader = _leader(recorded, noted, directory.job_id)
     if leader is not None and leader.ppid != os.getpid():
         job.foreign = True
-        job.pidfd = _hold(leader)
+        job.pidfd = _open_pidfd(leader)
         leader = None if job.pidfd is None else leader
     if leader is None and kept is not None and has_ended(kept[1]):
         held, pidfd = kept
@@ -122,7 +126,7 @@ def _take_up(
         why = "it ended while no supervisor was there to see it"
         why += ", or was never started" if recorded is None and noted is None else ""
         # A power cut takes pid.json, which is not synced to the disk.
-        claimed_at = jobdir.claimed_at()
+        claimed_at = directory.claimed_at()
         if recorded is None and claimed_at is not None and claimed_at < booted:
             why = "the machine was restarted"
         table.take_lost(job, lost(why, now))
@@ -131,15 +135,15 @@ def _take_up(
         started_at = booted + leader.start_time / os.sysconf("SC_CLK_TCK")  # proc(5)
         job.pid = Pid(leader.pid, leader.start_time, table.boot, started_at)
         with logged(job, "cannot record its pid"):
-            jobdir.write_pid(job.pid)
+            directory.write_pid(job.pid)
     table.adopt(job)
     return job
 
 
-def _hold(leader: Stat) -> int | None:
-    """Open a descriptor of a process, leaving enough of them for everything else.
+def _open_pidfd(leader: Stat) -> int | None:
+    """Return a pidfd of a process, None if it has gone and its pid may name another process.
 
-    Returns None if the process has gone, whether or not its pid names another one.
+    Raises the limit on open files if few descriptors are left for everything else.
     """
     try:
         pidfd = os.pidfd_open(leader.pid)
@@ -171,5 +175,5 @@ def _unreaped(job_id: str, noted: int | None) -> Stat | None:
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what a claim that was cut short does not say."""
+    """Add the fields that are missing in a claim that was cut short."""
     return {"stop_signal": "SIGTERM", "stop_grace": 10.0, "timeout": None} | spec

@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from worker_core.linux import procfs
-from worker_core.supervisor import aside, tree
+from worker_core.supervisor import aside, timeout, tree
 from worker_core.supervisor.aside import Aside
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.launcher import Launch
 from worker_core.supervisor.launchers import PATIENCE, Launchers, News
 from worker_core.supervisor.loop import Loop
-from worker_core.supervisor.running_job import Doom, RunningJob
+from worker_core.supervisor.running_job import EndRequest, RunningJob
 from worker_core.supervisor.slots import IDLE, PREPARING, Held
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Outcomes:
     begun: Callable[[RunningJob, int, dict[str, str | None], float, float], None]
     """With pid, what enforces each limit, and monotonic and Unix time of the start."""
     refused: Callable[[RunningJob, str, int | None], None]
-    doomed: Callable[[RunningJob, Doom], None]
+    doomed: Callable[[RunningJob, EndRequest], None]
     ended: Callable[[int, int, Used], bool]
     """With pid, wait status, and what it used; returns whether it was the leader of a job."""
     leader_ended: Callable[[str, int, int, Used], object]
@@ -139,7 +139,7 @@ class Starts:
         self._starts[process.id] = Start(process, self._loop.clock.monotonic(), self._now())
         self.launchers.give(process.id, process.spec, alone=alone)
 
-    def doom(self, process: RunningJob, doom: Doom) -> bool:
+    def doom(self, process: RunningJob, doom: EndRequest) -> bool:
         """End a start; False if none is under way, so that the job can be ended at once.
 
         It ends as what it is doomed to as soon as it is certain that nothing of it runs.
@@ -297,9 +297,9 @@ class Starts:
             return
         limit = process.spec.get("timeout")
         if limit is not None and now >= start.given + limit:
-            process.doom = Doom("timeout", timed_out(limit))
+            process.doom = EndRequest("timeout", timeout.reason(limit))
         elif now >= start.given + _DEADLINE:
-            process.doom = Doom(
+            process.doom = EndRequest(
                 "not_started",
                 f"cannot start: its program was not loaded within {_DEADLINE:g} seconds; a file "
                 "system of its directory, command or input does not answer, or its process was "
@@ -388,7 +388,7 @@ class Starts:
         else:  # a process that is not recognised may be the job's
             del self._starts[job_id]
             why = f"the end could not be observed: {_LOST_LAUNCHER}"
-            self._outcomes.doomed(start.process, Doom("lost", why))
+            self._outcomes.doomed(start.process, EndRequest("lost", why))
 
     def _child_of(self, start: Start) -> int | None:
         """Return the process of a start whose launcher is dead, if there is one.
@@ -410,8 +410,3 @@ class Starts:
         if procfs.realtime_limit(pid) == process.mark:
             return True
         return self._groups is not None and procfs.cgroup(pid) == self._groups.path(process.id)
-
-
-def timed_out(limit: float) -> str:
-    """Return the reason of a job whose time is up."""
-    return f"timed out after {limit:g} second{'s' * (limit != 1)}"

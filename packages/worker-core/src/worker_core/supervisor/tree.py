@@ -1,19 +1,22 @@
-"""Which processes belong to a job, and how to signal all of them and nobody else.
+"""Which processes belong to a job, and how to signal all of them and no others.
 
-Every process of a job carries the job's mark: a soft RLIMIT_RTTIME that is derived from the job's
-id. A limit is inherited by fork and kept by exec; unlike a session, a parent or an environment
-variable it is not lost by setsid, a double fork or a cleared environment; unlike all of these it is
-still there when the supervisor that started the job is gone; and it needs no privilege. As a limit
-it is beyond reach: it bounds only threads under real-time scheduling, to some 30,000 years. What
-was rejected: supplementary groups (need root), the environment alone (is cleared by `env -i`), one
-more process for each job as its subreaper (memory, and one more thing to die).
+Every process of a job carries the job's mark: a soft RLIMIT_RTTIME that is computed from the job's
+id. A limit is inherited by fork and kept by exec. Unlike a session, a parent or an environment
+variable it survives setsid, a double fork and a cleared environment; unlike all of these it is
+still there when the supervisor that started the job has ended; and it needs no privilege. The limit
+itself has no effect: it bounds only threads under real-time scheduling, to some 30,000 years.
 
-On top of the mark: the leader's session while the leader is unreaped (its pid cannot name another
-session then), and whatever descends from a process found so far.
+Rejected: supplementary groups (need root), the environment alone (`env -i` clears it), one more
+process for each job as its subreaper (needs memory, and can be killed itself).
+
+Beside the mark, these belong to a job: all processes of the leader's session, as long as the leader
+is not reaped (until then its pid cannot name another session), and all descendants of a process
+that has been found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
@@ -29,7 +32,7 @@ from worker_core.supervisor import fsuid
 _MARK_BIT = 1 << 60
 _MARK_BITS = 56
 
-_PROGRAM = 2  # its id in the box, where init is 1
+_PROGRAM = 2  # the program's pid in the pid namespace of its job; init has 1
 
 
 def mark(job_id: str) -> int:
@@ -43,14 +46,14 @@ def _own_limits() -> tuple[int, int]:
 
 
 def can_mark(job_id: str) -> bool:
-    """Whether a job can have its mark: nobody has bounded us below it."""
+    """Return whether a job can have its mark: no hard limit of ours is lower."""
     _, hard = _own_limits()
     return hard == resource.RLIM_INFINITY or hard >= mark(job_id)
 
 
 @contextmanager
 def marked(job_id: str) -> Iterator[None]:
-    """Give what is forked in this block the mark of a job, if it can have it."""
+    """Give the mark of a job to what is forked in this block, if the job can have its mark."""
     if not can_mark(job_id):
         yield
         return
@@ -63,7 +66,7 @@ def marked(job_id: str) -> Iterator[None]:
 
 
 def members(job_id: str, leader: int | None = None) -> list[Stat]:
-    """Return the living processes of a job; `leader` is its pid while that is not reaped."""
+    """Return the living processes of a job; `leader` is its pid as long as it is not reaped."""
     me = os.getpid()
     found = [each for each in map(procfs.stat, procfs.pids()) if each is not None]
     wanted = mark(job_id)
@@ -90,9 +93,9 @@ def _with_descendants(found: list[Stat], inside: set[int]) -> list[Stat]:
 
 
 def program(leader: int) -> int | None:
-    """Return the pid of the program of a job with a pid namespace; None once it is gone.
+    """Return the program of a job with a pid namespace, None once it is gone.
 
-    It is the child that the init of the sandbox forked first (namespaces.py).
+    It is the first process that the init of the namespace forked (namespaces.py).
     """
     for init in procfs.children(leader):
         for pid in procfs.children(init):
@@ -102,10 +105,10 @@ def program(leader: int) -> int | None:
 
 
 def find_leader(job_id: str, pid: int | None) -> Stat | None:
-    """Return the leader of a job by its mark and, where it is known, its pid.
+    """Return the leader of a job by its mark and, where that is known, by its pid.
 
-    Where it is not it is the first that leads a session. What has only a leader's session was left
-    behind by one that has ended; and so, perhaps, was what leads one of its own.
+    Without the pid it is the oldest process with the mark that is the first of its session. A
+    process in the session of another one was left behind by a leader that has ended.
     """
     leaders = [
         each for each in members(job_id) if each.session == each.pid and pid in (None, each.pid)
@@ -113,9 +116,11 @@ def find_leader(job_id: str, pid: int | None) -> Stat | None:
     return min(leaders, key=lambda each: each.start_time, default=None)
 
 
-def send(target: Stat, signum: int) -> bool:
-    """Signal the very process that `target` describes; False if it has ended or is beyond our
-    rights."""
+def send(target: Stat, signum: int, then: int | None = None) -> bool:
+    """Send a signal, `then` another one, to exactly the process that `target` describes.
+
+    Returns False if it has ended or if we have no right to signal it.
+    """
     try:
         pidfd = os.pidfd_open(target.pid)
     except OSError:
@@ -125,6 +130,9 @@ def send(target: Stat, signum: int) -> bool:
         if now is None or now.start_time != target.start_time or now.ended:
             return False
         signal.pidfd_send_signal(pidfd, signum)
+        if then is not None:
+            with contextlib.suppress(OSError):  # it may have ended by the first one
+                signal.pidfd_send_signal(pidfd, then)
     except OSError:
         return False
     finally:
@@ -132,16 +140,16 @@ def send(target: Stat, signum: int) -> bool:
     return True
 
 
-def send_all(targets: Iterable[Stat], signum: int) -> set[int]:
-    """Signal each, and continue it, so that the signal acts on one that is stopped too.
+def send_each(targets: Iterable[Stat], signum: int) -> set[int]:
+    """Send a signal to each process; return the pids of those that got it."""
+    return {each.pid for each in targets if send(each, signum)}
 
-    Whether it is stopped is not asked: a SIGSTOP may still be on its way. systemd does the same.
-    Returns the ids of those that were there to get it.
+
+def send_all(targets: Iterable[Stat], signum: int) -> set[int]:
+    """Send a signal to each process and continue it; return the pids of those that got it.
+
+    A stopped process acts on a signal only when it is continued. It is continued without a look
+    whether it is stopped, because a SIGSTOP may still be on its way. systemd does the same.
     """
-    reached = set()
-    for each in targets:
-        if send(each, signum):
-            reached.add(each.pid)
-            if signum != signal.SIGKILL:
-                send(each, signal.SIGCONT)
-    return reached
+    wake = None if signum == signal.SIGKILL else signal.SIGCONT
+    return {each.pid for each in targets if send(each, signum, wake)}

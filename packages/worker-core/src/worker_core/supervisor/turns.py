@@ -1,8 +1,15 @@
-"""The signals and repeated kills of each owner take a bounded part of the supervisor's time.
+"""The signals and kills of each owner take a bounded part of the supervisor's time.
 
-To signal a job of thousands of processes takes a tenth of a second, and who asks for that gets an
-answer at once. So after each signal its owner rests nine times as long as it took. What is asked
-for meanwhile waits, and the same signal to the same job waits once, as in the kernel.
+To signal a job of thousands of processes takes a tenth of a second, and a client that asks for it
+gets its answer at once. So each owner rests after each action:
+
+    kills       as long as the action took, without the time that every kill may take
+    signals     nine times as long, and so after a kill that is repeated: a client can repeat both
+                without end
+
+What is asked for during the rest waits. Kills are done before signals, the most urgent one first,
+so that nobody can keep a kill waiting by sending signals. The same signal to the same job waits
+once, as in the kernel.
 """
 
 from __future__ import annotations
@@ -12,17 +19,40 @@ from dataclasses import dataclass, field
 
 from worker_core.supervisor.loop import Loop
 
-_REST = 9  # times as long as it took
-_BURST = 0.2  # seconds of rest that may be owed before anything waits
-_MOST_OWNERS = 1000  # of whom it is known until when they rest, before it is forgotten
+OFTEN = 9.0  # the rest after an action that can be repeated without end, as a multiple of its time
+ONCE = 1.0  # the same after an action that a job can have only once
+_FREE = 0.005  # seconds: what a kill of a small job takes at most, as its start did
+_BURST = 0.2  # seconds of rest that an owner may owe before actions wait
+_MOST_OWNERS = 1000  # that are remembered although they do not rest
+
+
+@dataclass(frozen=True)
+class _Action:
+    """What waits for its turn."""
+
+    call: Callable[[], object]
+    rest: float
+    due: float
 
 
 @dataclass
 class _Owner:
-    """One owner: until when there is a rest (monotonic time), and what waits for its end."""
+    """One owner's rest, and what waits for its end."""
 
-    rest: float = 0.0
-    waiting: dict[Hashable, tuple[float, Callable[[], None]]] = field(default_factory=dict)
+    rest: float = 0.0  # monotonic time at which it ends
+    armed: bool = False  # whether a timer waits for that time
+    kills: dict[Hashable, _Action] = field(default_factory=dict)
+    signals: dict[Hashable, _Action] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.kills or self.signals)
+
+    def take_next(self) -> _Action:
+        """Remove the most urgent kill, or the oldest signal."""
+        if self.kills:
+            return self.kills.pop(min(self.kills, key=lambda what: self.kills[what].due))
+        return self.signals.pop(next(iter(self.signals)))
 
 
 class Turns:
@@ -32,38 +62,77 @@ class Turns:
         self._loop = loop
         self._owners: dict[str, _Owner] = {}
 
-    def take(self, name: str, what: Hashable, action: Callable[[], None], due: float = 0.0) -> None:
-        """Do something for an owner, at once or after a rest.
+    def signal(self, name: str, what: Hashable, call: Callable[[], None]) -> None:
+        """Do something that sends a signal, at once or after the owner's rest.
 
-        Of several actions for the same `what` that wait, the one with the smallest `due` is done.
+        Of several calls that wait for the same `what`, one is made.
         """
-        owner = self._owners.setdefault(name, _Owner())
-        if not owner.waiting and owner.rest <= self._loop.clock.monotonic() + _BURST:
+        owner = self._owner(name)
+        action = _Action(call, OFTEN, 0.0)
+        if self._is_free(owner):
             self._do(owner, action)
-            self._forget()
-            return
-        if not owner.waiting:
-            self._loop.call_at(owner.rest, lambda: self._next(owner))
-        if what not in owner.waiting or due < owner.waiting[what][0]:
-            owner.waiting[what] = due, action
+        else:
+            self._queue(owner, owner.signals, what, action)
 
-    def _next(self, owner: _Owner) -> None:
-        first = next(iter(owner.waiting))
-        _, action = owner.waiting.pop(first)
-        self._loop.attempt(lambda: self._do(owner, action))
-        if owner.waiting:
-            self._loop.call_at(owner.rest, lambda: self._next(owner))
+    def kill(
+        self,
+        name: str,
+        what: Hashable,
+        call: Callable[[], None],
+        *,
+        due: float,
+        rest: float = ONCE,
+    ) -> None:
+        """Do something that ends a job, at once or after the owner's rest.
 
-    def _do(self, owner: _Owner, action: Callable[[], None]) -> None:
-        began = self._loop.clock.monotonic()
-        try:
-            action()
-        finally:
-            now = self._loop.clock.monotonic()
-            owner.rest = max(owner.rest, began) + _REST * (now - began)
+        Of several calls that wait for the same `what`, the one with the smallest `due` is made.
+        """
+        owner = self._owner(name)
+        action = _Action(call, rest, due)
+        if self._is_free(owner):
+            self._do(owner, action)
+        else:
+            self._queue(owner, owner.kills, what, action)
 
-    def _forget(self) -> None:
+    def go_on(self, name: str, call: Callable[[], object], *, rest: float) -> None:
+        """Do the next part of an action of which one part has just been done."""
+        owner = self._owner(name)
+        self._queue(owner, owner.kills, object(), _Action(call, rest, 0.0))
+
+    def _owner(self, name: str) -> _Owner:
         if len(self._owners) > _MOST_OWNERS:
             now = self._loop.clock.monotonic()
-            resting = {k: v for k, v in self._owners.items() if v.waiting or v.rest > now}
-            self._owners = resting
+            self._owners = {k: v for k, v in self._owners.items() if v.waits or v.rest > now}
+        return self._owners.setdefault(name, _Owner())
+
+    def _is_free(self, owner: _Owner) -> bool:
+        return not owner.waits and owner.rest <= self._loop.clock.monotonic() + _BURST
+
+    def _queue(
+        self, owner: _Owner, queue: dict[Hashable, _Action], what: Hashable, action: _Action
+    ) -> None:
+        if what not in queue or action.due < queue[what].due:
+            queue[what] = action
+        self._arm(owner)
+
+    def _arm(self, owner: _Owner) -> None:
+        if owner.waits and not owner.armed:
+            owner.armed = True
+            self._loop.call_at(owner.rest, lambda: self._next(owner))
+
+    def _next(self, owner: _Owner) -> None:
+        owner.armed = False
+        if owner.rest <= self._loop.clock.monotonic():
+            action = owner.take_next()
+            self._loop.attempt(lambda: self._do(owner, action))
+        self._arm(owner)
+
+    def _do(self, owner: _Owner, action: _Action) -> None:
+        began = self._loop.clock.monotonic()
+        try:
+            action.call()
+        finally:
+            now = self._loop.clock.monotonic()
+            free = _FREE if action.rest == ONCE else 0.0
+            rest = action.rest * max(now - began - free, 0.0)
+            owner.rest = max(owner.rest, began) + rest
