@@ -1,9 +1,11 @@
-"""What the daemon must know of a certificate: until when it is valid, and whether everybody has
-its key.
+"""What the daemon reads from a certificate: its dates, and whether its key is a published one.
 
-The keys that everybody has are those of the development certificates in the sources. They are
-recognised by the SHA-256 of their public part (SubjectPublicKeyInfo), so that neither a renamed
-file nor another certificate over the same key hides one.
+Published keys are those of the development certificates in the sources. They are recognised by the
+SHA-256 of the public key (SubjectPublicKeyInfo), so that a renamed file or another certificate for
+the same key is found, too.
+
+The few fields are read from the DER here and not with `cryptography`. Each start of workerd would
+load that package for them, which takes 60 ms and 10 MB: a fifth of the time until it listens.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ _PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.
 
 
 def is_published(path: Path) -> bool:
-    """Say whether any certificate of a PEM file holds a published key.
+    """Return whether any certificate of a PEM file holds a published key.
 
-    A file that cannot be read as certificates holds none; who serves it will be told so.
+    A file without a readable certificate holds none; that it cannot be served is another fault.
     """
     return not PUBLISHED.isdisjoint(fingerprints(path))
 
@@ -45,7 +47,7 @@ def fingerprints(path: Path) -> list[str]:
 
 
 def load(path: Path) -> list[bytes]:
-    """Return the certificates of a PEM file, each in DER; what is no certificate is left out."""
+    """Return the certificates of a PEM file, each in DER; anything else is left out."""
     found = []
     for pem in _PEM.findall(path.read_text("latin-1")):
         with contextlib.suppress(ValueError):
@@ -61,7 +63,7 @@ def public_key(der: bytes) -> bytes:
 
 
 def validity(der: bytes) -> tuple[datetime.datetime, datetime.datetime]:
-    """Return from when until when a certificate is valid."""
+    """Return the first and the last moment at which a certificate is valid."""
     first, last = (_time(tag, content) for tag, content, _ in _elements(_fields(der)[_VALIDITY][1]))
     return first, last
 
@@ -77,7 +79,7 @@ def _time(tag: int, content: bytes) -> datetime.datetime:
 def _fields(der: bytes) -> list[_Element]:
     """Return the fields of a TBSCertificate from the serial number on (RFC 5280, 4.1).
 
-    Raises ValueError when `der` is no certificate.
+    Raises ValueError when `der` is not a certificate.
     """
     try:
         (_, outer, _), *_ = _elements(der)
@@ -91,7 +93,7 @@ def _fields(der: bytes) -> list[_Element]:
 
 
 def _elements(der: bytes) -> Iterator[_Element]:
-    """Yield tag, content and the whole of each element in `der`."""
+    """Yield the tag, the content, and the whole encoding of each element in `der`."""
     at = 0
     while at < len(der):
         length, start = der[at + 1], at + 2

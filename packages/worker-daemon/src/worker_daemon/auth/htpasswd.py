@@ -16,11 +16,10 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker_daemon import errors
+from worker_daemon import errors, files
 
 DEFAULT_COST = 12
 MAX_COST = 16  # 5 s a login; more would be a way to stop the daemon
@@ -250,26 +249,5 @@ def _mode_fault(path: Path, mode: int) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    with _writing(path), contextlib.ExitStack() as undo:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-        undo.callback(os.unlink, temporary)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            _keep_owner(path, descriptor)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-        undo.pop_all()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        old = path.stat()
-        with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    with _writing(path):
+        files.write(path, text.encode(), keep_owner=True)

@@ -11,7 +11,6 @@ written is logged, and the daemon goes on with what it knows in memory.
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -21,6 +20,8 @@ import secrets
 import stat
 import threading
 from pathlib import Path
+
+from worker_daemon import files
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +83,9 @@ class KnownAddresses:
 
     def _write(self, directory: Path, lines: bytes) -> None:
         if not self._key_saved:  # a file made with another key would say nothing
-            _replace(directory / "logins.key", self._key)
+            files.write(directory / "logins.key", self._key)
             self._key_saved = True
-        _replace(directory / "logins", lines)
+        files.write(directory / "logins", lines)
 
     def _complain(self, error: OSError) -> None:
         self._unsaved = True  # the next login tries again
@@ -159,19 +160,3 @@ def _read(path: Path) -> bytes | None:
     except OSError as error:
         _log.warning("cannot read %s: %s", path, error.strerror)
         return None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file of mode 0600 in place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with contextlib.ExitStack() as undo:
-        descriptor = os.open(temporary, flags, 0o600)
-        undo.callback(temporary.unlink, missing_ok=True)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-        undo.pop_all()

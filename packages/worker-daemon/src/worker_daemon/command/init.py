@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from worker_daemon import errors
+from worker_daemon import errors, files
 from worker_daemon.command import ca, user
 from worker_daemon.settings import config, paths, units
 
@@ -161,19 +161,7 @@ def _write(wanted: Plan, name: str, content: bytes, mode: int, *, shared: bool =
     path = wanted.path(name)
     if shared and wanted.group is None:
         mode &= ~0o077
-    temporary = path.with_name(f".{name}.{os.getpid()}")
-    with contextlib.ExitStack() as stack:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        descriptor = os.open(temporary, flags, 0o600)
-        stack.callback(temporary.unlink, missing_ok=True)
-        with open(descriptor, "wb") as file:
-            if shared and wanted.group is not None:
-                os.fchown(descriptor, -1, wanted.group)
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
+    files.write(path, content, mode=mode, group=wanted.group if shared else None)
 
 
 def _group(name: str) -> int:
