@@ -35,13 +35,13 @@ class Spool:
         """Return the file."""
         return self.path.open("rb", buffering=0)
 
-    def reading(self) -> output_stream.Reading:
+    def stream(self) -> output_stream.OutputStream:
         """Return what the daemon makes of it."""
         info = self.output_info("", "")
-        return output_stream.Reading(self, JOB, "stdout", info)  # type: ignore[arg-type]
+        return output_stream.OutputStream(self, JOB, "stdout", info)  # type: ignore[arg-type]
 
 
-def document(found: output_stream.Reading, start: int = 0) -> dict[str, Any]:
+def document(found: output_stream.OutputStream, start: int = 0) -> dict[str, Any]:
     """Return the JSON document of an output from an offset on."""
     span = ranges.Span(start, found.info.size)
     told: dict[str, Any] = json.loads(b"".join(found.document(span)))
@@ -70,7 +70,7 @@ def test_any_bytes_in_any_pieces(
     start = min(start, len(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output_stream, "_PIECE", 5)
-        told = document(Spool(path).reading(), start)
+        told = document(Spool(path).stream(), start)
     assert told["output"] == data[start:].decode(errors="replace")
     assert told["lossy"] is _lossy(data[start:])
     assert told["next_offset"] == told["size"] == len(data)
@@ -87,10 +87,10 @@ def test_a_growing_output_read_bit_by_bit(
     text, offset = "", 0
     for end in [*sorted(cuts), len(data)]:
         path.write_bytes(data[:end])
-        told = document(Spool(path, final=False).reading(), offset)
+        told = document(Spool(path, final=False).stream(), offset)
         text += told["output"]
         offset = told["next_offset"]
-    text += document(Spool(path).reading(), offset)["output"]
+    text += document(Spool(path).stream(), offset)["output"]
     assert text == data.decode(errors="replace")
 
 
@@ -101,7 +101,7 @@ def test_bytes_that_go_while_they_are_read(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 13 + b"\xa4" + b"still there")
     spool = Spool(path, final=False)
     spool.starts = [0, 0, 13]  # it goes between the first piece and the second
-    told = document(spool.reading())
+    told = document(spool.stream())
     assert told["output"] == "\x00" * 5 + "\ufffdstill there"
     assert (told["start"], told["next_offset"]) == (13, 25)
 
@@ -113,16 +113,16 @@ def test_raw_bytes_end_where_some_are_gone(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789abcdefghij")
     spool = Spool(path, final=False)
     spool.starts = [0, 0, 12]
-    assert b"".join(spool.reading().exactly(ranges.Span(0, 20))) == b"01234"
+    assert b"".join(spool.stream().exact_bytes(ranges.Span(0, 20))) == b"01234"
 
 
 def test_a_file_that_is_shorter_than_told(tmp_path: Path) -> None:
     """Reading would never end when somebody has cut the file."""
     path = tmp_path / "output"
     path.write_bytes(b"0123456789")
-    found = Spool(path).reading()
+    found = Spool(path).stream()
     path.write_bytes(b"0123")
-    assert b"".join(found.exactly(ranges.Span(0, 10))) == b"0123"
+    assert b"".join(found.exact_bytes(ranges.Span(0, 10))) == b"0123"
     assert document(found)["output"] == "0123"
 
 

@@ -77,49 +77,48 @@ class Output(resource.Resource):
         query: OutputQuery,
     ) -> None:
         """Answer with what there is now, or with all that is still to come."""
-        info = self.engine.output_info(job.id, query.stream)
-        span = ranges.Span(self._begin(req, job, query, info), info.size)
+        stream = output_stream.OutputStream.open(self.engine, job, query.stream)
+        span = ranges.Span(self._begin(req, stream, query), stream.info.size)
         resp.content_type = _media_type(req, query)
         resp.set_header("Vary", "Accept")
         resp.set_header("X-Job-Status", job.state.value)
-        resp.set_header("X-Output-Start", str(info.start))
-        resp.set_header("X-Output-Size", str(info.size))
-        found = output_stream.Reading(self.engine, job, query.stream, info)
+        resp.set_header("X-Output-Start", str(stream.info.start))
+        resp.set_header("X-Output-Size", str(stream.info.size))
         if query.follow:
-            self._follow(req, resp, found, span)
+            self._follow(req, resp, stream, span.start)
         elif resp.content_type == falcon.MEDIA_JSON:
-            self._send(req, resp, found.document(span), span)
+            self._send(req, resp, stream.document(span), span)
         else:
-            self._give_bytes(req, resp, found, span)
+            self._send_range(req, resp, stream, span)
 
     on_head = on_get
 
     def _begin(
-        self,
-        req: falcon.Request,
-        job: worker_core.Job,
-        query: OutputQuery,
-        info: worker_core.OutputInfo,
+        self, req: falcon.Request, stream: output_stream.OutputStream, query: OutputQuery
     ) -> int:
+        """Return the offset at which the answer begins."""
         if query.tail is not None:
             if query.offset is not None:
                 fault = worker_core.FieldError("tail", "give either offset or tail, not both")
                 raise problems.invalid([fault])
-            return min(info.size, self._tail_offset(req, job, query, query.tail))
-        offset = query.offset or 0
-        if offset > info.size:
+            return self._tail_offset(req, stream, query.tail)
+        offset, size = query.offset or 0, stream.info.size
+        if offset > size:
             raise problems.Problem(
                 "range_not_satisfiable",
-                f"offset {offset} is past the end: there are {info.size} bytes",
-                headers={"Content-Range": f"bytes */{info.size}"},
+                f"offset {offset} is past the end: there are {size} bytes",
+                headers={"Content-Range": f"bytes */{size}"},
             )
-        return max(offset, info.start)
+        return max(offset, stream.info.start)
 
     def _tail_offset(
-        self, req: falcon.Request, job: worker_core.Job, query: OutputQuery, lines: int
+        self, req: falcon.Request, stream: output_stream.OutputStream, lines: int
     ) -> int:
-        """Return where a tail begins; a search takes a place once it is long, as a follower does,
-        and ends when nobody waits for it any more."""
+        """Return where a tail begins.
+
+        A long search takes a place, as a request that follows does, and ends when its client has
+        left.
+        """
         blocks = 0
 
         def look() -> None:
@@ -131,56 +130,49 @@ class Output(resource.Resource):
                 raise problems.draining()
 
         with contextlib.ExitStack() as place:
-            return self.engine.tail_offset(job.id, lines, query.stream, on_block=look)
+            return stream.tail_offset(lines, look)
 
     def _follow(
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        found: output_stream.Reading,
-        span: ranges.Span,
+        stream: output_stream.OutputStream,
+        start: int,
     ) -> None:
         long_requests.pass_on(resp)
         if req.method != "HEAD":
             place = self.services.long_requests.enter(req.context.user)
-            resp.stream = long_requests.Stream(self._followed(req, found, span.start), place)
+            resp.stream = long_requests.Stream(self._followed(req, stream, start), place)
 
     def _followed(
-        self, req: falcon.Request, found: output_stream.Reading, start: int
+        self, req: falcon.Request, stream: output_stream.OutputStream, start: int
     ) -> Generator[bytes, None, None]:
-        """Yield until the end of the job.
+        """Yield the output until the job has ended.
 
-        Anything else must not look like that end: an OSError makes the server break the connection
-        off, and a client that wants to go on comes back at its offset.
+        Only the end of the job may look like the end of the answer. For anything else this raises
+        an OSError: the server breaks the connection off, and the client comes back at its offset.
         """
         long_requests.send_head(req)
-        chunks = self.engine.follow(
-            found.job.id, found.stream, start, heartbeat=long_requests.HEARTBEAT, on_gap=_gap
-        )
-        begun = False
         try:
-            for chunk in chunks:
+            for chunk in stream.follow(start, long_requests.HEARTBEAT):
                 if self.services.long_requests.over(req):
-                    raise ConnectionAbortedError("nobody listens, or the server is ending")
+                    raise ConnectionAbortedError("the client has left, or the server is stopping")
                 long_requests.check_login(req)
-                if chunk and not begun:
-                    begun = True
-                    if found.start() > start:
-                        _gap(start, found.start())
                 yield chunk
         except worker_core.WorkerError as error:
-            _log.warning("stopped following %s: %s", found.job.id, error)
+            _log.warning("stopped following %s: %s", stream.job.id, error)
             raise ConnectionAbortedError(str(error)) from None
 
-    def _give_bytes(
+    def _send_range(
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        found: output_stream.Reading,
+        stream: output_stream.OutputStream,
         span: ranges.Span,
     ) -> None:
+        """Answer with bytes: all of `span`, the part that Range names, or 304."""
         resp.set_header("Accept-Ranges", "bytes")
-        tag = _tag(found, span)
+        tag = _tag(stream, span)
         if tag is not None:
             resp.etag = tag
             resp.set_header("Cache-Control", "private, no-cache")
@@ -193,24 +185,23 @@ class Output(resource.Resource):
         if part is not None:
             resp.status = 206
             resp.content_range = (part.start - span.start, part.end - span.start - 1, span.size)
-        self._send_bytes(req, resp, found, part or span)
+        self._send_bytes(req, resp, stream, part or span)
 
     def _send_bytes(
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        found: output_stream.Reading,
+        stream: output_stream.OutputStream,
         span: ranges.Span,
     ) -> None:
-        """Send a finished output as a file: the server needs no thread for that."""
+        """Send bytes. A finished output is sent as a file, which needs no thread."""
         resp.content_length = span.size
-        if not found.info.final or span.size <= _AT_ONCE:
-            self._send(req, resp, found.exactly(span), span)
+        if not stream.info.final or span.size <= _AT_ONCE:
+            self._send(req, resp, stream.exact_bytes(span), span)
         elif req.method != "HEAD":
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.services.downloads.enter(req.context.user))
-                file = stack.enter_context(self.engine.open_output(found.job.id, found.stream))
-                file.seek(span.start)
+                file = stack.enter_context(stream.file(span))
                 resp.stream = open_files.Download(file, stack.pop_all())
 
     def _send(
@@ -220,7 +211,7 @@ class Output(resource.Resource):
         chunks: Generator[bytes, None, None],
         span: ranges.Span,
     ) -> None:
-        """Send little at once; much while it is made, which takes a place as a follower does."""
+        """Send a short answer at once. A long one is sent while it is made, and takes a place."""
         if span.size <= _AT_ONCE:
             resp.data = b"".join(chunks)
         elif req.method != "HEAD":
@@ -231,15 +222,10 @@ class Output(resource.Resource):
                 resp.stream = long_requests.Stream(kept, stack.pop_all())
 
 
-def _gap(due: int, start: int) -> None:
-    """Break off before bytes are skipped: a client that comes back is told where it is."""
-    raise ConnectionAbortedError(f"the bytes from {due} to {start} are not kept any more")
-
-
-def _tag(found: output_stream.Reading, span: ranges.Span) -> falcon.ETag | None:
-    if not found.info.final:
+def _tag(stream: output_stream.OutputStream, span: ranges.Span) -> falcon.ETag | None:
+    if not stream.info.final:
         return None
-    return falcon.ETag(f"{found.job.id}.{found.stream}.{span.start}-{span.end}")
+    return falcon.ETag(f"{stream.job.id}.{stream.name}.{span.start}-{span.end}")
 
 
 def _media_type(req: falcon.Request, query: OutputQuery) -> str:
