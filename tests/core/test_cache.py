@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from worker_core import Engine, JobNotFound, JobSpec, Limits, State, StoreUnavailable
 from worker_core.model.job import Change, Job
-from worker_core.model.state import Event
+from worker_core.model.state import Cause, Event
 from worker_core.store import records
 from worker_core.store.store import Store
 
@@ -64,7 +64,7 @@ def test_a_change_that_was_not_committed_is_not_cached(tmp_path):
         return store.jobs.insert(db, job, spec_hash="", idempotency_key=None)
 
     def end_and_fail(db: sqlite3.Connection) -> None:
-        change = Change(Event.END_SUCCESS, 2.0, exit_code=0)
+        change = Change(Event.END, 2.0, Cause.OWN, exit_code=0)
         assert store.jobs.change(db, "a", change).state is State.COMPLETED
         raise sqlite3.OperationalError("disk full")
 

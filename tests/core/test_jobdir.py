@@ -1,5 +1,6 @@
 """Files of the state directory: private from the first instant, whole or not there."""
 
+import json
 import os
 import stat
 
@@ -8,6 +9,8 @@ from support.core import run, shell
 from worker_core import Engine
 from worker_core.disk import files, jobdir
 from worker_core.disk.jobdir import Exit, JobDir
+from worker_core.model.state import Cause
+from worker_core.model.usage import Usage
 
 
 def test_everything_is_private(tmp_path):
@@ -89,9 +92,29 @@ def test_an_end_is_read_as_it_was_written(tmp_path):
     jobdir.make_private_dir(str(tmp_path / "jobs"))
     directory = JobDir(str(tmp_path), "id")
     directory.claim({})
-    end = Exit("own", 3, None, "exit code 3", 1.5, wall_seconds=0.25)
+    end = Exit(Cause.OWN, 3, None, "exit code 3", 1.5, Usage(wall_seconds=0.25, read_bytes=7))
     directory.write_exit(end, sync=True)
     assert directory.exit() == end
+    with open(directory.file("exit.json")) as file:
+        written = json.load(file)
+    assert (written["cause"], written["wall_seconds"], written["read_bytes"]) == ("own", 0.25, 7)
+
+
+@pytest.mark.parametrize("later", [{"io_stalls": 5}, {"usage": "of a later release"}])
+def test_an_end_with_fields_of_a_later_release_is_read(later):
+    """After a downgrade, jobs would never be recorded as ended."""
+    end = Exit(Cause.KILL, None, 15, None, 1.5, Usage(1.0), pid=3, started_at=1.0)
+    assert Exit.from_dict(end.to_dict() | later) == end
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cause": "boredom"}, {"wall_seconds": "1"}, {"max_rss_bytes": -1}, {"ended_at": None}],
+)
+def test_an_end_that_is_damaged_is_none(wrong):
+    """A record would hold what no job can have."""
+    with pytest.raises(ValueError, match="not the end of a job"):
+        Exit.from_dict(Exit(Cause.OWN, 0, None, None, 1.5, Usage(1.0)).to_dict() | wrong)
 
 
 def test_what_a_process_left_that_had_our_pid_is_in_nobodys_way(tmp_path):

@@ -4,26 +4,32 @@ import itertools
 
 import pytest
 from worker_core.model.job import Change, Job
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
 from worker_core.model.state import (
     FINAL,
     TRANSITIONS,
+    Cause,
     Event,
     IllegalTransition,
     Refused,
     State,
     advance,
+    final_state,
 )
 
 Q, R, S = State.QUEUED, State.RUNNING, State.STOPPING
 ENDS = {
-    Event.NOT_STARTED: State.FAILED,
-    Event.END_SUCCESS: State.COMPLETED,
-    Event.END_FAILURE: State.FAILED,
-    Event.END_KILLED: State.KILLED,
-    Event.END_TIMEOUT: State.TIMED_OUT,
-    Event.END_MEMORY: State.OUT_OF_MEMORY,
-    Event.LOSE: State.LOST,
+    (Cause.NOT_STARTED, 127): State.FAILED,
+    (Cause.OWN, 0): State.COMPLETED,
+    (Cause.OWN, 3): State.FAILED,
+    (Cause.OWN, None): State.FAILED,
+    (Cause.OUTPUT_LIMIT, None): State.FAILED,
+    (Cause.KILL, 0): State.KILLED,
+    (Cause.KILL, None): State.KILLED,
+    (Cause.TIMEOUT, 0): State.TIMED_OUT,
+    (Cause.MEMORY, None): State.OUT_OF_MEMORY,
+    (Cause.LOST, None): State.LOST,
 }
 MOVES = {
     (Q, Event.DISPATCH): R,
@@ -33,7 +39,8 @@ MOVES = {
     (S, Event.STARTED): S,
     (R, Event.KILL): S,
     (S, Event.KILL): S,
-    **{(state, event): end for state in (R, S) for event, end in ENDS.items()},
+    (R, Event.END): State.LOST,
+    (S, Event.END): State.LOST,
 }
 WISHES = {Event.DISPATCH, Event.KILL}
 
@@ -48,13 +55,27 @@ def test_every_pair_has_an_answer():
 def test_the_pair(state, event):
     """A job would end in a state that is not true."""
     if (state, event) in MOVES:
-        assert advance(state, event) is MOVES[state, event]
+        assert advance(state, event, State.LOST) is MOVES[state, event]
         return
     with pytest.raises(IllegalTransition, match=f"{event.name} in state {state.value}") as caught:
         advance(state, event)
     if state in FINAL:
         expected = Refused.ENDED if event in WISHES else Refused.REPEATED
         assert caught.value.why is expected
+
+
+@pytest.mark.parametrize(("end", "state"), ENDS.items())
+def test_how_a_job_ends(end, state):
+    """A job would be shown as failed that was killed, or as completed that failed."""
+    cause, exit_code = end
+    assert final_state(cause, exit_code) is state
+    change = Change(Event.END, 2.0, cause, exit_code=exit_code)
+    assert job(R).after(change).state is job(S).after(change).state is state
+
+
+def test_every_cause_has_a_final_state():
+    """The engine would fail to record the end of a job."""
+    assert {final_state(cause, None) for cause in Cause} <= FINAL
 
 
 def test_final_states_are_those_that_nothing_leaves():
@@ -81,30 +102,49 @@ def job(state):
 
 def test_the_first_who_asked_is_the_one_who_killed():
     """A second kill would take the blame for the first."""
-    asked = job(R).after(Change(Event.KILL, 2.0, by="alice", reason="old"))
-    again = asked.after(Change(Event.KILL, 3.0, by="bob"))
-    ended = again.after(Change(Event.END_KILLED, 4.0, signal=15))
+    asked = job(R).after(Change(Event.KILL, 2.0, kill=KillRequest("alice", "old")))
+    again = asked.after(Change(Event.KILL, 3.0, kill=KillRequest("bob")))
+    ended = again.after(Change(Event.END, 4.0, Cause.KILL, signal=15))
     assert (ended.killed_by, ended.reason, ended.ended_at) == ("alice", "killed by alice: old", 4.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "both"),
+    [
+        ((9, None), (None, None), (9, None)),
+        ((9, None), (2, 60.0), (9, 10.0)),
+        ((2, None), (9, None), (9, None)),
+        ((2, None), (None, None), (None, None)),
+        ((None, 5.0), (2, None), (2, 5.0)),
+        ((None, 60.0), (None, None), (None, 10.0)),
+        ((None, 60.0), (None, 1.0), (None, 1.0)),
+    ],
+)
+def test_a_later_kill_never_softens_an_earlier_one(first, later, both):
+    """A `kill --now` would be forgotten if a gentler kill came before it was delivered."""
+    asked = job(R).after(Change(Event.KILL, 2.0, kill=KillRequest("a", None, *first)))
+    again = asked.after(Change(Event.KILL, 3.0, kill=KillRequest("b", None, *later)))
+    assert again.kill == KillRequest("a", None, *both)
 
 
 def test_a_job_that_ended_by_itself_was_not_killed_by_who_asked():
     """A kill that came too late would be told as a success."""
-    asked = job(R).after(Change(Event.KILL, 2.0, by="alice"))
-    ended = asked.after(Change(Event.END_SUCCESS, 3.0, exit_code=0))
-    assert (ended.state, ended.killed_by, ended.kill_by) == (State.COMPLETED, None, "alice")
+    asked = job(R).after(Change(Event.KILL, 2.0, kill=KillRequest("alice")))
+    ended = asked.after(Change(Event.END, 3.0, Cause.OWN, exit_code=0))
+    assert (ended.state, ended.killed_by, ended.kill.by) == (State.COMPLETED, None, "alice")
     assert ended.summary() == "completed with exit code 0"
 
 
 def test_a_queued_job_is_killed_without_having_run():
     """It would have a time at which it started."""
-    ended = job(Q).after(Change(Event.KILL, 2.0, by="alice"))
+    ended = job(Q).after(Change(Event.KILL, 2.0, kill=KillRequest("alice")))
     assert (ended.state, ended.started_at, ended.killed_by) == (State.KILLED, None, "alice")
     assert ended.summary() == "been killed by alice"
 
 
 def test_a_kill_that_nobody_could_record_was_by_somebody():
     """A record would say "killed by None"."""
-    ended = job(R).after(Change(Event.END_KILLED, 2.0, signal=15))
+    ended = job(R).after(Change(Event.END, 2.0, Cause.KILL, signal=15))
     assert (ended.killed_by, ended.reason) == ("unknown", "killed by unknown")
 
 
@@ -118,12 +158,12 @@ def test_a_skipped_job_says_why():
 @pytest.mark.parametrize(
     ("change", "summary"),
     [
-        (Change(Event.END_FAILURE, 2.0, reason="exit code 3"), "failed: exit code 3"),
-        (Change(Event.END_TIMEOUT, 2.0, reason="timed out after 2 seconds"),
+        (Change(Event.END, 2.0, Cause.OWN, reason="exit code 3"), "failed: exit code 3"),
+        (Change(Event.END, 2.0, Cause.TIMEOUT, reason="timed out after 2 seconds"),
          "timed out after 2 seconds"),
-        (Change(Event.LOSE, 2.0, reason="the machine was restarted"),
+        (Change(Event.END, 2.0, Cause.LOST, reason="the machine was restarted"),
          "been lost: the machine was restarted"),
-        (Change(Event.END_MEMORY, 2.0), "run out of memory"),
+        (Change(Event.END, 2.0, Cause.MEMORY), "run out of memory"),
     ],
 )  # fmt: skip
 def test_how_it_ended_ends_a_sentence(change, summary):

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
         StreamNotSeparate,
         WorkerError,
     )
-    from worker_core.model.job import Job, Usage
+    from worker_core.model.job import Job
     from worker_core.model.limits import Isolation, Limits
     from worker_core.model.spec import JobSpec
     from worker_core.model.state import State
+    from worker_core.model.usage import Usage
     from worker_core.output.spool import OutputInfo
     from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
@@ -71,7 +72,7 @@ _MODULES = {
     "StoreUnavailable": "model.errors",
     "StreamNotSeparate": "model.errors",
     "UNKNOWN_OWNER": "rebuild",
-    "Usage": "model.job",
+    "Usage": "model.usage",
     "WorkerError": "model.errors",
     "proc_fault": "linux.procfs",
     "rebuild_records": "rebuild",

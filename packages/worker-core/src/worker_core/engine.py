@@ -40,6 +40,7 @@ from worker_core.model.errors import (
     WorkerError,
 )
 from worker_core.model.job import Change, Job
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import DEFAULT, JobSpec
 from worker_core.model.state import Event, IllegalTransition, State
 from worker_core.output.spool import OutputInfo
@@ -300,21 +301,10 @@ class Engine:
         how.
         """
         self._check_open()
-        signum = None if signal is None else signals.number(signal)
         if by is not None:
             _check_text("name of who asks", by)
-        if grace is not None and not 0 <= grace < float("inf"):
-            raise InvalidRequest("grace must be a number of seconds >= 0")
-        if now:
-            signum = signals.number("KILL")
-        change = Change(
-            Event.KILL,
-            self._clock.now(),
-            reason=reason,
-            by=by,
-            kill_signal=signum,
-            kill_grace=grace,
-        )
+        request_ = KillRequest.make(by=by, signal=signal, grace=grace, now=now, reason=reason)
+        change = Change(Event.KILL, self._clock.now(), kill=request_)
 
         def request(job: Job) -> None:
             self._note_wish(job)

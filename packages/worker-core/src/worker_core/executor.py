@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from worker_core.disk.jobdir import Exit
 from worker_core.model.errors import FieldError
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
 
 
@@ -53,15 +54,8 @@ class Executor(Protocol):
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
         """Have a job started; `started` or `exited` follows, or both."""
 
-    def kill(
-        self,
-        job_id: str,
-        *,
-        reason: str | None,
-        signal: int | None,
-        grace: float | None,
-    ) -> None:
-        """Have a job ended: the signal, after the grace SIGKILL; `exited` follows."""
+    def kill(self, job_id: str, request: KillRequest) -> None:
+        """Have a job ended: its signal now, SIGKILL after its grace; `exited` follows."""
 
     def signal(self, job_id: str, signum: int) -> None:
         """Have a signal sent to a job's tree."""

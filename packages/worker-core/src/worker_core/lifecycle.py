@@ -24,8 +24,9 @@ from worker_core.executor import Executor
 from worker_core.linux import usage
 from worker_core.model import signals
 from worker_core.model.errors import JobNotFound, QueueFull, WorkerError
-from worker_core.model.job import Change, Job, Usage
-from worker_core.model.state import Event, State
+from worker_core.model.job import Change, Job
+from worker_core.model.kill import KillRequest
+from worker_core.model.state import Cause, Event, State
 from worker_core.notify import Notifier
 from worker_core.queue.scheduler import Scheduler
 from worker_core.reconcile import Finding
@@ -34,15 +35,6 @@ from worker_core.store import records
 from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)
-
-_EVENTS = {
-    "kill": Event.END_KILLED,
-    "timeout": Event.END_TIMEOUT,
-    "memory": Event.END_MEMORY,
-    "not_started": Event.NOT_STARTED,
-    "output_limit": Event.END_FAILURE,
-    "lost": Event.LOSE,
-}
 
 
 @dataclass(frozen=True)
@@ -193,9 +185,9 @@ class Lifecycle:
         return lambda db: self._store.jobs.change(db, job_id, change)
 
     def kill(self, job: Job) -> None:
-        """Have a job ended as its record says that it is wanted."""
-        signum, grace = job.kill_signal, job.kill_grace
-        self._executor.kill(job.id, reason=job.kill_reason, signal=signum, grace=grace)
+        """Have a job ended as its record says."""
+        if job.kill is not None:
+            self._executor.kill(job.id, job.kill)
 
     # -- the store's writer thread, after a commit -------------------------------------------------
 
@@ -313,7 +305,7 @@ class Lifecycle:
         log.debug("job %s: %s", job.id, finding.name)
         match finding:
             case Finding.ENDED:
-                self.exited(job.id, Exit(**found["exit"]))
+                self.exited(job.id, Exit.from_dict(found["exit"]))
             case Finding.FOLLOW:
                 self._follow(job, found["running"])
             case Finding.KILL_AGAIN:
@@ -322,10 +314,10 @@ class Lifecycle:
             case Finding.START:
                 self._begin(job)
             case Finding.CANCEL:
-                self._observe(job.id, Change(Event.END_KILLED, now))
+                self._observe(job.id, Change(Event.END, now, Cause.KILL))
             case Finding.LOSE:
                 reason = "the end could not be observed: the machine was restarted"
-                self._observe(job.id, Change(Event.LOSE, now, reason=reason))
+                self._observe(job.id, Change(Event.END, now, Cause.LOST, reason=reason))
 
     def _follow(self, job: Job, pid: dict[str, Any] | None) -> None:
         if pid is None:
@@ -358,25 +350,14 @@ class Lifecycle:
 
 def ending(end: Exit) -> Change:
     """Return the change that the end of a job is to its record."""
-    used = None
-    if end.wall_seconds is not None:
-        used = Usage(
-            end.wall_seconds,
-            end.user_seconds or 0.0,
-            end.system_seconds or 0.0,
-            end.max_rss_bytes,
-            end.read_bytes,
-            end.written_bytes,
-            end.max_processes,
-        )
-    own = Event.END_SUCCESS if end.exit_code == 0 else Event.END_FAILURE
     return Change(
-        own if end.cause == "own" else _EVENTS[end.cause],
+        Event.END,
         end.ended_at,
+        end.cause,
         exit_code=end.exit_code,
         signal=end.signal,
         reason=end.reason,
-        usage=used,
+        usage=end.usage,
         pid=end.pid,
         started_at=end.started_at,
         enforced=end.enforced,
@@ -385,10 +366,9 @@ def ending(end: Exit) -> Change:
 
 def _wanted(job: Job) -> tuple[int, float]:
     """Return the signal and the grace with which a job is to end."""
-    signum, grace = job.kill_signal, job.kill_grace
-    if signum is None:
-        signum = signals.number(job.spec.stop_signal)
-    return signum, job.spec.stop_grace if grace is None else grace
+    kill = job.kill or KillRequest()
+    signum = signals.number(job.spec.stop_signal) if kill.signal is None else kill.signal
+    return signum, job.spec.stop_grace if kill.grace is None else kill.grace
 
 
 def _start_message(state_dir: str, job: Job) -> dict[str, Any]:

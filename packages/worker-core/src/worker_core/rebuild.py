@@ -29,9 +29,10 @@ from worker_core import lifecycle
 from worker_core.disk import files, jobdir, statedir
 from worker_core.disk.jobdir import JobDir
 from worker_core.model.errors import StoreUnavailable
-from worker_core.model.job import Change, Job
+from worker_core.model.job import UNKNOWN, Change, Job
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import DEFAULT, JobSpec
-from worker_core.model.state import Event, State
+from worker_core.model.state import Cause, Event, State
 from worker_core.store import backups, continuity, records
 from worker_core.store.database import schema_version
 from worker_core.store.store import Store
@@ -83,7 +84,8 @@ def described(job: Job, spec_hash: str, key: str | None, boot: str) -> dict[str,
 
 def wish(job: Job) -> dict[str, Any]:
     """Return what is written to the directory of a job whose end somebody asked for."""
-    return {"by": job.kill_by, "reason": job.kill_reason}
+    kill = job.kill or KillRequest()
+    return {"by": kill.by, "reason": kill.reason}
 
 
 def rebuild_records(state_dir: str | os.PathLike[str]) -> Rebuilt:
@@ -233,10 +235,10 @@ class _Work:
     def _observed(self, directory: JobDir, job: Job, same_boot: bool) -> Job:
         """Return the record as the directory shows it."""
         asked = directory.wish()
-        if asked is not None and job.kill_by is None:
+        if asked is not None and job.kill is None:
             by, reason = _text(asked.get("by")), _text(asked.get("reason"))
-            job = job.replaced(kill_by=by or "unknown", kill_reason=reason)
-        begun = job.replaced(state=State.RUNNING if job.kill_by is None else State.STOPPING)
+            job = job.replaced(kill=KillRequest(by or UNKNOWN, reason))
+        begun = job.replaced(state=State.RUNNING if job.kill is None else State.STOPPING)
         end = directory.exit()
         if end is not None:
             return begun.after(lifecycle.ending(end))
@@ -245,9 +247,8 @@ class _Work:
             if pid is None:
                 return begun
             return begun.replaced(pid=pid.pid, started_at=pid.started_at, enforced=pid.enforced)
-        if job.kill_by is not None:
-            killed = Change(Event.KILL, self._now, by=job.kill_by, reason=job.kill_reason)
-            return job.replaced(state=State.QUEUED).after(killed)
+        if job.kill is not None:
+            return job.replaced(state=State.QUEUED).after(Change(Event.KILL, self._now))
         if not same_boot:
             return _lost(job, self._now, _RESTARTED)
         return job.replaced(state=State.QUEUED)
@@ -260,7 +261,7 @@ class _Work:
 
 
 def _lost(job: Job, at: float, why: str) -> Job:
-    return job.replaced(state=State.RUNNING).after(Change(Event.LOSE, at, reason=why))
+    return job.replaced(state=State.RUNNING).after(Change(Event.END, at, Cause.LOST, reason=why))
 
 
 def _described(directory: JobDir) -> tuple[Job, dict[str, Any]] | None:

@@ -33,11 +33,13 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from worker_core.disk import files
-from worker_core.model import encoding
+from worker_core.model import encoding, usage
+from worker_core.model.state import Cause
+from worker_core.model.usage import Usage
 
 JOBS = "jobs"
 SOCKET = "supervisor.sock"
@@ -47,9 +49,6 @@ _REMOVED = "removed"
 _RECORD = "record.json"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
 _COUNTED = (*STREAMS.values(), "stdin", "spec.json", _RECORD)  # files that may be large
-
-Cause = Literal["own", "kill", "timeout", "memory", "output_limit", "not_started", "lost"]
-"""Why a job ended: by itself, or through whom; decided where it was reaped."""
 
 _MOST_RECORD = 1 << 18  # bytes of a record; the longest text in it is a reason
 _MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
@@ -95,23 +94,47 @@ class Kill:
 
 @dataclass(frozen=True)
 class Exit:
-    """What came of a job."""
+    """How a job ended, as it is written to exit.json and sent to the engine."""
 
     cause: Cause
     exit_code: int | None
     signal: int | None
     reason: str | None
     ended_at: float
-    wall_seconds: float | None = None
-    user_seconds: float | None = None
-    system_seconds: float | None = None
-    max_rss_bytes: int | None = None
-    read_bytes: int | None = None
-    written_bytes: int | None = None
-    max_processes: int | None = None
+    usage: Usage | None = None
     pid: int | None = None  # of the leader; this and the next two as in Pid, None if it never ran
     started_at: float | None = None
     enforced: dict[str, str | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, in which the fields of `usage` stand beside the others."""
+        shown = dict(vars(self))
+        del shown["usage"]
+        return shown | (_NO_USAGE if self.usage is None else vars(self.usage))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Exit:
+        """Return what `to_dict` was called on; raise ValueError if a value cannot be that.
+
+        Fields of a later release are left out.
+        """
+        end = cls._read(value)
+        if end is None:
+            raise ValueError(f"not the end of a job: {value}")
+        return end
+
+    @classmethod
+    def _read(cls, value: dict[str, Any]) -> Exit | None:
+        used = {name: value[name] for name in usage.TYPES if value.get(name) is not None}
+        if not all(_FITS[usage.TYPES[name].__name__](each) for name, each in used.items()):
+            return None
+        end = _load(cls, {name: each for name, each in value.items() if name != "usage"})
+        if end is None or "wall_seconds" not in used:
+            return end
+        return replace(end, usage=Usage(**used))
+
+
+_NO_USAGE = dict.fromkeys(usage.TYPES)
 
 
 class JobDir:
@@ -273,7 +296,7 @@ class JobDir:
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
         """Record what came of the job, even if somebody has removed its directory."""
-        data = _encode(vars(end))
+        data = _encode(end.to_dict())
         try:
             with self.opened() as path:
                 files.replace(f"{path}/exit.json", data, sync=sync)
@@ -284,7 +307,8 @@ class JobDir:
 
     def exit(self) -> Exit | None:
         """Return what came of the job, if that was recorded."""
-        return _load(Exit, self._read("exit.json"))
+        found = self._read("exit.json")
+        return None if found is None else Exit._read(found)
 
     def _read(self, name: str, most: int = _MOST_RECORD) -> dict[str, Any] | None:
         try:
@@ -337,6 +361,8 @@ def _load(kind: type[_Record], found: dict[str, Any] | None) -> _Record | None:
     given = {name: value for name, value in found.items() if name in known}
     if not all(_FITS[str(known[name])](value) for name, value in given.items()):
         return None
+    if "cause" in given:
+        given["cause"] = Cause(given["cause"])
     try:
         return kind(**given)
     except TypeError:  # a field is missing
@@ -376,6 +402,6 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "list[int]": _are_ints,
     "dict[str, str | None]": _is_enforced,
-    "Cause": lambda value: value in get_args(Cause),
+    "Cause": lambda value: value in set(Cause),
 }
 """What fits a field of a record, by how its type is written."""

@@ -28,6 +28,7 @@ from worker_core.executor import Listener
 from worker_core.executors.kept_descriptor import KeptDescriptor
 from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.model.errors import ExecutorUnavailable, FieldError, WorkerError
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
 
 log = logging.getLogger(__name__)
@@ -95,17 +96,10 @@ class LocalExecutor:
         """Have a job started."""
         self._send({"op": "start", "id": job_id, "spec": spec})
 
-    def kill(
-        self,
-        job_id: str,
-        *,
-        reason: str | None,
-        signal: int | None,
-        grace: float | None,
-    ) -> None:
+    def kill(self, job_id: str, request: KillRequest) -> None:
         """Have a job ended."""
-        wish = {"reason": reason, "signal": signal, "grace": grace}
-        self._send({"op": "kill", "id": job_id, **wish})
+        how = {"reason": request.reason, "signal": request.signal, "grace": request.grace}
+        self._send({"op": "kill", "id": job_id, **how})
 
     def signal(self, job_id: str, signum: int) -> None:
         """Have a signal sent to a job's tree."""
@@ -345,7 +339,7 @@ def _pass_on(listener: Listener, message: wire.Message) -> None:
             case {"event": "started", "id": job_id, "pid": pid, "at": at}:
                 listener.started(job_id, pid, at, message.get("enforced", {}))
             case {"event": "exited", "id": job_id, "exit": end}:
-                listener.exited(job_id, Exit(**end))
+                listener.exited(job_id, Exit.from_dict(end))
             case {"event": "unrecorded", "id": job_id, "why": why}:
                 listener.unrecorded(job_id, why)
             case {"event": "known", "jobs": jobs}:

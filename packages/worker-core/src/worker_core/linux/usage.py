@@ -1,4 +1,4 @@
-"""What a job uses: counted by its cgroup where it has one, else by /proc for the leader alone."""
+"""Measures what a job uses: from its cgroup where it has one, else from /proc for its leader."""
 
 from __future__ import annotations
 
@@ -8,46 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 from worker_core.disk import files
 from worker_core.linux import procfs
+from worker_core.model.usage import COUNTERS, Usage
 
 if TYPE_CHECKING:
     from worker_core.disk.jobdir import JobDir
-    from worker_core.model.job import Job, Usage
+    from worker_core.model.job import Job
 
-_CPU = {"user_usec": "user_seconds", "system_usec": "system_seconds"}
 SANDBOX_PROCESSES = 2
-"""Processes of ours in the group of a job with a pid namespace: see supervisor/namespaces.py."""
+"""Processes of ours in the cgroup of a job with a pid namespace: see supervisor/namespaces.py."""
 _TICK = os.sysconf("SC_CLK_TCK")
+_ALWAYS = "cpu"  # cgroup v2 counts CPU time in every cgroup, also without the controller
 
 
 def counted(group: str, controllers: Iterable[str], *, pid_namespace: bool) -> dict[str, Any]:
-    """Return what a group's controllers counted, by the names of Usage.
-
-    CPU is counted in every group of cgroup v2, with and without its controller.
-    """
+    """Return what a cgroup's controllers counted, by the names of Usage."""
+    counting = {*controllers, _ALWAYS}
+    totals = {each.file: _totals(group, each.file, counting) for each in COUNTERS.values()}
     found: dict[str, Any] = {}
-    for line in _lines(f"{group}/cpu.stat"):
-        if line[0] in _CPU:
-            found[_CPU[line[0]]] = int(line[1]) / 1e6
-    for controller, name in (("memory", "max_rss_bytes"), ("pids", "max_processes")):
-        peak = _words(f"{group}/{controller}.peak") if controller in controllers else []
-        if peak:
-            found[name] = int(peak[0])
+    for name, counter in COUNTERS.items():
+        values = totals[counter.file]
+        if values is not None:
+            total = values.get(counter.key, 0)
+            found[name] = total if counter.units == 1 else total / counter.units
     if pid_namespace and "max_processes" in found:
         found["max_processes"] -= SANDBOX_PROCESSES
-    if "io" in controllers:
-        pairs = [word.split("=") for line in _lines(f"{group}/io.stat") for word in line]
-        for name, key in (("read_bytes", "rbytes"), ("written_bytes", "wbytes")):
-            found[name] = sum(int(pair[1]) for pair in pairs if pair[0] == key)
     return found
 
 
 def live(job: Job, directory: JobDir, now: float) -> Usage | None:
-    """Return what a running job has used up to now; None if its leader is not there to be asked.
+    """Return what a running job has used so far; None if its leader no longer runs.
 
     `now` is seconds since boot.
     """
-    from worker_core.model.job import Usage  # here: the supervisor counts too, and needs no records
-
     leader = directory.pid()
     stat = None if leader is None else procfs.stat(leader.pid)
     if leader is None or stat is None or stat.start_time != leader.start_time:
@@ -59,8 +51,8 @@ def live(job: Job, directory: JobDir, now: float) -> Usage | None:
     }
     group = procfs.cgroup(leader.pid)
     if group is not None and os.path.basename(group) == job.id:
-        pid_namespace = job.spec.isolation.pid_namespace
-        used |= counted(group, _words(f"{group}/cgroup.controllers"), pid_namespace=pid_namespace)
+        controllers = (_read(f"{group}/cgroup.controllers") or b"").decode().split()
+        used |= counted(group, controllers, pid_namespace=job.spec.isolation.pid_namespace)
     return Usage(wall_seconds=max(now - since_boot(leader.start_time), 0.0), **used)
 
 
@@ -69,12 +61,32 @@ def since_boot(start_time: int) -> float:
     return start_time / _TICK
 
 
-def _lines(path: str) -> list[list[str]]:
+def _totals(group: str, name: str, controllers: Iterable[str]) -> dict[str, int] | None:
+    """Return the values in a cgroup's file, by key; None if nothing is counted there.
+
+    A file is either one number, which has the key "", or lines of "KEY NUMBER", or lines of
+    "DEVICE KEY=NUMBER …", of which the numbers of all devices are added up.
+    """
+    if name.partition(".")[0] not in controllers:
+        return None
+    data = _read(f"{group}/{name}")
+    if data is None:
+        return None
+    totals: dict[str, int] = {}
+    for line in data.decode().splitlines():
+        match line.split():
+            case [number]:
+                totals[""] = int(number)
+            case [key, number] if number.isdecimal():
+                totals[key] = int(number)
+            case [_, *pairs]:
+                for key, _, number in (pair.partition("=") for pair in pairs):
+                    totals[key] = totals.get(key, 0) + int(number)
+    return totals
+
+
+def _read(path: str) -> bytes | None:
     try:
-        return [line.split() for line in files.read(path).decode().splitlines() if line.strip()]
+        return files.read(path)
     except OSError:
-        return []
-
-
-def _words(path: str) -> list[str]:
-    return [word for line in _lines(path) for word in line]
+        return None

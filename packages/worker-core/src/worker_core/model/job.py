@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker_core.model import state
-from worker_core.model.state import Event, State
+from worker_core.model.kill import KillRequest
+from worker_core.model.state import Cause, Event, State
+from worker_core.model.usage import Usage
 
 if TYPE_CHECKING:
     from worker_core.model.spec import JobSpec
@@ -22,57 +24,45 @@ _ENDED = {
     State.OUT_OF_MEMORY: "run out of memory",
     State.LOST: "been lost",
 }
+UNKNOWN = "unknown"  # the name of whoever killed a job without giving one
 _SAID = ("killed", "skipped", "timed out")  # reasons that say it already
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a job used: its whole tree where a cgroup counts it.
-
-    Elsewhere what wait4(2) tells: of the leader, and of the children that it waited for.
-    """
-
-    wall_seconds: float
-    user_seconds: float
-    system_seconds: float
-    max_rss_bytes: int | None
-    """None where it is not known: the kernel counts the memory of the supervisor, of which a job is
-    a child, as a floor, so that a peak below that floor cannot be told."""
-    read_bytes: int | None = None
-    """Of disks, by the whole tree; this and what follows only where a cgroup counts it."""
-    written_bytes: int | None = None
-    max_processes: int | None = None
-    """Processes and threads at a time. It may be 2 also for a single one, where the supervisor went
-    through the group to start it: when many jobs with neither limits nor a box are started."""
-
-
-@dataclass(frozen=True)
 class Change:
-    """An event together with what was observed; None where the event says nothing of it."""
+    """An event together with what was observed; None where the event says nothing about it."""
 
     event: Event
     at: float
+    cause: Cause | None = None
+    """Why the job ended; only for Event.END."""
     pid: int | None = None
     exit_code: int | None = None
     signal: int | None = None
     reason: str | None = None
-    by: str | None = None
-    kill_signal: int | None = None
-    kill_grace: float | None = None
+    kill: KillRequest | None = None
+    """Only for Event.KILL."""
     usage: Usage | None = None
     enforced: Mapping[str, str | None] = field(default_factory=dict)
     started_at: float | None = None
-    """When the job began, if its end is told: of a short one, nothing was told before."""
+    """When the job started, for Event.END: the start of a short job is not reported before."""
 
 
 @dataclass(frozen=True)
 class Job:
     """The record of one job. Times are Unix seconds (UTC); `signal` is a Linux signal number.
 
-    What is observed (`state`), what is wanted (`kill_by`: who asked to end it) and what came of it
-    (`exit_code`, `signal`, `reason`, `killed_by`) are separate: a job that somebody asked to end
-    and that ended by itself first keeps its own outcome.
+    What is observed (`state`), what is wanted (`kill`: that the job has to end) and the outcome
+    (`exit_code`, `signal`, `reason`, `killed_by`) are separate: a job that ended by itself before
+    a kill reached it keeps its own outcome.
+
+    This is the only declaration of a record's fields: the columns of the database follow from it.
     """
+
+    FIXED: ClassVar[frozenset[str]] = frozenset({"id", "owner", "spec", "created_at", "run_as"})
+    """Fields that never change."""
+    COMPUTED: ClassVar[frozenset[str]] = frozenset({"duration"})
+    """Fields that are not stored: the engine computes them for each record that it returns."""
 
     id: str
     owner: str
@@ -87,12 +77,8 @@ class Job:
     reason: str | None = None
     killed_by: str | None = None
     usage: Usage | None = None
-    kill_by: str | None = None
-    kill_reason: str | None = None
-    kill_signal: int | None = None
-    """The signal that the latest who asked wants sent first; None is the stop signal of `spec`."""
-    kill_grace: float | None = None
-    """The seconds from it to SIGKILL; None is the grace of `spec`."""
+    kill: KillRequest | None = None
+    """That the job has to end: the first request says by whom and why, later ones how."""
     run_as: str | None = None
     """The Unix account; None is that of the supervisor."""
     enforced: Mapping[str, str | None] = field(default_factory=dict)
@@ -115,32 +101,30 @@ class Job:
 
     def after(self, change: Change) -> Job:
         """Return the record after a change; raise IllegalTransition where the table has none."""
-        new = state.advance(self.state, change.event)
-        match change.event:
-            case Event.DISPATCH:
-                return self.replaced(state=new)
-            case Event.STARTED:
-                known = {"pid": change.pid, "enforced": change.enforced}
-                return self.replaced(state=new, started_at=change.at, **known)
-            case Event.KILL:
-                asked = self._asked(change)
-                return asked._ended(new, change) if new.final else asked.replaced(state=new)
-            case _:
-                return self._ended(new, change)
+        cause = change.cause
+        ends_as = None if cause is None else state.final_state(cause, change.exit_code)
+        new = state.advance(self.state, change.event, ends_as)
+        if change.event is Event.STARTED:
+            known = {"pid": change.pid, "enforced": change.enforced}
+            return self.replaced(state=new, started_at=change.at, **known)
+        job = self
+        if change.event is Event.KILL:
+            job = self._with_kill(change.kill or KillRequest())
+        return job._ended(new, change) if new.final else job.replaced(state=new)
 
-    def _asked(self, change: Change) -> Job:
-        """The first who asked is the one who killed it; who asks again only hastens it."""
-        asked = self.replaced(kill_signal=change.kill_signal, kill_grace=change.kill_grace)
-        if self.kill_by is not None:
-            return asked
-        return asked.replaced(kill_by=change.by or "unknown", kill_reason=change.reason)
+    def _with_kill(self, request: KillRequest) -> Job:
+        """The first who asked is the one who killed it; a later request only hastens the end."""
+        if self.kill is None:
+            return self.replaced(kill=replace(request, by=request.by or UNKNOWN))
+        return self.replaced(kill=self.kill.followed_by(request, self.spec.stop_grace))
 
     def _ended(self, new: State, change: Change) -> Job:
-        # Nobody's wish is recorded if the database could not take it before the end came.
-        killed_by = (self.kill_by or "unknown") if new is State.KILLED else None
-        reason = change.reason
-        if killed_by is not None:
-            reason = f"killed by {killed_by}{f': {self.kill_reason}' if self.kill_reason else ''}"
+        killed_by, reason = None, change.reason
+        if new is State.KILLED:
+            # The kill is not in the record if the database could not take it before the end came.
+            kill = self.kill or KillRequest(by=UNKNOWN)
+            killed_by = kill.by
+            reason = f"killed by {killed_by}{f': {kill.reason}' if kill.reason else ''}"
         began = change if self.started_at is None and change.started_at is not None else self
         return self.replaced(
             state=new,

@@ -44,20 +44,47 @@ FINAL = frozenset(
 )
 
 
+class Cause(enum.StrEnum):
+    """Why a job ended, decided by whatever reaped it. The values are used in messages and files."""
+
+    OWN = "own"
+    """It ended by itself."""
+    KILL = "kill"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    """The kernel ended it because it needed more memory than its limit."""
+    OUTPUT_LIMIT = "output_limit"
+    """It was stopped because its output cannot be kept within its limit."""
+    NOT_STARTED = "not_started"
+    LOST = "lost"
+    """Its end could not be observed."""
+
+
+_ENDS_AS = {
+    Cause.KILL: State.KILLED,
+    Cause.TIMEOUT: State.TIMED_OUT,
+    Cause.MEMORY: State.OUT_OF_MEMORY,
+    Cause.OUTPUT_LIMIT: State.FAILED,
+    Cause.NOT_STARTED: State.FAILED,
+    Cause.LOST: State.LOST,
+}
+
+
+def final_state(cause: Cause, exit_code: int | None) -> State:
+    """Return the state of a job that ended for this reason."""
+    if cause is Cause.OWN:
+        return State.COMPLETED if exit_code == 0 else State.FAILED
+    return _ENDS_AS[cause]
+
+
 class Event(enum.Enum):
-    """What can happen to a job. The END_* events are decided where the process is reaped."""
+    """What can happen to a job."""
 
     DISPATCH = "a slot was given to it"
     STARTED = "its process runs"
-    NOT_STARTED = "it could not be started"
     SKIP = "what it waits for can never come true"
     KILL = "somebody asked to end it"
-    END_SUCCESS = "it ended with exit code 0"
-    END_FAILURE = "it ended with another exit code or a signal that we did not send"
-    END_KILLED = "it ended because somebody asked"
-    END_TIMEOUT = "it ended because its time was up"
-    END_MEMORY = "the kernel ended it for memory"
-    LOSE = "its end could not be observed"
+    END = "it ended, or could not be started; the Cause says why"
 
 
 class Refused(enum.Enum):
@@ -76,40 +103,47 @@ class IllegalTransition(WorkerError):
         super().__init__(f"{event.name} in state {state.value}: {why.value}")
 
 
-def _row(
-    queued: State | Refused, running: State | Refused, stopping: State | Refused, ended: Refused
-) -> dict[State, State | Refused]:
+class _ByCause(enum.Enum):
+    FINAL_STATE = "the final state that the cause of the end leads to"
+
+
+Answer = State | Refused | _ByCause
+"""The next state, or why there is none."""
+
+
+def _row(queued: Answer, running: Answer, stopping: Answer, ended: Refused) -> dict[State, Answer]:
     live = {State.QUEUED: queued, State.RUNNING: running, State.STOPPING: stopping}
     return live | dict.fromkeys(FINAL, ended)
 
 
 _NO, _AGAIN, _OVER = Refused.IMPOSSIBLE, Refused.REPEATED, Refused.ENDED
+_ENDED = _ByCause.FINAL_STATE
 
-# An observation that comes twice (a restart asks again for what was told before) is REPEATED; a
-# wish that comes too late is ENDED. Both leave the record alone, and only the second is an answer.
-_TABLE: dict[Event, dict[State, State | Refused]] = {
-    # event               queued         running              stopping             any final state
-    Event.DISPATCH:    _row(State.RUNNING, _AGAIN,              _NO,                 _OVER),
-    Event.STARTED:     _row(_NO,           State.RUNNING,       State.STOPPING,      _AGAIN),
-    Event.NOT_STARTED: _row(_NO,           State.FAILED,        State.FAILED,        _AGAIN),
-    Event.SKIP:        _row(State.SKIPPED, _NO,                 _NO,                 _AGAIN),
-    Event.KILL:        _row(State.KILLED,  State.STOPPING,      State.STOPPING,      _OVER),
-    Event.END_SUCCESS: _row(_NO,           State.COMPLETED,     State.COMPLETED,     _AGAIN),
-    Event.END_FAILURE: _row(_NO,           State.FAILED,        State.FAILED,        _AGAIN),
-    Event.END_KILLED:  _row(_NO,           State.KILLED,        State.KILLED,        _AGAIN),
-    Event.END_TIMEOUT: _row(_NO,           State.TIMED_OUT,     State.TIMED_OUT,     _AGAIN),
-    Event.END_MEMORY:  _row(_NO,           State.OUT_OF_MEMORY, State.OUT_OF_MEMORY, _AGAIN),
-    Event.LOSE:        _row(_NO,           State.LOST,          State.LOST,          _AGAIN),
+# An observation may come twice, because a restarted engine asks again: REPEATED. A request may come
+# too late: ENDED. Both leave the record as it is; only the second is reported to the caller.
+_TABLE: dict[Event, dict[State, Answer]] = {
+    # event            queued         running         stopping        any final state
+    Event.DISPATCH: _row(State.RUNNING, _AGAIN,         _NO,            _OVER),
+    Event.STARTED:  _row(_NO,           State.RUNNING,  State.STOPPING, _AGAIN),
+    Event.SKIP:     _row(State.SKIPPED, _NO,            _NO,            _AGAIN),
+    Event.KILL:     _row(State.KILLED,  State.STOPPING, State.STOPPING, _OVER),
+    Event.END:      _row(_NO,           _ENDED,         _ENDED,         _AGAIN),
 }  # fmt: skip
 
-TRANSITIONS: dict[tuple[State, Event], State | Refused] = {
+TRANSITIONS: dict[tuple[State, Event], Answer] = {
     (state, event): answer for event, row in _TABLE.items() for state, answer in row.items()
 }
 
 
-def advance(state: State, event: Event) -> State:
-    """Return the state after `event`; raise IllegalTransition, naming both, where there is none."""
+def advance(state: State, event: Event, ends_as: State | None = None) -> State:
+    """Return the state after `event`; raise IllegalTransition where the table allows none.
+
+    `ends_as` is what `final_state` returned, for Event.END.
+    """
     answer = TRANSITIONS[state, event]
     if isinstance(answer, Refused):
         raise IllegalTransition(state, event, answer)
-    return answer
+    if isinstance(answer, State):
+        return answer
+    assert ends_as is not None
+    return ends_as

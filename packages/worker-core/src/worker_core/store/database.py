@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from worker_core.disk import files, reserve
 from worker_core.model.errors import StoreUnavailable
-from worker_core.store import listing, records
+from worker_core.store import columns, listing, records
 
 _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup for instance
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
@@ -137,6 +137,8 @@ def _migrate(db: sqlite3.Connection, path: str, *, may_create: bool) -> None:
     for number in range(version, newest):
         script = records.MIGRATIONS[number]
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number + 1}; COMMIT;")
+    if statements := columns.missing(db):
+        db.executescript(f"BEGIN IMMEDIATE; {'; '.join(statements)}; COMMIT;")
 
 
 @contextlib.contextmanager

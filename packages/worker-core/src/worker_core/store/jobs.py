@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 
 from worker_core.model import encoding
 from worker_core.model.job import Change, Job
 from worker_core.model.spec import JobSpec, outline
-from worker_core.store import records
+from worker_core.store import columns, records
 from worker_core.store.cache import JobCache
 from worker_core.store.records import QUERIES
 
@@ -46,8 +47,10 @@ class JobTable:
         if long:
             db.execute(QUERIES["insert_long_spec"], {"id": job.id, "spec": spec})
             spec = encoding.compact_json(outline(shown))
-        keys = {"idempotency_key": idempotency_key, "spec_hash": spec_hash}
-        db.execute(QUERIES["insert"], records.new_row(job) | {"spec": spec} | keys)
+        name = None if job.spec.name is None else records.printable(job.spec.name)
+        beside = {"spec": spec, "name": name}
+        beside |= {"idempotency_key": idempotency_key, "spec_hash": spec_hash}
+        db.execute(columns.INSERT, columns.to_row(job) | beside)
         plain = job.spec.stdin is None and not job.spec.confined and not long
         stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
         self.cache.insert(job.replaced(spec=stored))
@@ -61,10 +64,11 @@ class JobTable:
     def save(self, db: sqlite3.Connection, job: Job) -> Job:
         """Write a record as it is now; its owner and its spec never change."""
         reason = None if job.reason is None else records.printable(job.reason)[:_LONGEST_REASON]
-        kill_reason = None if job.kill_reason is None else records.printable(job.kill_reason)
-        version = self._next_version()
-        job = job.replaced(version=version, reason=reason, kill_reason=kill_reason)
-        db.execute(QUERIES["update"], records.changed_row(job))
+        kill = job.kill
+        if kill is not None and kill.reason is not None:
+            kill = replace(kill, reason=records.printable(kill.reason))
+        job = job.replaced(version=self._next_version(), reason=reason, kill=kill)
+        db.execute(columns.UPDATE, columns.to_row(job))
         self.cache.update(job)
         return job
 

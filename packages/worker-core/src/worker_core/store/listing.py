@@ -13,7 +13,8 @@ from worker_core.model import encoding
 from worker_core.model.errors import InvalidRequest
 from worker_core.model.job import Job
 from worker_core.model.state import State
-from worker_core.store.records import from_row, long_spec_bytes, printable
+from worker_core.store.columns import from_row
+from worker_core.store.records import long_spec_bytes, printable
 
 _STEP = 20_000  # instructions of SQLite's machine, of which a row that does not match takes a few
 

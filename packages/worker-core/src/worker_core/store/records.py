@@ -1,7 +1,6 @@
-"""The SQL statements by name, rows as records and back, and everything that is read but lists.
+"""The SQL statements by name, and everything that is read except lists of jobs.
 
-The functions take a connection, and run in the transaction that it has. A job's columns are named
-here in `new_row`, `changed_row` and `from_row`.
+The functions take a connection, and run in the transaction that it has.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from worker_core.model.errors import JobNotFound
-from worker_core.model.job import Job, Usage
+from worker_core.model.job import Job
 from worker_core.model.spec import JobSpec
-from worker_core.model.state import State
 from worker_core.retention import Finished, Kept
+from worker_core.store.columns import from_row
 
 _SQL = Path(__file__).parent / "sql"
 
@@ -138,82 +136,3 @@ def changed(db: sqlite3.Connection, owner: str, version: int, limit: int) -> lis
 def printable(text: str) -> str:
     """Return text with what stands for raw bytes as "?", as people and SQLite can take it."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def new_row(job: Job) -> dict[str, Any]:
-    """Return the columns of a new job, but for its spec and its idempotency key."""
-    return {
-        "id": job.id,
-        "version": job.version,
-        "owner": job.owner,
-        "state": job.state.value,
-        "name": None if job.spec.name is None else printable(job.spec.name),
-        "created_at": job.created_at,
-        "run_as": job.run_as,
-    }
-
-
-def changed_row(job: Job) -> dict[str, Any]:
-    """Return the columns that may change, and the id."""
-    usage = job.usage
-    return {
-        "id": job.id,
-        "version": job.version,
-        "state": job.state.value,
-        "started_at": job.started_at,
-        "ended_at": job.ended_at,
-        "pid": job.pid,
-        "exit_code": job.exit_code,
-        "signal": job.signal,
-        "reason": job.reason,
-        "killed_by": job.killed_by,
-        "kill_by": job.kill_by,
-        "kill_reason": job.kill_reason,
-        "kill_signal": job.kill_signal,
-        "kill_grace": job.kill_grace,
-        "wall_seconds": None if usage is None else usage.wall_seconds,
-        "user_seconds": None if usage is None else usage.user_seconds,
-        "system_seconds": None if usage is None else usage.system_seconds,
-        "max_rss_bytes": None if usage is None else usage.max_rss_bytes,
-        "read_bytes": None if usage is None else usage.read_bytes,
-        "written_bytes": None if usage is None else usage.written_bytes,
-        "max_processes": None if usage is None else usage.max_processes,
-        "enforced": json.dumps(dict(job.enforced)) if job.enforced else None,
-    }
-
-
-def from_row(row: sqlite3.Row) -> Job:
-    """Return the record of a row of the table of jobs."""
-    usage = None
-    if row["wall_seconds"] is not None:
-        usage = Usage(
-            row["wall_seconds"],
-            row["user_seconds"],
-            row["system_seconds"],
-            row["max_rss_bytes"],
-            row["read_bytes"],
-            row["written_bytes"],
-            row["max_processes"],
-        )
-    return Job(
-        id=row["id"],
-        owner=row["owner"],
-        spec=JobSpec.from_stored(json.loads(row["spec"])),
-        state=State(row["state"]),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        pid=row["pid"],
-        exit_code=row["exit_code"],
-        signal=row["signal"],
-        reason=row["reason"],
-        killed_by=row["killed_by"],
-        usage=usage,
-        kill_by=row["kill_by"],
-        kill_reason=row["kill_reason"],
-        kill_signal=row["kill_signal"],
-        kill_grace=row["kill_grace"],
-        run_as=row["run_as"],
-        enforced=json.loads(row["enforced"]) if row["enforced"] else {},
-        version=row["version"],
-    )

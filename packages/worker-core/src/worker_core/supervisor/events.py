@@ -18,7 +18,7 @@ def started(job: RunningJob) -> Message:
 
 def exited(job_id: str, end: Exit) -> Message:
     """Return the message that a job has ended."""
-    return {"event": "exited", "id": job_id, "exit": vars(end)}
+    return {"event": "exited", "id": job_id, "exit": end.to_dict()}
 
 
 def unrecorded(job: RunningJob) -> Message:

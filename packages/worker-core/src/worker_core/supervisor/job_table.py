@@ -19,13 +19,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 from worker_core import failpoints
 from worker_core.disk.jobdir import Exit, Kill, Pid, boot_id
 from worker_core.linux import procfs
+from worker_core.model.state import Cause
 from worker_core.supervisor import events, fsuid, launch, outcome, requests, timeout, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_recorder import ExitRecorder
@@ -47,7 +48,6 @@ from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
 
-_NOTHING: Mapping[str, Any] = {}
 _RETRY = 0.1  # seconds between two attempts to claim a job
 _ANNOUNCE = 0.02  # seconds after which a start is reported; a shorter job is reported by its end
 _PAUSE_PATIENCE = 1.0  # seconds after which a start that hangs no longer delays an upgrade
@@ -115,7 +115,7 @@ class JobTable:
             end_unbegun=self._end_unbegun,
         )
         self._output_cap = OutputCap(
-            loop, self.jobs, lambda job, why: self._kill_requests.end(job, "output_limit", why)
+            loop, self.jobs, lambda job, why: self._kill_requests.end(job, Cause.OUTPUT_LIMIT, why)
         )
         self.kill = self._kill_requests.kill
         self.signal = self._kill_requests.signal
@@ -188,7 +188,7 @@ class JobTable:
         self._kill_requests.begun(job)
 
     def _time_is_over(self, job: RunningJob, reason: str) -> None:
-        self._kill_requests.end(job, "timeout", reason)
+        self._kill_requests.end(job, Cause.TIMEOUT, reason)
 
     def _announce(self, job: RunningJob) -> None:
         """Record and report which process the leader is.
@@ -209,9 +209,9 @@ class JobTable:
 
     def _end_unbegun(self, job: RunningJob, request: EndRequest) -> None:
         """End a job of which nothing runs and nothing will run, or which is lost."""
-        if request.cause == "lost":
-            self.take_lost(job, Exit("lost", None, None, request.reason, self.now()))
-        elif request.cause == "not_started":
+        if request.cause is Cause.LOST:
+            self.take_lost(job, Exit(Cause.LOST, None, None, request.reason, self.now()))
+        elif request.cause is Cause.NOT_STARTED:
             self._not_started(job, str(request.reason), None)
         else:
             why = request.reason or "killed before it could start"
@@ -223,7 +223,7 @@ class JobTable:
         with logged(job, "cannot write the reason to its output"), contextlib.ExitStack() as stack:
             fd = launch.open_spool(stack, job.dir, stream)
             os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
-        self._end(job, Exit("not_started", exit_code, None, reason, self.now()))
+        self._end(job, Exit(Cause.NOT_STARTED, exit_code, None, reason, self.now()))
 
     # -- jobs of another supervisor ----------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class JobTable:
         if job.gone:
             return
         self._leaders[pid.pid] = job
-        if job.kill is None or job.kill.cause != "timeout":
+        if job.kill is None or job.kill.cause is not Cause.TIMEOUT:
             timeout.arm(job, self._loop, self._time_is_over)
         self._killer.resume(job)
 
@@ -274,7 +274,7 @@ class JobTable:
             "system_seconds": system,
             "max_rss_bytes": peak,
         }
-        self._end(job, self._outcome(job, status), measured | {"ended_at": self.now()})
+        self._end(job, replace(self._outcome(job, status), ended_at=self.now()), measured)
         return True
 
     def _foreign_leader_ended(self, job: RunningJob, ending: Ending) -> None:
@@ -284,22 +284,22 @@ class JobTable:
             return
         end = self._outcome(job, ending.status)
         end = end if ending.seen else outcome.noticed_late(end)
-        measured = {"wall_seconds": ending.monotonic - job.began, "ended_at": ending.at}
-        self._end(job, end, measured)
+        measured = {"wall_seconds": ending.monotonic - job.began}
+        self._end(job, replace(end, ended_at=ending.at), measured)
 
     def _outcome(self, job: RunningJob, status: int) -> Exit:
         limit = outcome.exceeded_memory_limit(job, self._groups)
         return outcome.unless_shut_down(outcome.outcome(status, job.kill, limit))
 
-    def _end(self, job: RunningJob, end: Exit, measured: Mapping[str, Any] = _NOTHING) -> None:
+    def _end(self, job: RunningJob, end: Exit, measured: dict[str, Any] | None = None) -> None:
         """End a job whose leader has ended: sweep up, then record the end."""
         pid = job.pid
         if pid is not None:
             if self._leaders.get(pid.pid) is job:  # else the pid is another leader's by now
                 del self._leaders[pid.pid]
-            used = outcome.used(job, self._groups, dict(measured)) if measured else {}
+            used = None if measured is None else outcome.used(job, self._groups, measured)
             began: dict[str, Any] = {"started_at": pid.started_at, "enforced": pid.enforced}
-            end = replace(end, pid=pid.pid, **began, **used)
+            end = replace(end, pid=pid.pid, usage=used, **began)
         job.end = end
         for timer in (job.announcement, job.timeout, job.kill_timer):
             if timer is not None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from worker_core.disk.jobdir import Cause
 from worker_core.model import signals
+from worker_core.model.state import Cause
 from worker_core.supervisor import turns
 from worker_core.supervisor.killer import Killer
 from worker_core.supervisor.loop import Loop
@@ -58,7 +58,7 @@ class KillRequests:
         self,
         job_id: str,
         *,
-        cause: Cause = "kill",
+        cause: Cause = Cause.KILL,
         reason: str | None = None,
         signum: int | None = None,
         grace: float | None = None,
@@ -91,7 +91,7 @@ class KillRequests:
     def begun(self, job: RunningJob) -> None:
         """Carry out what was asked for while the job was being started."""
         request, job.doom = job.doom, None
-        if request is not None and request.cause != "not_started":
+        if request is not None and request.cause is not Cause.NOT_STARTED:
             self._loop.attempt(lambda: self._killer.kill(job, request))
         for signum in job.early_signals:
             self.signal(job.id, signum)

@@ -10,6 +10,8 @@ from typing import Any
 from worker_core.disk.jobdir import Exit, Kill
 from worker_core.linux import procfs
 from worker_core.model import signals
+from worker_core.model.state import Cause
+from worker_core.model.usage import Usage
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.running_job import RunningJob
 
@@ -30,8 +32,8 @@ def outcome(status: int, kill: Kill | None, memory_limit: int | None) -> Exit:
         return Exit(kill.cause, exit_code, signum, kill.reason, 0.0)
     if memory_limit is not None and signum == signal.SIGKILL:
         reason = f"out of memory: it needed more than its limit of {memory_limit} bytes"
-        return Exit("memory", None, signum, reason, 0.0)
-    return Exit("own", exit_code, signum, signals.failure_reason(exit_code, signum), 0.0)
+        return Exit(Cause.MEMORY, None, signum, reason, 0.0)
+    return Exit(Cause.OWN, exit_code, signum, signals.failure_reason(exit_code, signum), 0.0)
 
 
 def unless_shut_down(end: Exit) -> Exit:
@@ -40,9 +42,9 @@ def unless_shut_down(end: Exit) -> Exit:
     A shutdown sends SIGTERM and then SIGKILL to all processes. A job that ends by it has not
     failed; it is treated like a job that a power cut ends.
     """
-    by_signal = end.cause == "own" and end.signal in (signal.SIGTERM, signal.SIGKILL)
+    by_signal = end.cause is Cause.OWN and end.signal in (signal.SIGTERM, signal.SIGKILL)
     if by_signal and procfs.shutting_down():
-        return replace(end, cause="lost", signal=None, reason="the machine was shut down")
+        return replace(end, cause=Cause.LOST, signal=None, reason="the machine was shut down")
     return end
 
 
@@ -54,7 +56,7 @@ def noticed_late(end: Exit) -> Exit:
 
 def lost(why: str, at: float) -> Exit:
     """Return the end of a job whose end nobody observed."""
-    return Exit("lost", None, None, f"the end could not be observed: {why}", at)
+    return Exit(Cause.LOST, None, None, f"the end could not be observed: {why}", at)
 
 
 def exceeded_memory_limit(job: RunningJob, groups: Cgroups | None) -> int | None:
@@ -65,11 +67,10 @@ def exceeded_memory_limit(job: RunningJob, groups: Cgroups | None) -> int | None
     return limit if groups.read(job.id, "memory.events").get("oom_kill") else None
 
 
-def used(job: RunningJob, groups: Cgroups | None, measured: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job used, by the names of Exit.
+def used(job: RunningJob, groups: Cgroups | None, measured: dict[str, Any]) -> Usage:
+    """Return what a job used.
 
     `measured` is what is known of the leader. A control group counts the whole tree.
     """
-    if groups is None:
-        return measured
-    return measured | groups.usage(job.id, pid_namespace=job.pid_namespace)
+    counted = {} if groups is None else groups.usage(job.id, pid_namespace=job.pid_namespace)
+    return Usage(**measured | counted)

@@ -51,7 +51,7 @@ def known(table: JobTable, job_id: str) -> dict[str, Any]:
         end = directory.exit()
         if end is not None:
             directory.forget()  # the supervisor that wrote it ended before it could do that
-            return {"exit": vars(end)}
+            return {"exit": end.to_dict()}
         spec = directory.claimed()
         if spec is None:
             return {}

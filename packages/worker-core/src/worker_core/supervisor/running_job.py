@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from worker_core.disk.jobdir import STREAMS, Cause, Exit, JobDir, Kill, Pid
+from worker_core.disk.jobdir import STREAMS, Exit, JobDir, Kill, Pid
+from worker_core.model.state import Cause
 from worker_core.supervisor import tree
 from worker_core.supervisor.loop import Timer
 

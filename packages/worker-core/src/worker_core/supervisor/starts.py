@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from worker_core.linux import procfs
+from worker_core.model.state import Cause
 from worker_core.supervisor import aside, timeout, tree
 from worker_core.supervisor.aside import Aside
 from worker_core.supervisor.cgroup import Cgroups
@@ -297,10 +298,10 @@ class Starts:
             return
         limit = process.spec.get("timeout")
         if limit is not None and now >= start.given + limit:
-            process.doom = EndRequest("timeout", timeout.reason(limit))
+            process.doom = EndRequest(Cause.TIMEOUT, timeout.reason(limit))
         elif now >= start.given + _DEADLINE:
             process.doom = EndRequest(
-                "not_started",
+                Cause.NOT_STARTED,
                 f"cannot start: its program was not loaded within {_DEADLINE:g} seconds; a file "
                 "system of its directory, command or input does not answer, or its process was "
                 "stopped",
@@ -388,7 +389,7 @@ class Starts:
         else:  # a process that is not recognised may be the job's
             del self._starts[job_id]
             why = f"the end could not be observed: {_LOST_LAUNCHER}"
-            self._outcomes.doomed(start.process, EndRequest("lost", why))
+            self._outcomes.doomed(start.process, EndRequest(Cause.LOST, why))
 
     def _child_of(self, start: Start) -> int | None:
         """Return the process of a start whose launcher is dead, if there is one.

@@ -13,7 +13,12 @@ from worker_core.disk.jobdir import Exit, Pid
 from worker_core.executor import Listener
 from worker_core.model import signals
 from worker_core.model.errors import FieldError
+from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
+from worker_core.model.state import Cause
+from worker_core.model.usage import Usage
+
+_NOTHING = Usage(wall_seconds=0.0)
 
 
 class FakeClock:
@@ -69,7 +74,7 @@ class FakeExecutor:
                 return
             if spec["command"] not in ("true", "false", "sleep"):
                 reason = f"{spec['command']}: command not found"
-                self._end(job_id, Exit("not_started", 127, None, reason, time.time()))
+                self._end(job_id, Exit(Cause.NOT_STARTED, 127, None, reason, time.time()))
                 return
             pid = self._running.setdefault(
                 job_id, Pid(100_000 + len(self._running), 0, "fake", time.time())
@@ -84,21 +89,15 @@ class FakeExecutor:
         """Let a job end by itself."""
         reason = signals.failure_reason(exit_code, signal)
         with self._lock:
-            self._end(job_id, Exit("own", exit_code, signal, reason, time.time(), 0.0, 0.0, 0.0))
+            self._end(job_id, Exit(Cause.OWN, exit_code, signal, reason, time.time(), _NOTHING))
 
-    def kill(
-        self,
-        job_id: str,
-        *,
-        reason: str | None,
-        signal: int | None,
-        grace: float | None,  # noqa: ARG002  # nothing here resists
-    ) -> None:
+    def kill(self, job_id: str, request: KillRequest) -> None:
         """Let a job end by a signal."""
-        number = signals.number(signal or "TERM")
+        number = signals.number(request.signal or "TERM")
         with self._lock:
             if job_id in self._running:
-                self._end(job_id, Exit("kill", None, number, reason, time.time(), 0.0, 0.0, 0.0))
+                now = time.time()
+                self._end(job_id, Exit(Cause.KILL, None, number, request.reason, now, _NOTHING))
 
     def signal(self, job_id: str, signum: int) -> None:
         """Let a job end by SIGKILL; it ignores every other signal."""
@@ -123,14 +122,14 @@ class FakeExecutor:
         """Stop reporting; with `end_jobs`, end all jobs first."""
         if end_jobs:
             for job_id in list(self._running):
-                self.kill(job_id, reason=None, signal=signals.number("KILL"), grace=None)
+                self.kill(job_id, KillRequest(signal=signals.number("KILL")))
         self._news.put(None)
         if self._thread is not None:
             self._thread.join()
 
     def _known(self, job_id: str) -> dict[str, Any]:
         if job_id in self._ended:
-            return {"exit": asdict(self._ended[job_id])}
+            return {"exit": self._ended[job_id].to_dict()}
         return {"running": asdict(self._running[job_id])} if job_id in self._running else {}
 
     def _end(self, job_id: str, end: Exit) -> None:

@@ -1,10 +1,3 @@
--- name: insert
-INSERT INTO jobs (
-    id, version, owner, state, name, spec, idempotency_key, spec_hash, created_at, run_as
-) VALUES (
-    :id, :version, :owner, :state, :name, :spec, :idempotency_key, :spec_hash, :created_at, :run_as
-);
-
 -- name: insert_long_spec
 INSERT INTO long_specs (id, spec) VALUES (:id, :spec);
 
@@ -16,17 +9,6 @@ SELECT length(spec) FROM long_specs WHERE id = :id;
 
 -- name: delete_long_spec
 DELETE FROM long_specs WHERE id = :id;
-
--- name: update
-UPDATE jobs
-SET version = :version, state = :state, started_at = :started_at, ended_at = :ended_at, pid = :pid,
-    exit_code = :exit_code, signal = :signal, reason = :reason, killed_by = :killed_by,
-    kill_by = :kill_by, kill_reason = :kill_reason, kill_signal = :kill_signal,
-    kill_grace = :kill_grace, wall_seconds = :wall_seconds,
-    user_seconds = :user_seconds, system_seconds = :system_seconds,
-    max_rss_bytes = :max_rss_bytes, read_bytes = :read_bytes, written_bytes = :written_bytes,
-    max_processes = :max_processes, enforced = :enforced
-WHERE id = :id;
 
 -- name: set_output_bytes
 UPDATE jobs SET output_bytes = :output_bytes WHERE id = :id;
