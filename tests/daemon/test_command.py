@@ -7,11 +7,12 @@ import pwd
 import socket
 import subprocess
 import sys
+import threading
 
 import bcrypt
 import pexpect
 import pytest
-from support.daemon import CERTS
+from support.daemon import CERTS, Daemon
 from support.terminal import ends
 from worker_daemon import __version__
 from worker_daemon.auth import htpasswd, verifier
@@ -320,7 +321,7 @@ def test_settings_in_order_are_said_to_be(arguments, tmp_path):
     arguments["config"].write_text(f'run_as_default = "{account}"\n')
     done = run("check", *options(arguments))
     assert done.returncode == 0
-    assert done.stderr.decode() == "the settings are in order\n"
+    assert done.stderr.decode() == "configuration OK\n"
     assert not (tmp_path / "state").exists()
 
 
@@ -337,7 +338,7 @@ def test_every_fault_is_said_at_once(arguments, tmp_path, action):
     }
     lines = refused(action, *options(arguments)).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["workerd"] * 4
-    assert "on 0.0.0.0: everybody has its key, for development; `workerd init` makes" in lines[0]
+    assert "on 0.0.0.0: its key is published, for development; `workerd init` makes" in lines[0]
     assert "there is no users file" in lines[1]
     assert "blocked is not a directory" in lines[2]
     assert "run_as_default: there is no account 'no-such' on this machine" in lines[3]
@@ -357,13 +358,45 @@ def test_faults_of_form_and_of_matter_are_said_together(arguments, tmp_path):
     ]
 
 
+NO_ACCOUNT = "there is no account 'no-such' on this machine; `useradd` makes one"
+
+
+def test_a_setting_that_cannot_be_read_hides_no_other_fault(arguments, tmp_path):
+    """Each fault would be found only when the one before is mended."""
+    config = tmp_path / "workerd.toml"
+    config.write_text(
+        'supervisor = "mine"\ntls_min_version = "1.1"\nkey = 7\nrun_as_default = "no-such"\n'
+    )
+    files = _issue(tmp_path, datetime.datetime(2020, 5, 1, tzinfo=datetime.UTC))
+    del arguments["key"]
+    arguments |= {"config": config, "cert": files["cert"]}
+    assert refused("check", *options(arguments)).splitlines() == [
+        f"workerd: {config}: supervisor must be one of 'own', 'service', not 'mine'",
+        f"workerd: {config}: tls_min_version must be one of '1.2', '1.3', not '1.1'",
+        f"workerd: {config}: key must be the path of a file, not 7",
+        f"workerd: {files['cert']} expired on 2025-04-30; no client would accept it",
+        f"workerd: run_as_default: {NO_ACCOUNT}",
+    ]
+
+
+def test_a_broken_tls_version_hides_no_fault_of_the_key(arguments, tmp_path):
+    """The next start would fail again."""
+    config = tmp_path / "workerd.toml"
+    config.write_text('tls_min_version = "1.1"\n')
+    arguments |= {"config": config, "key": tmp_path / "none.key"}
+    assert refused("check", *options(arguments)).splitlines() == [
+        f"workerd: {config}: tls_min_version must be one of '1.2', '1.3', not '1.1'",
+        f"workerd: there is no {tmp_path}/none.key; {tls._CURE}",
+    ]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", ""])
 def test_the_published_key_is_not_served_to_the_network(arguments, tmp_path, host):
     """Anybody could pretend to be the server, and read every password."""
     copy = tmp_path / "mine.pem"
     copy.write_bytes((CERTS / "server.pem").read_bytes())
     arguments |= {"listen": f"{host}:0", "cert": copy}
-    assert "everybody has its key" in refused(*options(arguments))
+    assert "its key is published" in refused(*options(arguments))
 
 
 def test_an_expired_certificate_is_a_fault(arguments, tmp_path):
@@ -387,10 +420,14 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
     changed = arguments | files | {"config": config}
     said = run("check", *options(changed)).stderr.decode()
     assert f"warning: {config}: max_followers is now called max_long_requests" in said
-    assert "warning: admins who are no users: carol" in said
-    assert "warning: run_as names who is no user: dave" in said
-    assert "warning: limits names who is no user: erin" in said
+    assert "warning: admins not in the users file: carol" in said
+    assert "warning: run_as: unknown users: dave" in said
+    assert "warning: limits: unknown users: erin" in said
     assert f"warning: {files['cert']} expires on " in said
+
+
+def _issue_now(directory):
+    return _issue(directory, datetime.datetime.now(datetime.UTC))
 
 
 def _issue(directory, now):
@@ -401,6 +438,46 @@ def _issue(directory, now):
         path.touch(mode=0o600)
         path.write_bytes(content)
     return files
+
+
+def test_check_warns_of_an_empty_users_file(arguments, file):
+    """The server would start, and refuse everybody."""
+    ok(*user(file, "remove", "alice"))
+    done = run("check", *options(arguments))
+    assert done.returncode == 0
+    assert f"warning: there is no user in {file}, so that nobody can log in" in done.stderr.decode()
+
+
+def test_check_finds_a_port_that_another_program_uses(arguments):
+    """The fault would show only at the start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        def hang_up():
+            taken.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        said = refused("check", *options(arguments))
+    assert f"cannot listen on {arguments['listen']}: Address already in use; another" in said
+
+
+def test_check_finds_an_address_of_another_machine(arguments):
+    """The fault would show only at the start."""
+    arguments |= {"listen": "192.0.2.1:8443", **_issue_now(arguments["users"].parent)}
+    said = refused("check", *options(arguments))
+    assert "cannot listen on 192.0.2.1:8443: Cannot assign requested address" in said
+
+
+def test_check_recognises_a_running_workerd(arguments, tmp_path):
+    """It would be called a fault that the server runs, or a stranger be taken for it."""
+    with Daemon(tmp_path) as daemon:
+        arguments["listen"] = f"127.0.0.1:{daemon.port}"
+        done = run("check", *options(arguments))
+        assert done.returncode == 0, done.stderr.decode()
+        assert f"a running workerd listens on 127.0.0.1:{daemon.port}\n" in done.stderr.decode()
+        # The certificate was renewed and is not loaded yet.
+        done = run("check", *options(arguments | _issue_now(tmp_path)))
+        assert f"a running workerd listens on 127.0.0.1:{daemon.port}\n" in done.stderr.decode()
 
 
 def test_a_port_in_use_is_said_and_leaves_nothing_running(arguments, tmp_path):

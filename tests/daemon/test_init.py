@@ -205,6 +205,23 @@ def test_renewing_keeps_the_ca_and_everything_else(made):
             pass
 
 
+def test_renewing_without_names_keeps_those_of_the_certificate(made):
+    """A name that is left out by mistake would make clients refuse the server."""
+    before = ca.names_of(made.path("server.pem"))
+    init.renew(init.plan(made.directory, [], ":8443", "alice", None, renew=True))
+    assert ca.names_of(made.path("server.pem")) == before
+    assert {"server.example.org", "192.0.2.7", "localhost"} <= set(before)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_renewing_without_names_and_without_a_certificate_is_refused(made, content):
+    """A certificate for a wrong name would be made, or the cure not be named."""
+    path = made.path("server.pem")
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(errors.CertificateError, match="give them: `workerd init --renew NAME"):
+        init.plan(made.directory, [], ":8443", "alice", None, renew=True)
+
+
 def test_clients_believe_the_ca_for_this_server_only(made):
     """Whoever steals the CA's key could pretend to be any site to everybody who trusts the CA."""
     stolen = ca.Authority.read(made.path("ca.pem"), made.path("ca.key"))

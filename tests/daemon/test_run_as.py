@@ -138,8 +138,8 @@ def test_accounts_that_root_has_not_listed_are_named(tmp_path):
     listed = tmp_path / "accounts"
     assert run_as.warnings(chosen) == [
         (
-            f"{listed} is missing, in which root lists the accounts of jobs for worker-supervisor; "
-            "write one account on each line, or have its unit name them (--accounts)"
+            f"{listed} is missing: worker-supervisor runs jobs only as the accounts that root lists"
+            " there, one on each line; or name them in its unit (--accounts)"
         )
     ]
     listed.write_text("# whom\nnobody\n")
@@ -174,7 +174,7 @@ def test_users_who_share_the_account_of_workerd_are_counted(unprivileged):
 def test_as_root_everybody_needs_an_account():
     """Who is not in the table would be root."""
     (fault,) = run_as.faults(settings(run_as={"alice": "daemon"}))
-    assert "who is not named would be root; set run_as_default" in fault
+    assert "jobs of all other users would run as root; set run_as_default" in fault
     assert run_as.faults(settings(run_as={"alice": "daemon"}, run_as_default="nobody")) == []
     assert run_as.warnings(settings()) == [
         "workerd runs as root, and so do all jobs; set run_as_default"

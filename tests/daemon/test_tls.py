@@ -487,7 +487,7 @@ def test_a_published_key_is_recognised_in_another_file_and_certificate(tmp_path)
         check=True,
     )
     settings = dataclasses.replace(_settings(), cert=other, listen=units.Address("0.0.0.0", 0))
-    assert "everybody has its key" in check.exposure(settings, ["0.0.0.0"])[0]
+    assert "its key is published" in check.exposure(settings, ["0.0.0.0"])[0]
     assert check.exposure(settings, ["127.0.0.1", "::1", "127.8.8.8", "::ffff:127.0.0.1"]) == []
     assert "on ::ffff:128.0.0.1:" in check.exposure(settings, ["::1%lo", "::ffff:128.0.0.1"])[0]
 

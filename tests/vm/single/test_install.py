@@ -34,7 +34,7 @@ def test_settings_are_in_order(service: Service) -> None:
     said = system.run("runuser", "-u", "workerd", "--", *check)
     warning, verdict = said.splitlines()
     assert warning.startswith("workerd: warning: the jobs of all 3 users run as the account")
-    assert verdict == "the settings are in order"
+    assert verdict == "configuration OK"
 
 
 def test_what_is_secret_is_readable_for_nobody_else(service: Service) -> None:

@@ -86,7 +86,12 @@ def _init(options: argparse.Namespace) -> int:
     from worker_daemon.command import init
 
     wanted = init.plan(
-        options.directory, options.names, options.listen, options.user, options.group
+        options.directory,
+        options.names,
+        options.listen,
+        options.user,
+        options.group,
+        renew=options.renew,
     )
     if options.renew:
         init.renew(wanted)
@@ -101,18 +106,22 @@ def _load(options: argparse.Namespace) -> config.Config:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from worker_daemon.command import check
+    from worker_daemon.command import check, listening
 
     try:
         settings = _load(options)
     except errors.ConfigError as error:
         more = check.faults(error.rest, error.broken) if error.rest is not None else []
         raise errors.ConfigError([*error.faults, *more]) from None
-    if faults := check.faults(settings):
-        raise errors.ConfigError(faults)
+    faults = check.faults(settings)
+    port, note = listening.look(settings)
+    if faults or port:
+        raise errors.ConfigError([*faults, *(fault for fault in port if fault not in faults)])
     for warning in check.warnings(settings):
         sys.stderr.write(f"workerd: warning: {warning}\n")
-    sys.stderr.write("the settings are in order\n")
+    for line in note:
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.write("configuration OK\n")
     return 0
 
 
@@ -206,7 +215,8 @@ def _add_init(actions: Any) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="names and IP addresses that clients reach this server by (default: the host name)",
+        help="names and IP addresses that clients use for this server (default: the host name; with"
+        " --renew, the names in the present certificate)",
     )
     directory = _default_directory()
     action.add_argument(

@@ -185,6 +185,25 @@ def _permits(permitted: Sequence[x509.GeneralName], name: x509.GeneralName) -> b
     )
 
 
+def names_of(certificate: Path) -> list[str]:
+    """Return the names and addresses that a server's certificate is for.
+
+    Raises CertificateError when the file has none.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except OSError as error:
+        why = str(error.strerror)
+    except (ValueError, x509.ExtensionNotFound):
+        why = "it is not the certificate of a server"
+    else:
+        return [str(each.value) for each in extension.value]
+    raise errors.CertificateError(
+        f"cannot read the names in {certificate}: {why}; give them: `workerd init --renew NAME …`"
+    )
+
+
 def check_name(name: str) -> None:
     """Raise CertificateError when no certificate can be issued for `name`."""
     _alternative(name)

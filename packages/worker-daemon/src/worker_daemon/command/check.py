@@ -1,13 +1,13 @@
-"""`workerd check`: everything that is wrong with the settings, at once.
+"""`workerd check`: everything that is wrong with the configuration, all of it at once.
 
-The same faults stop `workerd` before it starts anything. Whether the port is free is not looked at:
-mostly this runs beside the workerd that has it, or systemd has it for the service, and neither can
-be told from a stranger here. `workerd` itself says so at its start, before it has made anything.
+The same faults stop `workerd` before it starts anything. Only `check` also tests whether the
+address can be listened on: `workerd` itself finds that out when it listens.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import math
 import os
@@ -26,18 +26,20 @@ _SOON = datetime.timedelta(days=30)
 def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
     """Return what makes it impossible to serve with `settings`, each fault a sentence.
 
-    What rests on one of the `broken` settings, which could not be read, is left out.
+    The `broken` settings could not be read, and have their defaults here. Nothing is reported that
+    may be a consequence of that.
     """
     fault = worker_core.proc_fault()
     found: list[str] = [] if fault is None else [f"cannot run jobs: {fault}"]
-    for step, rests_on in (
-        (_certificate, {"cert", "key", "client_ca", "tls_min_version"}),
+    for step, depends_on in (
+        (tls.faults, {"cert", "key"}),
+        (_expiry, {"cert"}),
         (_address, {"listen", "cert"}),
         (_users, {"users"}),
         (_state_dir, {"state_dir"}),
-        (run_as.faults, {"run_as", "run_as_default", "supervisor", "state_dir"}),
+        (functools.partial(run_as.faults, broken=broken), set()),
     ):
-        if rests_on & set(broken):
+        if depends_on & set(broken):
             continue
         try:
             found += step(settings)
@@ -47,36 +49,42 @@ def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
 
 
 def warnings(settings: config.Config) -> list[str]:
-    """Return what works, but hardly as it was meant; expects that there are no faults."""
+    """Return what works, but probably not as intended; expects that there are no faults."""
     found = [*settings.warnings]
     now = datetime.datetime.now(datetime.UTC)
     first, last = certificate.validity(certificate.load(settings.cert)[0])
     if first > now:
         found.append(
-            f"{settings.cert} is valid from {first:%Y-%m-%d %H:%M} UTC only; is the clock right?"
+            f"{settings.cert} is not valid before {first:%Y-%m-%d %H:%M} UTC; check the clock of"
+            " this machine"
         )
     if last - now < _SOON:
         found.append(f"{settings.cert} expires on {last:%Y-%m-%d}")
     known = set(htpasswd.load(settings.users)[0])
+    if not known:
+        found.append(
+            f"there is no user in {settings.users}, so that nobody can log in; `workerd user add"
+            " NAME` adds one"
+        )
     if strangers := set(settings.admins) - known:
-        found.append(f"admins who are no users: {', '.join(sorted(strangers))}")
+        found.append(f"admins not in the users file: {', '.join(sorted(strangers))}")
     for name, users in (("run_as", settings.run_as), ("limits", settings.limits.users)):
         if strangers := set(users) - known:
-            found.append(f"{name} names who is no user: {', '.join(sorted(strangers))}")
+            found.append(f"{name}: unknown users: {', '.join(sorted(strangers))}")
     return found + unenforceable(settings.limits) + run_as.warnings(settings, known)
 
 
 def unenforceable(limits: limits.LimitPolicy) -> list[str]:
-    """Return what is in `limits` that no supervisor on this machine can enforce."""
+    """Return a warning of the limits that no supervisor on this machine can enforce."""
     import worker_core
 
-    asked = {
+    wanted = {
         name.partition(".")[0]
         for each in (limits.everybody, *map(limits.of, limits.users))
         for name, value in (*each.default.items(), *each.most.items())
         if math.isfinite(value) and not each.best_effort
     }
-    missing = [name for name in worker_core.without_controller() if name in asked]
+    missing = [name for name in worker_core.without_controller() if name in wanted]
     if not missing:
         return []
     lacking = f"limits: this machine has no cgroup v2 controller for {', '.join(missing)}"
@@ -85,14 +93,14 @@ def unenforceable(limits: limits.LimitPolicy) -> list[str]:
 
 
 def exposure(settings: config.Config, addresses: Iterable[str]) -> list[str]:
-    """Return the fault of serving a published key on `addresses`, unless all are loopback."""
+    """Return the fault of using a published key on `addresses`, unless all are loopback."""
     exposed = [each for each in addresses if not _is_loopback(each)]
     if not exposed or not settings.cert.exists() or not certificate.is_published(settings.cert):
         return []
     where = ", ".join(exposed)
     cure = "`workerd init` makes one that only this machine has"
     return [
-        f"cannot serve {settings.cert} on {where}: everybody has its key, for development; {cure}"
+        f"cannot serve {settings.cert} on {where}: its key is published, for development; {cure}"
     ]
 
 
@@ -102,10 +110,12 @@ def _is_loopback(text: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _certificate(settings: config.Config) -> list[str]:
-    if found := tls.faults(settings):
-        return found
-    _, last = certificate.validity(certificate.load(settings.cert)[0])
+def _expiry(settings: config.Config) -> list[str]:
+    try:
+        first_certificate = certificate.load(settings.cert)[0]
+    except (OSError, IndexError):  # another fault
+        return []
+    _, last = certificate.validity(first_certificate)
     if last > datetime.datetime.now(datetime.UTC):
         return []
     return [f"{settings.cert} expired on {last:%Y-%m-%d}; no client would accept it"]
@@ -121,7 +131,7 @@ def _users(settings: config.Config) -> list[str]:
 
 
 def _state_dir(settings: config.Config) -> list[str]:
-    """The directory is made by the engine; here it only must be possible."""
+    """Return why the engine could not make or use the directory."""
     path = settings.state_dir
     try:
         nearest = next(p for p in (path, *path.parents) if p.exists())

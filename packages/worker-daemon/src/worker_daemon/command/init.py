@@ -34,9 +34,9 @@ class Plan:
     """What to make, and where."""
 
     directory: Path
-    names: Sequence[str]  # the first is the one that clients are told
+    names: Sequence[str]  # the first is the one that clients use
     listen: units.Address
-    user: str  # empty when it is not known who runs this
+    user: str  # empty when the account that runs this has no name
     group: int | None  # may read key and users
 
     def path(self, name: str) -> Path:
@@ -50,20 +50,26 @@ def plan(
     listen: str,
     first_user: str | None,
     group: str | None,
+    *,
+    renew: bool = False,
 ) -> Plan:
-    """Fill in what was left out; raises DaemonError when something cannot be."""
+    """Fill in what was left out. Raises DaemonError when something cannot be found out.
+
+    With `renew`, the names default to those of the certificate that is there.
+    """
     directory = _default_directory() if directory is None else directory
     try:
         address = units.address(listen)
     except ValueError as error:
         raise errors.ListenError(f"--listen {error}") from None
-    names = list(names) or [_host_name()]
-    for name in names:
-        ca.check_name(name)
     try:
         directory = paths.absolute(directory)
     except ValueError as error:
         raise errors.DaemonError(f"--directory {error}") from None
+    if not names:
+        names = ca.names_of(directory / "server.pem") if renew else [_host_name()]
+    for name in names:
+        ca.check_name(name)
     return Plan(
         directory,
         list(dict.fromkeys([*names, *_LOCAL])),
@@ -125,7 +131,10 @@ def renew(wanted: Plan) -> None:
     authority = ca.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key"))
     with _told():
         _issue(wanted, authority)
-    sys.stderr.write("made a new key and certificate; SIGHUP makes a running workerd use them\n")
+    sys.stderr.write(
+        f"made a new key and certificate for {', '.join(wanted.names)}; a running workerd uses them"
+        " after SIGHUP\n"
+    )
 
 
 @contextlib.contextmanager
@@ -145,7 +154,7 @@ def _refuse_to_overwrite(wanted: Plan) -> None:
     if there:
         raise errors.DaemonError(
             f"{wanted.directory} has {', '.join(there)} already, and nothing is overwritten;"
-            " `workerd init --renew NAME …` makes only the server's key and certificate anew"
+            " `workerd init --renew` makes only a new key and certificate for the server"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whose rights the jobs of a user have: the settings `run_as`, `run_as_default`, `supervisor`."""
+"""The Unix account of each user's jobs: the settings `run_as`, `run_as_default`, `supervisor`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,45 @@ def of(settings: config.Config, user: str) -> str | None:
     return settings.run_as.get(user, settings.run_as_default)
 
 
-def faults(settings: config.Config) -> list[str]:
-    """Return why jobs cannot run as the accounts that are named, or must not."""
+def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
+    """Return why jobs cannot run as the accounts that are named, or must not.
+
+    Nothing is reported that depends on one of the `broken` settings, which could not be read.
+    """
     named = _named(settings)
-    found = [fault for where, name in named for fault in _faults(settings, where, name)]
-    if settings.run_as_default is None and settings.supervisor == "service":
+    found = [fault for where, name in named for fault in _unusable(where, name)]
+    if "supervisor" in broken:
+        return found
+    if "state_dir" not in broken:
+        found += [
+            fault
+            for where, name in _named(settings)
+            for fault in _unsuitable(settings, where, name)
+        ]
+    if settings.run_as_default is not None or "run_as_default" in broken:
+        return found
+    if settings.supervisor == "service":
         found.append(
             'run_as_default is missing, and supervisor is "service": the jobs of users whom run_as'
             " does not name would run as workerd's own account, and could do whatever any user may;"
             " set run_as_default to an account that is only for jobs"
         )
-    elif settings.run_as and settings.run_as_default is None and _own_root(settings):
+    elif settings.run_as and _own_root(settings):
         found.append(
-            "run_as names not everybody, and workerd runs as root: who is not named would be root; "
-            "set run_as_default"
+            "run_as does not name every user, and workerd runs as root: jobs of all other users"
+            " would run as root; set run_as_default"
         )
     return found
 
 
 def warnings(settings: config.Config, users: Collection[str] = ()) -> list[str]:
-    """Return what works, but gives jobs other rights than was perhaps meant."""
+    """Return what works, but may give jobs other rights than intended."""
     found = []
     if settings.supervisor == "service" and not settings.no_new_privileges:
         cure = "add --allow-new-privileges to its ExecStart"
-        found.append(f"no_new_privileges is in the hands of the supervisor's service: {cure}")
+        found.append(
+            f"no_new_privileges is ignored: the unit of worker-supervisor decides it; {cure}"
+        )
     if settings.supervisor == "service":
         for where, name in _named(settings):
             found += _secrets(settings, where, name)
@@ -59,7 +74,7 @@ def warnings(settings: config.Config, users: Collection[str] = ()) -> list[str]:
 
 
 def _named(settings: config.Config) -> list[tuple[str, str]]:
-    """Return each account that is named, after the name of the setting."""
+    """Return the name of each setting that names an account, and the account."""
     named = [(f"run_as.{user}", name) for user, name in settings.run_as.items()]
     if settings.run_as_default is not None:
         named.insert(0, ("run_as_default", settings.run_as_default))
@@ -67,16 +82,15 @@ def _named(settings: config.Config) -> list[tuple[str, str]]:
 
 
 def _unlisted(settings: config.Config) -> list[str]:
-    """Return which accounts root's supervisor will refuse, by the list that its unit names."""
+    """Return a warning of each account that is not in the list of root's supervisor."""
     path = settings.users.with_name("accounts")
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return [
             (
-                f"{path} is missing, in which root lists the accounts of jobs for "
-                "worker-supervisor; write one account on each line, or have its unit name "
-                "them (--accounts)"
+                f"{path} is missing: worker-supervisor runs jobs only as the accounts that root"
+                " lists there, one on each line; or name them in its unit (--accounts)"
             )
         ]
     except (OSError, ValueError) as error:
@@ -94,15 +108,21 @@ def _own_root(settings: config.Config) -> bool:
     return settings.supervisor == "own" and os.geteuid() == 0
 
 
-def _faults(settings: config.Config, where: str, name: str) -> Iterator[str]:
-    try:
-        uid = pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):  # ValueError: a name that none can have
+def _unusable(where: str, name: str) -> Iterator[str]:
+    """Yield why jobs cannot run as an account, whatever runs them."""
+    uid = _uid(name)
+    if uid is None:
         yield f"{where}: there is no account {name!r} on this machine; `useradd` makes one"
-        return
-    if uid == 0 and where == "run_as_default":
+    elif uid == 0 and where == "run_as_default":
         yield f"{where} is {name}: root is only for users that run_as names"
-    elif settings.supervisor == "service" and uid in _daemon_uids(settings):
+
+
+def _unsuitable(settings: config.Config, where: str, name: str) -> Iterator[str]:
+    """Yield why the supervisor that the settings choose cannot run jobs as an account."""
+    uid = _uid(name)
+    if uid is None or (uid == 0 and where == "run_as_default"):
+        return
+    if settings.supervisor == "service" and uid in _daemon_uids(settings):
         yield (
             f"{where} is {name}, the account of workerd itself: a job of such a user could do"
             " whatever any user may; name an account that is only for jobs"
@@ -114,8 +134,15 @@ def _faults(settings: config.Config, where: str, name: str) -> Iterator[str]:
         )
 
 
+def _uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # ValueError: a name that no account can have
+        return None
+
+
 def _daemon_uids(settings: config.Config) -> set[int]:
-    """Return whose the files of workerd are. `workerd check` may be run by root instead."""
+    """Return the uids of workerd: the owner of its files too, as root may run `workerd check`."""
     uids = {os.geteuid()}
     with contextlib.suppress(OSError):
         uids.add(settings.state_dir.stat().st_uid)
@@ -123,7 +150,7 @@ def _daemon_uids(settings: config.Config) -> set[int]:
 
 
 def _secrets(settings: config.Config, where: str, name: str) -> Iterator[str]:
-    """Yield which files of workerd an account may read that is not its own."""
+    """Yield which secret files of workerd another account can read."""
     try:
         account = pwd.getpwnam(name)
     except (KeyError, ValueError):
