@@ -115,26 +115,24 @@ def test_what_cannot_be_sent_to_the_supervisor_is_done_all_the_same(tmp_path):
                 restore()
 
 
-def test_no_job_is_put_into_the_group_of_another(monkeypatch):
+def test_no_job_is_put_into_the_group_of_another(monkeypatch, tmp_path):
     """The end of one job would kill a second one, which would look as if it had failed."""
-    stuck, entered = True, []
-
-    def enter(group):
-        if stuck and group == "/home":
-            raise OSError(errno.EMFILE, "Too many open files")
-        entered.append(group)
-
-    monkeypatch.setattr(cgroup, "_make", lambda path: None)
-    monkeypatch.setattr(cgroup, "_enter", enter)
-    groups = cgroup.Cgroups("/jobs", "/home", SystemClock())
-    with groups.placed("a"):
-        pass
-    with pytest.raises(BlockingIOError, match="the group of an earlier job"), groups.placed("b"):
-        pass
-    stuck = False
-    with groups.placed("b"):
-        pass
-    assert entered == ["/jobs/a", "/home", "/jobs/b", "/home"]
+    for name in ("home", "a", "b"):
+        (tmp_path / name).mkdir()
+    groups = cgroup.Cgroups(str(tmp_path), f"{tmp_path}/home", SystemClock())
+    groups.enter("a")
+    groups.leave()  # fails: there is no file to write to
+    with pytest.raises(BlockingIOError, match="the group of an earlier job"):
+        groups.enter("b")
+    with pytest.raises(BlockingIOError, match="the group of an earlier job"):
+        groups.make("b", [])
+    for name in ("home", "b"):
+        (tmp_path / name / "cgroup.procs").touch()
+    groups.enter("b")
+    groups.leave()
+    assert [path.parent.name for path in sorted(tmp_path.glob("*/cgroup.procs"))] == ["b", "home"]
+    assert (tmp_path / "b" / "cgroup.procs").read_text() == "0"
+    assert (tmp_path / "home" / "cgroup.procs").read_text() == "00"  # before "b" as well
 
 
 def test_the_supervisor_enters_no_group_with_limits(monkeypatch):
@@ -167,7 +165,7 @@ def test_where_no_child_can_be_forked_into_a_group_it_enters_by_itself(
     monkeypatch.setattr(cgroup, "_enter", entered.append)
     groups = cgroup.Cgroups(str(tmp_path), "/home", SystemClock())
     groups._try(f"{tmp_path}/trial")
-    assert groups.forks_sooner() != filtered
+    assert groups.fork_is_faster() != filtered
     forked.clear()
     entered.clear()
     entry = groups.make("a", [])
@@ -184,9 +182,9 @@ def test_a_fork_is_the_faster_way_only_while_few_jobs_are_started():
     clock = FakeClock()
     groups = cgroup.Cgroups("/jobs", "/home", clock)
     groups._forks_into = True
-    assert [groups.forks_sooner() for _ in range(6)] == [True] * 2 + [False] * 4
+    assert [groups.fork_is_faster() for _ in range(6)] == [True] * 2 + [False] * 4
     clock.advance(0.1)
-    assert groups.forks_sooner()
+    assert groups.fork_is_faster()
 
 
 def test_a_job_without_a_group_runs_unless_it_has_limits(monkeypatch):

@@ -64,7 +64,7 @@ def test_a_long_reason_arrives_whole(engine):
     jobs = [engine.submit(spec, "me").id for _ in range(30)]  # many, so that both ways are taken
     ended = [engine.wait(job_id, 60) for job_id in jobs]
     assert {job.state for job in ended} == {State.FAILED}
-    news = ("refused", jobs[0], launcher._bounded(spec.command), 127)
+    news = ("refused", jobs[0], launcher._truncated(spec.command), 127)
     assert len(marshal.dumps(news)) <= launchers._ROOM
 
 

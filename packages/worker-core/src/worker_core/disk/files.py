@@ -19,12 +19,17 @@ def read(path: str) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        data = b""
-        while part := os.read(fd, _CHUNK):
-            data += part
-        return data
+        return read_all(fd)
     finally:
         os.close(fd)
+
+
+def read_all(fd: int) -> bytes:
+    """Return what can be read from a descriptor up to its end."""
+    data = b""
+    while part := os.read(fd, _CHUNK):
+        data += part
+    return data
 
 
 def open_regular(path: str, flags: int) -> int:

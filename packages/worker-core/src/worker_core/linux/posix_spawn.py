@@ -38,30 +38,42 @@ def _make_attributes() -> ctypes.Array[ctypes.c_char]:
 _ATTRIBUTES = _make_attributes()
 
 
+# What the latest child did with its descriptors and its directory. The next job mostly has the same
+# directory, and files with the same descriptors; and glibc makes a system call for each adddup2.
+_key: tuple[bytes, tuple[int, int, int]] | None = None
+_actions = ctypes.create_string_buffer(_ACTIONS_BYTES)
+
+
+def _make_actions(cwd: bytes, stdio: tuple[int, int, int]) -> None:
+    global _key  # noqa: PLW0603  # see there
+    if _key == (cwd, stdio):
+        return
+    if _key is not None:
+        _key = None
+        _libc.posix_spawn_file_actions_destroy(_actions)
+    _libc.posix_spawn_file_actions_init(_actions)
+    for target, fd in enumerate(stdio):
+        _libc.posix_spawn_file_actions_adddup2(_actions, fd, target)
+    _add_directory(_actions, cwd)
+    _key = cwd, stdio
+
+
 def spawn(
     path: bytes,
     argv: list[bytes],
-    env: dict[bytes, bytes],
+    env: list[bytes],
     cwd: bytes,
     stdio: tuple[int, int, int],
 ) -> int:
     """Execute the file at `path` in a session of its own; return its pid once it is executed.
 
-    A `path` that is relative is so to `cwd`. It gets `stdio` as its descriptors 0, 1 and 2, every
-    other that is not close-on-exec, and default dispositions of all signals. Raises OSError, which
-    does not say which step failed.
+    A `path` that is relative is so to `cwd`; `env` holds NAME=VALUE. The process gets `stdio` as
+    its descriptors 0, 1 and 2, every other that is not close-on-exec, and default dispositions of
+    all signals. Raises OSError, which does not say which step failed.
     """
+    _make_actions(cwd, stdio)
     pid = ctypes.c_int()
-    actions = ctypes.create_string_buffer(_ACTIONS_BYTES)
-    _libc.posix_spawn_file_actions_init(actions)
-    try:
-        for target, fd in enumerate(stdio):
-            _libc.posix_spawn_file_actions_adddup2(actions, fd, target)
-        _add_directory(actions, cwd)
-        environment = _vector([b"%s=%s" % pair for pair in env.items()])
-        error = _spawn(ctypes.byref(pid), path, actions, _ATTRIBUTES, _vector(argv), environment)
-    finally:
-        _libc.posix_spawn_file_actions_destroy(actions)
+    error = _spawn(ctypes.byref(pid), path, _actions, _ATTRIBUTES, _vector(argv), _vector(env))
     if error:
         raise OSError(error, os.strerror(error))
     return pid.value

@@ -1,12 +1,13 @@
 """A pair of sockets that holds pidfds: sent into one end, and left unread at the other.
 
-Whoever has the reading end keeps all of them with one descriptor of its own: an engine, or systemd
-for a service. A supervisor that is given one looks inside and leaves everything there, so that
-whoever comes next can look again.
+A process that keeps the reading end keeps all of them with this one descriptor. Each engine does,
+and so does systemd for a service. A supervisor that gets a reading end copies what is in it and
+leaves everything there, so that the supervisor after it can do the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -56,14 +57,27 @@ class Bag:
 
     def put(self, held: Sequence[Held], pidfds: Sequence[int]) -> None:
         """Put copies of up to 253 pidfds into it; raises BlockingIOError if it is full."""
-        entries = [_ENTRY.pack(_packed(each), each.pid, each.started_at) for each in held]
-        descriptors.send(self._writing, _FORMAT + b"".join(entries), pidfds)
+        descriptors.send(self._writing, _FORMAT + b"".join(map(_packed, held)), pidfds)
+
+    def drop_ended(self, running: Container[str]) -> int:
+        """Drop the oldest messages whose jobs do not run any more, up to the first one with a job
+        that runs; return how many were dropped."""
+        self._reading.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)  # peek at the oldest one
+        dropped = 0
+        with contextlib.suppress(BlockingIOError):  # the bag is empty
+            while True:
+                data = self._reading.recv(_SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                if any(held.job_id in running for held in _unpacked(data)):
+                    break
+                self._drop(1)
+                dropped += 1
+        return dropped
 
     def tidy(self, running: Container[str]) -> int:
         """Drop the pidfds of jobs that do not run any more; return how many are left.
 
-        What is left is put in again before the old messages are dropped, so that it is in there at
-        every moment. If there is no room for that, it is the other way round.
+        Those of other jobs are put in again before the old messages are dropped, so that they are
+        in the bag at every moment. If there is no room for that, they are dropped first.
         """
         left: list[tuple[Held, int]] = []
         messages = 0
@@ -82,7 +96,8 @@ class Bag:
         return len(left)
 
     def _put_again(self, chunk: Sequence[tuple[Held, int]], messages: int) -> int:
-        """Put in what was in the oldest messages; return how many had to be dropped for that."""
+        """Put pidfds of the oldest messages in again; return how many messages were dropped to make
+        room."""
         held, pidfds = [each for each, _ in chunk], [pidfd for _, pidfd in chunk]
         try:
             self.put(held, pidfds)
@@ -93,20 +108,20 @@ class Bag:
         return 0
 
     def _drop(self, messages: int) -> None:
-        """Take the oldest messages out. Their descriptors are closed, for want of room for any."""
+        """Take the oldest messages out; the kernel closes descriptors that are not received."""
         for _ in range(messages):
             self._reading.recv(_SIZE, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Let go of it; it exists as long as anybody else has its reading end."""
+        """Close both ends; the bag exists as long as another process has its reading end."""
         self._writing.close()
         self._reading.close()
 
 
 def contents(descriptor: int) -> Iterator[list[tuple[Held, int]]]:
-    """Yield what is in a bag, message by message; the caller gets copies of the pidfds.
+    """Yield the contents of a bag, message by message, with copies of the pidfds.
 
-    Nothing is taken out. What is not a bag is empty.
+    Nothing is taken out. A descriptor that is not a bag has no contents.
     """
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return
@@ -135,17 +150,21 @@ def _peek(bag: socket.socket) -> list[tuple[Held, int]] | None:
         log.error("no more files may be open: the ends of some jobs may become unknown")
     if not data and not pidfds:
         return None
-    body = memoryview(data)[len(_FORMAT) :]
-    if data[: len(_FORMAT)] != _FORMAT or len(body) % _ENTRY.size:
-        descriptors.close(pidfds)
-        return []
-    held = [
-        Held(str(uuid.UUID(bytes=job_id)), pid, started_at)
-        for job_id, pid, started_at in _ENTRY.iter_unpack(body)
-    ]
+    held = _unpacked(data)
     descriptors.close(pidfds[len(held) :])
     return list(zip(held, pidfds, strict=False))
 
 
 def _packed(held: Held) -> bytes:
-    return uuid.UUID(held.job_id).bytes
+    return _ENTRY.pack(bytes.fromhex(held.job_id.replace("-", "")), held.pid, held.started_at)
+
+
+def _unpacked(data: bytes) -> list[Held]:
+    """Return the entries of a message; none if it is not one of ours."""
+    body = memoryview(data)[len(_FORMAT) :]
+    if data[: len(_FORMAT)] != _FORMAT or len(body) % _ENTRY.size:
+        return []
+    return [
+        Held(str(uuid.UUID(bytes=job_id)), pid, started_at)
+        for job_id, pid, started_at in _ENTRY.iter_unpack(body)
+    ]

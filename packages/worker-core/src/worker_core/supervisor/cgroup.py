@@ -1,18 +1,19 @@
 """A control group for each job where a writable cgroup2 mount exists, also on hybrid hosts.
 
-It serves the end of a job: `cgroup.kill` reaches every process in one step, however fast they
-fork, and `cgroup.events` says in one read whether anything is left. Where controllers are delegated
-to us it also bounds a job and counts what it uses. Where there is no such mount, everything but
-limits works by the mark alone (see tree.py).
+It serves the end of a job: `cgroup.kill` kills every process in one step, however fast they fork,
+and one read of `cgroup.events` tells whether any is left. Where controllers are delegated to us the
+group also limits a job and counts what it uses. Where there is no such mount, everything but limits
+works by the mark alone (tree.py).
 
-A job is in its group before exec. There are two ways to that, each the faster one at its time:
+A job is in its group before it executes its program. There are two ways to get there:
 
-* The launcher itself enters the job's group for the moment of the spawn. The kernel may let a
-  move wait for a grace period of 5 to 15 ms, but not when others have just preceded it: 1,460
-  spawns per second one after the other, against 1,530 without any group. A group with limits it
-  never enters: they would hold for the launcher, too, which the kernel might end or stall.
-* The child is forked into the group (clone3(2)). That waits for nothing, but it is a fork of
-  Python: 460 spawns per second. Where clone3 is filtered out the child enters by itself.
+* The launcher enters the job's group, spawns the job, and goes back. A move costs 20 microseconds,
+  but the kernel lets it wait for 5 to 15 ms if nothing has been moved for 20 ms. A group with
+  limits is never entered: its limits would hold for the launcher as well.
+* The child is forked into the group (clone3(2)). That never waits, but a fork of Python costs five
+  times as much as a spawn. Where clone3 is filtered out the child enters the group by itself.
+
+A launcher that starts few jobs forks; one that starts many moves.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ log = logging.getLogger(__name__)
 
 _WANTED = ("cpu", "memory", "pids", "io")
 _LEAF = "worker-main"  # the unit's DelegateSubgroup=, where the service and the supervisor live
-# Entered to see whether that can be done. The group of all jobs would not do: nobody may enter it
-# any more once a supervisor before us has handed controllers down.
+# A group that is entered to find out whether that is possible. The group of all jobs cannot be used
+# for that: no process may enter it after an earlier supervisor has handed controllers down.
 _TRIAL = "worker-trial"
 _DELEGATION = (
     "user.delegate",
     "trusted.delegate",
 )  # the marks of systemd, systemd.resource-control(5)
 
-# So many starts of one launcher within so many seconds, and moves wait for nothing. With 4, as
-# long as one process started all jobs, two launchers stayed in the slower way of a fork each.
+# As many starts of one launcher within so many seconds are many. With more than two, launchers that
+# share the work forked too often.
 _BURST = 2
 _BURST_SECONDS = 0.05
 
@@ -65,10 +66,10 @@ NOT_DELEGATED = (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """How a child gets into a group: by its fork, or by what it calls before everything else."""
+class CgroupEntry:
+    """How a child gets into a group: by `fork`, or by `enter`, which it calls first of all."""
 
-    fork: Callable[[], int] = lambda: os.fork()  # noqa: PLW0108  # which a test may replace
+    fork: Callable[[], int] = lambda: os.fork()  # noqa: PLW0108  # a test may replace os.fork
     enter: Callable[[], None] = lambda: None
 
 
@@ -80,8 +81,9 @@ class Cgroups:
         self._starts: deque[float] = deque(maxlen=_BURST)  # monotonic times
         self._forks_into = False  # whether a child can be forked into a group
         self._base = base
-        self._home = home  # where this process lives, and returns to
-        self._away = False  # stuck in a job's group: then killing that group would kill us
+        self._home = home  # the group that this process belongs in
+        self._home_procs: int | None = None  # the descriptor of its cgroup.procs
+        self._away = False  # whether this process is in the group of a job
         self.controllers: frozenset[str] = frozenset()
         self.cure = NOT_DELEGATED
         """How to get the controllers that are missing."""
@@ -114,60 +116,78 @@ class Cgroups:
         """Return the directory of a job's group."""
         return f"{self._base}/{job_id}"
 
-    def forks_sooner(self) -> bool:
-        """Say, at each start that could take either way, whether a fork is the faster one now."""
+    def fork_is_faster(self) -> bool:
+        """Return whether a fork is now the faster way to start a job. To be called at each start
+        that can be made in both ways."""
         now = self._clock.monotonic()
         many = len(self._starts) == _BURST and now - self._starts[0] < _BURST_SECONDS
         self._starts.append(now)
         return self._forks_into and not many
 
-    @contextmanager
-    def placed(self, job_id: str) -> Iterator[None]:
-        """Put what is forked in this block into the job's group, or into none if that fails.
+    def enter(self, job_id: str) -> None:
+        """Move this process into the job's group; if that fails the job gets no group.
 
-        Raises OSError (EAGAIN) as long as this process cannot leave the group of an earlier job:
-        what is forked there would end with that job.
+        Raises OSError (EAGAIN) if this process cannot leave the group of an earlier job: a job
+        started there would be killed together with that one.
         """
-        self._be_home()
-        with _tolerated(job_id):
+        self._require_home()
+        try:
             _make(self.path(job_id))
             _enter(self.path(job_id))
+        except OSError as error:
+            _warn(job_id, error)
         self._away = True
+
+    def leave(self) -> None:
+        """Move this process back out of the group that it has entered."""
+        if not self._away:
+            return
         try:
-            yield
-        finally:
-            self._return()
+            with fsuid.own():
+                if self._home_procs is None:
+                    self._home_procs = os.open(_procs(self._home), os.O_WRONLY | os.O_CLOEXEC)
+                os.write(self._home_procs, b"0")
+            self._away = False
+        except OSError as error:
+            log.error("cannot leave a job's group: %s", error)
 
-    def make(self, job_id: str, files: Collection[tuple[str, str]]) -> Entry:
-        """Make the job's group, bounded by `files`; return how a child gets into it.
+    def make(self, job_id: str, limits: Collection[tuple[str, str]]) -> CgroupEntry:
+        """Make the job's group with `limits`, files and their contents; return how a child gets
+        into it.
 
-        Without `files` it does without a group if that fails; with them it raises OSError. So it
-        does, with EAGAIN, when `placed` does.
+        Raises OSError if that fails; without `limits` the job then gets no group. Raises EAGAIN as
+        `enter` does.
         """
-        self._be_home()
+        self._require_home()
         path = self.path(job_id)
 
         def enter() -> None:
-            with _tolerated(job_id, unless=bool(files)):
+            with _tolerated(job_id, unless=bool(limits)):
                 _enter(path)
 
         made = False
-        with _tolerated(job_id, unless=bool(files)):
+        with _tolerated(job_id, unless=bool(limits)):
             _make(path)
-            for name, value in files:
-                self._bound(job_id, name, value)
+            for name, value in limits:
+                self._limit(job_id, name, value)
             made = True
         if made and self._forks_into:
-            return Entry(lambda: _fork_into(path))
-        return Entry(enter=enter)
+            return CgroupEntry(lambda: _fork_into(path))
+        return CgroupEntry(enter=enter)
 
     def emptied(self, job_id: str) -> bool:
-        """Whether no process is in the job's group or below it; then the group is removed.
+        """Return whether no process is in the job's group or below it, and then remove the group.
 
-        Of a job that made groups below its own they stay until `remove`.
+        If the job made groups below its own, all of them stay until `remove`.
         """
-        with fsuid.own(), contextlib.suppress(OSError):
-            os.rmdir(self.path(job_id))  # as quick as the question, and mostly the answer
+        try:
+            with fsuid.own():
+                os.rmdir(self.path(job_id))  # as quick as a question, and nearly always possible
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        else:
             return True
         return self.read(job_id, "cgroup.events").get("populated") != 1
 
@@ -186,7 +206,7 @@ class Cgroups:
 
     def members(self, job_id: str) -> list[int] | None:
         """Return the pids in the job's group and below it; None if the kernel does not list them,
-        or the job has made so many groups that this would take long."""
+        or if the job has made so many groups that reading them would take long."""
         found: list[int] = []
         ahead = [self.path(job_id)]
         try:
@@ -203,15 +223,13 @@ class Cgroups:
 
     def kill(self, job_id: str) -> None:
         """Send SIGKILL to every process in the job's group."""
-        self._return()
-        if not self._away:
-            with contextlib.suppress(OSError):
-                _write(f"{self.path(job_id)}/cgroup.kill", "1")
+        with contextlib.suppress(OSError):
+            _write(f"{self.path(job_id)}/cgroup.kill", "1")
 
     def remove(self, job_id: str) -> None:
-        """Remove the job's group, which is empty, and what the job made below it.
+        """Remove the job's group, which is empty, and the groups that the job made below it.
 
-        What cannot be removed stays: a job can make groups deeper than any path is long.
+        Those that cannot be removed stay: a job can nest groups deeper than any path is long.
         """
         try:
             with fsuid.own():
@@ -225,7 +243,7 @@ class Cgroups:
             os.rmdir(self._base)
 
     def _try(self, group: str) -> None:
-        """Raise OSError unless this process can enter a group like a job's, and come back."""
+        """Raise OSError unless this process can enter a group like that of a job and come back."""
         _make(group)
         try:
             _enter(group)
@@ -235,38 +253,29 @@ class Cgroups:
             with fsuid.own():
                 _remove(group)
 
-    def _bound(self, job_id: str, name: str, value: str) -> None:
+    def _limit(self, job_id: str, name: str, value: str) -> None:
         try:
             _write(f"{self.path(job_id)}/{name}", value)
         except FileNotFoundError:
-            if name != "memory.swap.max":  # there is none without swap accounting, nor any swap
+            if name != "memory.swap.max":  # without swap accounting there is no swap either
                 raise
 
-    def _be_home(self) -> None:
-        self._return()
+    def _require_home(self) -> None:
+        self.leave()
         if self._away:
             raise OSError(errno.EAGAIN, "cannot leave the group of an earlier job")
 
-    def _return(self) -> None:
-        if not self._away:
-            return
-        try:
-            _enter(self._home)
-            self._away = False
-        except OSError as error:
-            log.error("cannot leave a job's group: %s", error)
-
     def _take_controllers(self, mount: str, top: str) -> None:
-        """Hand the controllers down to the groups of jobs, as far as they are ours to hand."""
+        """Hand the controllers that are delegated to us down to the groups of jobs."""
         available = set(_words(f"{top}/cgroup.controllers")) & set(_WANTED)
         if not available:
             everywhere = set(_words(f"{mount}/cgroup.controllers")) & set(_WANTED)
             self.cure = NOT_DELEGATED if everywhere else NO_CONTROLLERS
             return
-        # A group that hands controllers down may hold no process. Moving out of the unit's own
-        # group would do for now; but systemd, which starts processes in it, could then not start
-        # the service again while a job runs ("Device or resource busy"). So the unit has to say
-        # that its processes live in a group below.
+        # A group that hands controllers down must not hold a process. If we moved out of the unit's
+        # own group, systemd could not start the service again while a job runs, because it starts
+        # processes there ("Device or resource busy"). So the unit has to name a group below for
+        # its processes.
         if top != mount and (self._home == top or not _delegated(top)):
             return
         try:
@@ -286,7 +295,11 @@ def _tolerated(job_id: str, *, unless: bool = False) -> Iterator[None]:
     except OSError as error:
         if unless:
             raise
-        log.warning("job %s runs without a group of its own: %s", job_id, error)
+        _warn(job_id, error)
+
+
+def _warn(job_id: str, error: OSError) -> None:
+    log.warning("job %s runs without a group of its own: %s", job_id, error)
 
 
 def cure(groups: Cgroups | None) -> str:
@@ -318,11 +331,15 @@ def _remove(path: str) -> None:
 
 
 def _enter(group: str) -> None:
-    _write(f"{group}/cgroup.procs", "0")
+    _write(_procs(group), "0")
+
+
+def _procs(group: str) -> str:
+    return f"{group}/cgroup.procs"
 
 
 def _can_fork_into(group: str) -> bool:
-    """Say whether this kernel can (5.7), and nothing filters clone3 out."""
+    """Return whether the kernel can do it (Linux 5.7) and nothing filters clone3 out."""
     try:
         pid = _fork_into(group)
     except OSError as error:
@@ -344,7 +361,7 @@ def _fork_into(group: str) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    with fsuid.own():  # also for the write: the kernel asks again when something moves
+    with fsuid.own():  # for the write as well: the kernel checks the rights again when it moves
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
@@ -355,7 +372,7 @@ def _write(path: str, text: str) -> None:
 def _make(path: str) -> None:
     with fsuid.own(), contextlib.suppress(FileExistsError):
         os.mkdir(path)
-        if fsuid.engine is not None:  # it reads there what its jobs have used
+        if fsuid.engine is not None:  # the engine reads there what its jobs have used
             os.chmod(path, 0o755)  # noqa: S103
 
 

@@ -1,21 +1,20 @@
-"""Start a process whose way from fork to exec needs more than `subprocess` offers.
+"""Start a process by fork and exec, with steps between the two that posix_spawn does not offer.
 
-For jobs with limits, another account or a box, and while few jobs are started; all others take the
-faster way in launch.py. A launcher has one thread, so Python may run in the child. What is set
-between fork and exec, in this order:
+For jobs with limits, a sandbox or another account, and for plain jobs while few are started
+(launch.py). A launcher has one thread, so Python may run in the forked child. The steps, in order:
 
     group        the job's control group, with its limits
     session      the leader leads a session of its own
     descriptors  stdin, stdout, stderr, and nothing else
     signals      default dispositions
-    box          namespaces and mounts (namespaces.py)
+    sandbox      namespaces and mounts (namespaces.py)
     rlimits
     account      groups, gid, uid
     directory    the working directory, with the rights and through the mounts of the job
     exec
 
-The first step that fails is told to the launcher through a pipe, and ends the child. Why a program
-cannot be executed is found out in the child too, with the rights of the job.
+A step that fails ends the child, which reports it to the launcher through a pipe. The child itself
+finds out why a program cannot be executed, because it has the rights of the job.
 """
 
 from __future__ import annotations
@@ -31,13 +30,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from worker_core.disk import files
 from worker_core.model import encoding
 from worker_core.supervisor import namespaces
-from worker_core.supervisor.cgroup import Entry
+from worker_core.supervisor.cgroup import CgroupEntry
 from worker_core.supervisor.exec_errors import NOT_EXECUTABLE, NotStartedError, choose, diagnose
 from worker_core.supervisor.identity import Account
 
-_LONGEST_REASON = 10_000  # characters: what the pipe takes although nobody reads yet
+_LONGEST_REASON = 10_000  # characters; the pipe takes so much before anybody reads it
 
 
 class StepError(Exception):
@@ -51,7 +51,7 @@ class StepError(Exception):
 
 
 @dataclass(frozen=True)
-class Way:
+class ChildSetup:
     """What a child does between fork and exec."""
 
     argv: list[bytes]
@@ -59,31 +59,33 @@ class Way:
     cwd: bytes
     stdio: tuple[int, int, int]
     rlimits: list[tuple[int, int, int]] = field(default_factory=list)
-    box: namespaces.Sandbox | None = None
+    sandbox: namespaces.Sandbox | None = None
     account: Account | None = None
-    group: Entry = field(default_factory=Entry)
-    forked: Callable[[int], None] = lambda _: None  # called in the parent at once
+    group: CgroupEntry = field(default_factory=CgroupEntry)
+    forked: Callable[[int], None] = lambda _: None  # called in the parent right after the fork
 
 
-def spawn(way: Way) -> int:
+def spawn(setup: ChildSetup) -> int:
     """Start a process; return its pid once it has executed its program. Raises StepError."""
     report, error = os.pipe()
-    with open(report, "rb") as pipe:
+    try:
         try:
-            pid = way.group.fork()
+            pid = setup.group.fork()
             if pid == 0:
-                _child(way, error)
-            way.forked(pid)
+                _child(setup, error)
+            setup.forked(pid)
         finally:
             os.close(error)
-        failed = pipe.read()
-    if failed:
+        failure = files.read_all(report)
+    finally:
+        os.close(report)
+    if failure:
         os.waitpid(pid, 0)
-        raise StepError(*json.loads(failed))
+        raise StepError(*json.loads(failure))
     return pid
 
 
-def _child(way: Way, error: int) -> NoReturn:
+def _child(setup: ChildSetup, error: int) -> NoReturn:
     step = "start"
 
     def run(name: str, action: Callable[[], object]) -> None:
@@ -92,57 +94,57 @@ def _child(way: Way, error: int) -> NoReturn:
         action()
 
     try:
-        run("control group", way.group.enter)
+        run("control group", setup.group.enter)
         run("session", os.setsid)
-        error = _take_descriptors(way.stdio, error)
+        error = _take_descriptors(setup.stdio, error)
         run("signals", _reset_signals)
         run("umask", lambda: os.umask(0o022))
-        inside = way.box
-        if inside is not None:
-            if way.account is not None:
-                run("account", way.account.use_files)  # a box may be in a home that is private
-            run("working directory", lambda: os.chdir(way.cwd))  # the box needs it to be there
-            run("writable", lambda: [os.stat(path) for path in inside.writable])
-            run("isolation", lambda: namespaces.enter(inside, encoding.decode(way.cwd), error))
+        sandbox = setup.sandbox
+        if sandbox is not None:
+            if setup.account is not None:
+                run("account", setup.account.use_files)  # for a sandbox in a private home
+            run("working directory", lambda: os.chdir(setup.cwd))  # the sandbox needs it
+            run("writable", lambda: [os.stat(path) for path in sandbox.writable])
+            run("isolation", lambda: namespaces.enter(sandbox, encoding.decode(setup.cwd), error))
             _reset_signals()
-        run("limits", lambda: _set_rlimits(way.rlimits))
-        if way.account is not None:
-            run("account", way.account.become)
-        run("working directory", lambda: os.chdir(way.cwd))
-        run("exec", lambda: _execute(way))
-    except BaseException as failure:  # noqa: BLE001  # nothing may run on in this child
+        run("limits", lambda: _set_rlimits(setup.rlimits))
+        if setup.account is not None:
+            run("account", setup.account.become)
+        run("working directory", lambda: os.chdir(setup.cwd))
+        run("exec", lambda: _execute(setup))
+    except BaseException as failure:  # noqa: BLE001  # this child must end here
         number = getattr(failure, "errno", None) or errno.EIO
-        told = [step, number, _detail(failure)]
+        report = [step, number, _detail(failure)]
         if step == "exec":
-            told[2:] = _diagnosis(failure, way)
-        for _ in range(3):  # without it this would look like the program's own exit code 127
+            report[2:] = _diagnosis(failure, setup)
+        for _ in range(3):  # without the report this looks like the program's own exit code 127
             with contextlib.suppress(OSError):
-                os.write(error, json.dumps(told).encode())
+                os.write(error, json.dumps(report).encode())
                 break
     os._exit(127)
 
 
-def _execute(way: Way) -> None:
-    command, env, cwd = _decoded(way)
+def _execute(setup: ChildSetup) -> None:
+    command, env, cwd = _decoded(setup)
     path = choose(command, env, cwd)
-    os.execve(encoding.encode(path), way.argv, way.env)  # noqa: S606
+    os.execve(encoding.encode(path), setup.argv, setup.env)  # noqa: S606
 
 
-def _diagnosis(failure: BaseException, way: Way) -> tuple[str, int]:
-    """Return the reason and exit code of a program that cannot be executed: as the job sees it."""
+def _diagnosis(failure: BaseException, setup: ChildSetup) -> tuple[str, int]:
+    """Return why the program cannot be executed, as the job sees it, and the exit code for that."""
     if isinstance(failure, OSError):
-        failure = diagnose(failure, *_decoded(way))
+        failure = diagnose(failure, *_decoded(setup))
     code = failure.exit_code if isinstance(failure, NotStartedError) else NOT_EXECUTABLE
     return str(failure)[:_LONGEST_REASON], code
 
 
-def _decoded(way: Way) -> tuple[str, dict[str, str], str]:
-    env = {"PATH": encoding.decode(way.env[b"PATH"])}
-    return encoding.decode(way.argv[0]), env, encoding.decode(way.cwd)
+def _decoded(setup: ChildSetup) -> tuple[str, dict[str, str], str]:
+    env = {"PATH": encoding.decode(setup.env[b"PATH"])}
+    return encoding.decode(setup.argv[0]), env, encoding.decode(setup.cwd)
 
 
 def _detail(failure: BaseException) -> str | None:
-    """Return what there is to say besides the error number: which file, or all of it."""
+    """Return what the error number does not say: the file, or the whole of another exception."""
     if not isinstance(failure, OSError):
         return repr(failure)
     return failure.filename if isinstance(failure.filename, str) else None
@@ -150,7 +152,7 @@ def _detail(failure: BaseException) -> str | None:
 
 def _take_descriptors(stdio: tuple[int, int, int], error: int) -> int:
     """Leave 0, 1, 2 and the pipe for errors, which becomes 3 and closes at exec."""
-    # Out of the way first: none of what is copied may be overwritten before it is copied.
+    # Copied to high numbers first, so that no dup2 overwrites a descriptor that is still needed.
     copies = [os.dup(fd) for fd in (*stdio, error)]
     high = [_above(fd) for fd in copies]
     for target, fd in enumerate(high):

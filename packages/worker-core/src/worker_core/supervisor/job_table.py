@@ -16,7 +16,6 @@ reported is read before a signal is sent: a pid that was reaped before may name 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -26,8 +25,9 @@ from typing import Any, cast
 from worker_core import failpoints
 from worker_core.disk.jobdir import Exit, Kill, Pid, boot_id
 from worker_core.linux import procfs
+from worker_core.model import encoding
 from worker_core.model.state import Cause
-from worker_core.supervisor import events, fsuid, launch, outcome, requests, timeout, tree
+from worker_core.supervisor import events, fsuid, outcome, requests, timeout, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_recorder import ExitRecorder
 from worker_core.supervisor.exit_status import Ending, ExitWatch
@@ -219,10 +219,12 @@ class JobTable:
 
     def _not_started(self, job: RunningJob, reason: str, exit_code: int | None) -> None:
         """End a job that cannot be started; its output says why, as a shell's would."""
-        stream = job.streams[-1]
-        with logged(job, "cannot write the reason to its output"), contextlib.ExitStack() as stack:
-            fd = launch.open_spool(stack, job.dir, stream)
-            os.write(fd, reason.encode("utf-8", "surrogateescape") + b"\n")
+        with logged(job, "cannot write the reason to its output"):
+            fd = job.dir.open_stream(job.streams[-1])  # where a shell writes it
+            try:
+                os.write(fd, encoding.encode(reason) + b"\n")
+            finally:
+                os.close(fd)
         self._end(job, Exit(Cause.NOT_STARTED, exit_code, None, reason, self.now()))
 
     # -- jobs of another supervisor ----------------------------------------------------------------

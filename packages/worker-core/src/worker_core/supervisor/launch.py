@@ -1,13 +1,14 @@
-"""From a spec to a running process, or to the sentence that says why there is none.
+"""Starts the first process of a job from its spec, or says in a sentence why it cannot.
 
-posix_spawn(3) is as fast as a program in C is (2,180 spawns per second). What it does not offer
-takes the slower way of spawn.py, and so does what would have to wait for its control group
-(cgroup.py). All of this may hang on what the job names, so it runs in a launcher (launcher.py).
+A plain job is started by posix_spawn(3), as fast as by a program in C. A job with limits, a sandbox
+or another account needs steps that posix_spawn does not offer, and is forked (fork_exec.py). So is
+a plain job while few jobs are started, because then a fork is faster than a move into a control
+group (cgroup.py). Everything here may hang on a path that the job names, so it runs in a launcher
+(launcher.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
@@ -21,7 +22,7 @@ from worker_core.disk.jobdir import JobDir
 from worker_core.linux import libc, posix_spawn, usage
 from worker_core.model import encoding
 from worker_core.supervisor import cgroup, fork_exec, fsuid, identity, tree
-from worker_core.supervisor.cgroup import Cgroups
+from worker_core.supervisor.cgroup import CgroupEntry, Cgroups
 from worker_core.supervisor.exec_errors import (
     NotStartedError,
     check_directory,
@@ -35,9 +36,11 @@ from worker_core.supervisor.namespaces import Sandbox
 
 _SHORTAGE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
+_NO_LIMITS = enforcement.Plan()
+
 _COVERED = ("/tmp/", "/var/tmp/")  # noqa: S108  # by private_tmp
 
-# What unshare(2) and mount(2) say where namespaces are not to be had.
+# Errors of unshare(2) and mount(2) where namespaces are not available.
 _NO_NAMESPACES = {errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL, errno.ENOSYS}
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -45,7 +48,8 @@ _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 BeforeFork = Callable[[dict[str, str | None]], None]
-"""Called, with what enforces each limit, when nothing that may hang is left before the fork."""
+"""Called right before the fork, with what enforces each limit. Nothing before the fork can hang any
+more."""
 
 
 Forked = Callable[[int], None]
@@ -53,12 +57,12 @@ Forked = Callable[[int], None]
 
 
 class ShortageError(Exception):
-    """The machine has no process, memory or descriptor to spare now; trying again may help."""
+    """The machine is short of processes, memory or descriptors; trying again may help."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A job's leader, and what enforces each of its limits: "cgroup", "rlimit" or nothing."""
+    """A job's leader, and what enforces each of its limits: "cgroup", "rlimit" or None."""
 
     pid: int
     enforced: dict[str, str | None]
@@ -85,64 +89,62 @@ def launch(
     """Start the leader of a job, a child of this process.
 
     It leads a session of its own, has its spool files as stdout and stderr and no other
-    descriptor but stdin, default signal dispositions, and a clean environment. Its group and its
-    mark are on it before exec. `root_jobs` lets an engine that is not root have jobs as root.
+    descriptor but stdin, default signal dispositions, and a clean environment. It is in its control
+    group and carries its mark before it executes its program. `root_jobs` allows jobs of root under
+    an engine that is not root.
 
     Raises NotStartedError or ShortageError.
     """
-    who = _account(spec, root_jobs=root_jobs)
-    cwd = spec["cwd"] or (who.home if os.path.isdir(who.home) else "/")
-    env = environment(jobdir.job_id, who, spec["env"])
+    account = _account(spec, root_jobs=root_jobs)
+    cwd = spec["cwd"] or (account.home if os.path.isdir(account.home) else "/")
+    env = environment(jobdir.job_id, account, spec["env"])
     program = _Program([spec["command"], *spec["args"]], env, cwd)
     _refuse_nul(program)
-    box = _box(spec)
-    if box is not None and box.private_tmp:
-        _refuse_hidden(program, box.writable)
+    sandbox = _sandbox(spec)
+    if sandbox is not None and sandbox.private_tmp:
+        _refuse_hidden(program, sandbox.writable)
     plan = _plan(spec, groups, cwd)
-    with contextlib.ExitStack() as stack:
-        stdio = _open_stdio(stack, jobdir, spec)
-        way = _way(program, stdio, plan, box, who)
-        if way is None and groups is not None and groups.forks_sooner():
-            way = _forked(program, stdio)
-        path = _chosen(program) if way is None else ""
-        try:
-            stack.enter_context(tree.marked(jobdir.job_id))
-            if groups is not None and way is None:
-                stack.enter_context(groups.placed(jobdir.job_id))
-            elif groups is not None and way is not None:
-                way = replace(way, group=groups.make(jobdir.job_id, plan.group_files))
-        except OSError as error:
-            if plan.group_files and error.errno not in _SHORTAGE:
-                raise NotStartedError(f"cannot limit the job: {error}") from error
-            raise ShortageError(str(error)) from error
-        before_fork(plan.enforced)
-        if way is None:
-            pid = _spawn_fast(program, path, stdio)
+    opened: list[int] = []
+    try:
+        stdio = _open_stdio(opened, jobdir, spec)
+        setup = _child_setup(program, stdio, plan, sandbox, account)
+        if setup is None and groups is not None and groups.fork_is_faster():
+            setup = _plain_setup(program, stdio)
+        if setup is None:
+            pid = _spawn_in_group(program, stdio, jobdir.job_id, groups, before_fork)
         else:
-            pid = _spawn(program, replace(way, forked=forked))
+            setup = replace(setup, group=_entry(jobdir.job_id, groups, plan), forked=forked)
+            with tree.marked(jobdir.job_id):
+                before_fork(plan.enforced)
+                pid = _fork_exec(program, setup)
+    finally:
+        for fd in opened:
+            os.close(fd)
     return Launched(pid, plan.enforced)
 
 
 def _account(spec: dict[str, Any], *, root_jobs: bool) -> Account:
-    """Return who the job runs as: who is asked for, else who has asked."""
+    """Return the account that the job runs as: that of its spec, else the engine's."""
     name = spec.get("run_as")
     if name is None and fsuid.engine is not None:
         name = fsuid.engine.pw_name
     try:
-        found = identity.own() if name is None else identity.find(name)
+        account = identity.own() if name is None else identity.find(name)
     except identity.AccountError as error:
         raise NotStartedError(str(error)) from error
     except OSError as error:
         raise ShortageError(str(error)) from error
-    if found.uid == 0 and fsuid.engine is not None and not root_jobs:
+    if account.uid == 0 and fsuid.engine is not None and not root_jobs:
         raise NotStartedError(
-            f"cannot run as {found.name}: this supervisor runs no jobs as root; start it with "
+            f"cannot run as {account.name}: this supervisor runs no jobs as root; start it with "
             "--root-jobs"
         )
-    return found
+    return account
 
 
 def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement.Plan:
+    if not spec.get("limits"):
+        return _NO_LIMITS
     controllers = groups.controllers if groups is not None else ()
     cure = cgroup.cure(groups)
     bounds = dict(spec.get("limits", {}))
@@ -154,26 +156,27 @@ def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement
         raise NotStartedError(str(error)) from error
 
 
-def _box(spec: dict[str, Any]) -> Sandbox | None:
+def _sandbox(spec: dict[str, Any]) -> Sandbox | None:
     wanted = spec.get("isolation", {})
     if not wanted:
         return None
     return Sandbox(**wanted | {"writable": tuple(wanted.get("writable", ()))})
 
 
-def _open_stdio(
-    stack: contextlib.ExitStack, jobdir: JobDir, spec: dict[str, Any]
-) -> tuple[int, int, int]:
+def _open_stdio(opened: list[int], jobdir: JobDir, spec: dict[str, Any]) -> tuple[int, int, int]:
+    """Open the standard descriptors of a job; those to be closed are added to `opened`."""
     try:
         path = spec.get("stdin")
-        stdin = _null() if path is None else _open_stdin(stack, path)
+        stdin = _null() if path is None else _open_stdin(opened, path)
     except OSError as error:
         if error.errno in _SHORTAGE:
             raise ShortageError(str(error)) from error
         raise NotStartedError(f"stdin: {error.filename}: {error.strerror}") from error
     try:
-        stdout = open_spool(stack, jobdir, "stdout")
-        stderr = open_spool(stack, jobdir, "stderr") if spec["separate_stderr"] else stdout
+        opened.append(stdout := jobdir.open_stream("stdout"))
+        if not spec["separate_stderr"]:
+            return stdin, stdout, stdout
+        opened.append(stderr := jobdir.open_stream("stderr"))
     except OSError as error:
         raise ShortageError(str(error)) from error
     return stdin, stdout, stderr
@@ -184,14 +187,14 @@ def _null() -> int:
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _open_stdin(stack: contextlib.ExitStack, path: str) -> int:
-    # To open a FIFO, or a device that is not ready, may take for ever, and all jobs with it.
+def _open_stdin(opened: list[int], path: str) -> int:
+    # Opening a FIFO, or a device that is not ready, may take for ever.
     fd = _open_input(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
+    opened.append(fd)
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise NotStartedError(f"stdin: {path}: is a FIFO; only a file can be read")
     if fsuid.engine is not None and os.fstat(fd).st_dev == os.stat("/proc").st_dev:
-        # What is there depends on who reads it, and that would be a process of root.
+        # A file there shows what its reader may see, and this reader is root.
         raise NotStartedError(f"stdin: {path}: is in /proc; only a file can be read")
     os.set_blocking(fd, True)
     return fd
@@ -203,20 +206,36 @@ def _open_input(path: str, flags: int) -> int:
     return libc.open_without_magic(path, flags)
 
 
-def _spawn_fast(program: _Program, path: str, stdio: tuple[int, int, int]) -> int:
-    mask = os.umask(0o022)
+def _spawn_in_group(
+    program: _Program,
+    stdio: tuple[int, int, int],
+    job_id: str,
+    groups: Cgroups | None,
+    before_fork: BeforeFork,
+) -> int:
+    path = _chosen(program)
+    if groups is not None:
+        groups.enter(job_id)
     try:
-        argv, env = _encoded(program.argv), _encoded_env(program.env)
+        with tree.marked(job_id):
+            before_fork({})
+            return _spawn(program, path, stdio)
+    finally:
+        if groups is not None:
+            groups.leave()
+
+
+def _spawn(program: _Program, path: str, stdio: tuple[int, int, int]) -> int:
+    env = [encoding.encode(f"{name}={value}") for name, value in program.env.items()]
+    try:
         return posix_spawn.spawn(
-            encoding.encode(path), argv, env, encoding.encode(program.cwd), stdio
+            encoding.encode(path), _encoded(program.argv), env, encoding.encode(program.cwd), stdio
         )
     except OSError as error:
         if error.errno in _SHORTAGE:
             raise ShortageError(str(error)) from error
         check_directory(program.cwd)
         raise diagnose(error, program.argv[0], program.env, program.cwd) from error
-    finally:
-        os.umask(mask)
 
 
 def _chosen(program: _Program) -> str:
@@ -227,29 +246,41 @@ def _chosen(program: _Program) -> str:
         raise diagnose(error, program.argv[0], program.env, program.cwd) from error
 
 
-def _way(
+def _child_setup(
     program: _Program,
     stdio: tuple[int, int, int],
     plan: enforcement.Plan,
-    box: Sandbox | None,
-    who: Account,
-) -> fork_exec.Way | None:
-    """Return what a child has to do that `subprocess` does not offer, None if there is nothing."""
-    other = who != identity.own() or fsuid.engine is not None
-    if not (plan.rlimits or plan.group_files or box is not None or other):
+    sandbox: Sandbox | None,
+    account: Account,
+) -> fork_exec.ChildSetup | None:
+    """Return what a child has to do that posix_spawn does not offer; None if there is nothing."""
+    other = fsuid.engine is not None or account != identity.own()
+    if not (plan.rlimits or plan.group_files or sandbox is not None or other):
         return None
-    way = _forked(program, stdio)
-    return replace(way, rlimits=plan.rlimits, box=box, account=who if other else None)
+    setup = _plain_setup(program, stdio)
+    return replace(setup, rlimits=plan.rlimits, sandbox=sandbox, account=account if other else None)
 
 
-def _forked(program: _Program, stdio: tuple[int, int, int]) -> fork_exec.Way:
+def _plain_setup(program: _Program, stdio: tuple[int, int, int]) -> fork_exec.ChildSetup:
     argv, env = _encoded(program.argv), _encoded_env(program.env)
-    return fork_exec.Way(argv, env, encoding.encode(program.cwd), stdio)
+    return fork_exec.ChildSetup(argv, env, encoding.encode(program.cwd), stdio)
 
 
-def _spawn(program: _Program, way: fork_exec.Way) -> int:
+def _entry(job_id: str, groups: Cgroups | None, plan: enforcement.Plan) -> CgroupEntry:
+    """Make the job's group; return how its child gets into it."""
+    if groups is None:
+        return CgroupEntry()
     try:
-        return fork_exec.spawn(way)
+        return groups.make(job_id, plan.group_files)
+    except OSError as error:
+        if plan.group_files and error.errno not in _SHORTAGE:
+            raise NotStartedError(f"cannot limit the job: {error}") from error
+        raise ShortageError(str(error)) from error
+
+
+def _fork_exec(program: _Program, setup: fork_exec.ChildSetup) -> int:
+    try:
+        return fork_exec.spawn(setup)
     except fork_exec.StepError as error:
         raise _step_failed(error, program) from error
     except OSError as error:
@@ -273,21 +304,14 @@ def _step_failed(error: fork_exec.StepError, program: _Program) -> NotStartedErr
     return NotStartedError(f"cannot set up the job: {error}{cure}")
 
 
-def open_spool(stack: contextlib.ExitStack, jobdir: JobDir, stream: str) -> int:
-    """Open a spool file for appending, created with mode 0600."""
-    fd = jobdir.open_stream(stream)
-    stack.callback(os.close, fd)
-    return fd
-
-
-def environment(job_id: str, who: Account, given: dict[str, str]) -> dict[str, str]:
-    """Return the clean environment of a job: nothing of ours but LANG and TZ."""
+def environment(job_id: str, account: Account, given: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a job: `given`, and of our own only LANG and TZ."""
     clean = {
-        "PATH": _PATH if who.uid else _ROOT_PATH,
-        "HOME": who.home,
-        "USER": who.name,
-        "LOGNAME": who.name,
-        "SHELL": who.shell,
+        "PATH": _PATH if account.uid else _ROOT_PATH,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
         "LANG": os.environ.get("LANG", "C.UTF-8"),
         "WORKER_JOB_ID": job_id,
     }
@@ -297,15 +321,15 @@ def environment(job_id: str, who: Account, given: dict[str, str]) -> dict[str, s
 
 
 def _encoded(texts: list[str]) -> list[bytes]:
-    return [encoding.encode(each) for each in texts]
+    return [encoding.encode(text) for text in texts]
 
 
 def _encoded_env(env: dict[str, str]) -> dict[bytes, bytes]:
-    return {encoding.encode(key): encoding.encode(value) for key, value in env.items()}
+    return {encoding.encode(name): encoding.encode(value) for name, value in env.items()}
 
 
 def _refuse_hidden(program: _Program, writable: Iterable[str]) -> None:
-    """Refuse what is where the box will have an empty directory."""
+    """Refuse paths where the sandbox will have an empty directory."""
     command = find(program.argv[0], program.env, program.cwd)
     for what, paths in {
         "working directory": [program.cwd],
@@ -321,14 +345,15 @@ def _refuse_hidden(program: _Program, writable: Iterable[str]) -> None:
 
 
 def _refuse_nul(program: _Program) -> None:
+    if "\0" not in "".join((*program.argv, program.cwd, *program.env, *program.env.values())):
+        return
     shown = program.argv[0].replace("\0", "\\0")
-    for at, each in enumerate(program.argv):
-        if "\0" in each:
-            where = "the command" if at == 0 else f"argument {at}"
+    for number, argument in enumerate(program.argv):
+        if "\0" in argument:
+            where = "the command" if number == 0 else f"argument {number}"
             raise NotStartedError(f"{shown}: {where} contains a NUL byte, which no program can get")
-    for key, value in program.env.items():
-        if "\0" in key + value:
-            shown_key = key.replace("\0", "\\0")
-            raise NotStartedError(f"{shown}: environment variable {shown_key} contains a NUL byte")
-    if "\0" in program.cwd:
-        raise NotStartedError(f"{shown}: the working directory contains a NUL byte")
+    for name, value in program.env.items():
+        if "\0" in name + value:
+            shown_name = name.replace("\0", "\\0")
+            raise NotStartedError(f"{shown}: environment variable {shown_name} contains a NUL byte")
+    raise NotStartedError(f"{shown}: the working directory contains a NUL byte")

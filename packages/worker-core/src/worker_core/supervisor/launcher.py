@@ -1,18 +1,19 @@
 """A launcher: a small process that starts jobs for the supervisor, which must not wait for any.
 
-It takes one start at a time from a socket that all launchers share, does everything for it that may
-hang - a look at the job's directory, command and input, the user database, the way from fork to
-exec - and tells how it went. It is the parent of what it starts, reaps it, and tells each end. One
-that hangs takes nothing more. When it dies its children come to the supervisor, which is their
-subreaper; what it had in hand is in its slot (slots.py).
+All launchers share one socket. A launcher takes one start at a time from it and does everything for
+this start that may hang: it looks at the job's directory, command and input, asks the user
+database, forks and executes. Then it reports to the supervisor. It is the parent of the leaders
+that it starts, reaps them, and reports each end. A launcher that hangs takes no other start. When a
+launcher dies its children come to the supervisor, which is their subreaper, and its slot (slots.py)
+says what it was working on.
 
-News, each a datagram of its own:
+Reports, each a datagram of its own:
 
-    ("planned", job id, what enforces each limit)          before the fork, of a job with limits
-    ("forked", job id, pid)                                where that is known before exec
+    ("planned", job id, what enforces each limit)          before the fork of a job with limits
+    ("forked", job id, pid)                                if it was forked: before exec
     ("begun", job id, pid, what enforces each limit, monotonic time, Unix time)
     ("refused", job id, reason, exit code or None)
-    ("short", job id, what the machine has too little of)
+    ("short", job id, what the machine is short of)
     ("ended", job id, pid, wait status, (user seconds, system seconds, peak of memory or None))
 """
 
@@ -40,8 +41,9 @@ from worker_core.supervisor.slots import Slot
 
 log = logging.getLogger(__name__)
 
-NAME = "worker-launcher"  # as /proc/PID/comm says it, which has room for 15 bytes
-_IDLE = 10_000  # milliseconds after which one that is not needed any more ends
+NAME = "worker-launcher"  # in /proc/PID/comm, which has room for 15 bytes
+_IDLE = 10.0  # seconds without a start after which an additional launcher ends
+_EVENTS = 4  # as many as there are descriptors
 _LONGEST_REASON = 10_000  # characters, of up to four bytes; `Launchers` receives 64 KiB at most
 _RETRY = 0.01  # seconds
 _SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}
@@ -58,18 +60,23 @@ class Launcher:
     ) -> None:
         self._take, self._tell, self._slot, self._launch = take, tell, slot, launch
         self._patience = None if stays else _IDLE
+        self._tell_fd = tell.fileno()
         self._job_id = ""
         self._leaders: dict[int, str] = {}  # which job each child leads
         woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken = woken
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)  # it ends with the supervisor, not before
+            signal.signal(signum, signal.SIG_IGN)  # a launcher ends with the supervisor, not before
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._poll = select.poll()
-        self._poll.register(take, select.POLLIN)
-        self._poll.register(woken, select.POLLIN)
-        self._poll.register(tell, 0)  # POLLHUP: the supervisor is gone
+        self._poll = select.epoll()
+        # One launcher is woken for a start, not all of them.
+        self._poll.register(take, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._poll.register(woken, select.EPOLLIN)
+        self._poll.register(tell, 0)  # EPOLLHUP: the supervisor is gone
+        self._gone = select.poll()
+        self._gone.register(tell, 0)
+        os.umask(0o022)  # for the jobs
         libc.name_process(NAME)
         libc.set_command_line("worker: launcher of jobs")
         gc.freeze()
@@ -79,26 +86,26 @@ class Launcher:
         if first is not None:
             self._start(*start_message.decode(first))
         while True:
-            ready = dict(self._poll.poll(self._patience))
-            if not ready or self._tell.fileno() in ready:
+            ready = dict(self._poll.poll(self._patience, _EVENTS))
+            if not ready or self._tell_fd in ready:
                 os._exit(0)
             if self._woken in ready:
                 os.read(self._woken, 4096)
+                self._reap()
             if self._take.fileno() in ready:
                 self._take_one()
-            self._reap()
 
     def _take_one(self) -> None:
         try:
-            found = start_message.receive(self._take)
-        except BlockingIOError:  # another one was faster
+            message = start_message.receive(self._take)
+        except BlockingIOError:  # another launcher was faster
             return
         except start_message.TornError as error:
-            self._say("short", error.job_id, str(error))
+            self._report("short", error.job_id, str(error))
             return
-        if found is None:
+        if message is None:
             os._exit(0)
-        self._start(*start_message.decode(found[1]))
+        self._start(message.job_id, message.spec)
 
     def _start(self, job_id: str, spec: dict[str, Any]) -> None:
         self._slot.note(slots.PREPARING, job_id)
@@ -108,29 +115,29 @@ class Launcher:
         try:
             launched = self._launch(job_id, spec, self._before_fork, self._forked)
         except NotStartedError as error:
-            self._say("refused", job_id, _bounded(str(error)), error.exit_code)
+            self._report("refused", job_id, _truncated(str(error)), error.exit_code)
         except (ShortageError, OSError) as error:
-            self._say("short", job_id, str(error))
+            self._report("short", job_id, str(error))
         except Exception as error:
-            # Nobody foresaw it; but a job that neither runs nor ends would wait for ever.
+            # An error that nobody foresaw must not leave a job that neither runs nor ends.
             log.exception("job %s: cannot be started", job_id)
-            reason = _bounded(f"cannot be started: {error}")
-            self._say("refused", job_id, reason, NOT_EXECUTABLE)
+            reason = _truncated(f"cannot be started: {error}")
+            self._report("refused", job_id, reason, NOT_EXECUTABLE)
         else:
             failpoints.point("launcher.forked")
             self._leaders[launched.pid] = job_id
-            self._say("begun", job_id, launched.pid, launched.enforced, began, at)
+            self._report("begun", job_id, launched.pid, launched.enforced, began, at)
         self._slot.note(slots.IDLE)
 
     def _before_fork(self, enforced: dict[str, str | None]) -> None:
         if enforced:
-            self._say("planned", self._job_id, enforced)
-        if any(fd == self._tell.fileno() for fd, _ in self._poll.poll(0)):
-            os._exit(0)  # the next supervisor says already that this job was not started
-        self._slot.note(slots.SPAWNING, self._job_id)
+            self._report("planned", self._job_id, enforced)
+        if self._gone.poll(0):
+            os._exit(0)  # the next supervisor may have decided that this job was not started
+        self._slot.note_spawning()
 
     def _forked(self, pid: int) -> None:
-        self._say("forked", self._job_id, pid)
+        self._report("forked", self._job_id, pid)
 
     def _reap(self) -> None:
         while True:
@@ -144,10 +151,10 @@ class Launcher:
             self._slot.note_end(found.si_pid, _status(found), job_id)
             _, status, used = os.wait4(found.si_pid, 0)
             failpoints.point("launcher.reaped")
-            self._say("ended", job_id, found.si_pid, status, rusage(used))
+            self._report("ended", job_id, found.si_pid, status, rusage(used))
             self._slot.note_end(0, 0)
 
-    def _say(self, *news: Any) -> None:
+    def _report(self, *news: Any) -> None:
         data = marshal.dumps(news)
         while True:
             try:
@@ -155,7 +162,7 @@ class Launcher:
             except OSError as error:
                 if error.errno not in _SHORTAGE:
                     os._exit(0)
-                time.sleep(_RETRY)  # there is nothing else that it could do
+                time.sleep(_RETRY)  # nothing else can be done before this is reported
             else:
                 return
 
@@ -163,7 +170,8 @@ class Launcher:
 def rusage(used: resource.struct_rusage) -> tuple[float, float, int | None]:
     """Return user and system seconds of a child, and its peak of memory in bytes.
 
-    None for the peak if it is below the floor that it inherits at exec: our own peak.
+    A child inherits the peak of this process at exec. If its own is not higher it is not known, and
+    None is returned.
     """
     floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = used.ru_maxrss * 1024 if used.ru_maxrss > floor else None
@@ -171,9 +179,9 @@ def rusage(used: resource.struct_rusage) -> tuple[float, float, int | None]:
 
 
 def _status(found: os.waitid_result) -> int:
-    """Return as a wait status what waitid(2) has found."""
+    """Return the result of waitid(2) as a wait status."""
     return found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
 
 
-def _bounded(reason: str) -> str:
+def _truncated(reason: str) -> str:
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

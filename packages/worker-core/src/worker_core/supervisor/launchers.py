@@ -1,8 +1,9 @@
-"""The launchers as the supervisor has them: forked, given starts, listened to, buried.
+"""The launchers as the supervisor sees them: it forks them, gives them starts, and hears from them.
 
-They pull: every start goes into one socket that all of them share, and the kernel gives it to
-exactly one. Nothing is queued behind one that hangs, and a start that nobody has taken can be taken
-back. When starts wait and nothing has been heard of any for a moment, one more is forked.
+Launchers pull: every start goes into one socket that all of them share, and the kernel gives it to
+exactly one. So no start is queued behind a launcher that hangs, and the supervisor can take back a
+start that no launcher has taken. When starts wait and no launcher has reported anything for a
+moment, one more launcher is forked.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from worker_core.supervisor.slots import IDLE, Held, Slot, Slots
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.1  # seconds for which starts may wait although nothing is heard of any
+PATIENCE = 0.1  # seconds for which starts may wait without any report
 _COUNT = 2
 _MOST = 34
-_NEWS = 16  # messages of one launcher before others have their turn
+_NEWS = 16  # reports of one launcher before others have their turn
 _ROOM = 1 << 16
 _RETRY = 0.1
-_DESCRIPTORS = 1 << 16  # beyond which none is looked for that a launcher must not have
+_DESCRIPTORS = 1 << 16  # those above are not closed in a launcher
 
 News = tuple[Any, ...]
 
@@ -45,7 +46,7 @@ class _Handle:
     pid: int
     tell: socket.socket
     slot: Slot
-    jobs: int = 0  # that it has begun and that have not ended
+    jobs: int = 0  # leaders that it has started and not reaped
 
 
 class Launchers:
@@ -58,7 +59,7 @@ class Launchers:
         on_news: Callable[[News], None],
         kept: Iterable[int] = (),
     ) -> None:
-        """`on_news` is given what launchers tell (launcher.py); `launch` needs the descriptors
+        """`on_news` is called with each report (launcher.py); `launch` needs the descriptors
         `kept`."""
         self._kept = {fd for fd in kept if fd >= 0}
         self._loop = loop
@@ -72,8 +73,8 @@ class Launchers:
         self._slots = Slots(_MOST)
         self._handles: dict[int, _Handle] = {}
         self._waiting: dict[str, bytes] = {}  # not in the socket yet
-        self._given: dict[str, None] = {}  # of which nothing was heard
-        self._heard = 0.0  # monotonic time of the latest progress
+        self._given: dict[str, None] = {}  # in the socket or taken, and not reported on
+        self._heard = 0.0  # monotonic time of the latest report on a start
         self._open = True
         self._opens_again = False
         self._held = False  # whether nothing is given at present
@@ -83,7 +84,7 @@ class Launchers:
     # -- starts ----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Fork as many launchers as there always are."""
+        """Fork the launchers that are always there."""
         while self._open and len(self._handles) < _COUNT and self._fork(stays=True):
             pass
         if self._open and len(self._handles) < _COUNT and not self._opens_again:
@@ -95,7 +96,7 @@ class Launchers:
         self.open()
 
     def give(self, job_id: str, spec: dict[str, Any], *, alone: bool = False) -> None:
-        """Have a job started; `alone` by a launcher that has nothing else to do."""
+        """Have a job started; with `alone`, by a new launcher that has nothing else to do."""
         data = start_message.encode(job_id, spec)
         if not self._handles:
             self.open()
@@ -105,33 +106,32 @@ class Launchers:
         self._pump()
 
     def take_back(self, job_id: str) -> bool:
-        """Take a start back; False if a launcher has it, or had it when it died."""
+        """Take a start back; False if a launcher has taken it, even one that has died since."""
         if job_id not in self._waiting and job_id in self._given:
             self.take_all_back()
         return self._waiting.pop(job_id, None) is not None
 
     def take_all_back(self) -> set[str]:
-        """Have every start here that no launcher has taken; they are given again in a moment."""
+        """Return the jobs that no launcher has taken; they are given again in a moment."""
         back = {}
         while True:
             try:
-                found = start_message.receive(self._take)
+                start = start_message.receive(self._take)
             except BlockingIOError:
                 break
             except start_message.TornError as error:
                 self._hear(("short", error.job_id, str(error)))
                 continue
-            if found is None:
+            if start is None:
                 break
-            job_id, data = found
-            back[job_id] = data
-            self._given.pop(job_id, None)
+            back[start.job_id] = start.data
+            self._given.pop(start.job_id, None)
         self._waiting = back | self._waiting
         self._loop.call_later(0, self._pump)
         return set(self._waiting)
 
     def hold(self) -> set[str]:
-        """Give no start any more; return those that no launcher has."""
+        """Give launchers no start any more; return the jobs that no launcher has taken."""
         self._held = True
         return self.take_all_back()
 
@@ -142,7 +142,7 @@ class Launchers:
                 self._heard = self._loop.clock.monotonic()
             try:
                 start_message.send(self._give, job_id, data)
-            except BlockingIOError:  # what is heard of another start makes room
+            except BlockingIOError:  # there is room when a launcher reports on another start
                 return
             except OSError as error:
                 log.warning("cannot give a start to a launcher now: %s", error)
@@ -155,50 +155,49 @@ class Launchers:
     # -- launchers -------------------------------------------------------------------------------
 
     def __contains__(self, pid: int) -> bool:
-        """Whether a process is a launcher."""
+        """Return whether a process is a launcher."""
         return pid in self._handles
 
     def __len__(self) -> int:
         return len(self._handles)
 
-    def are_taken(self) -> bool:
-        """Whether starts wait and nothing is heard."""
+    def are_all_busy(self) -> bool:
+        """Return whether starts wait and no launcher has reported for a moment."""
         if self._held or self._loop.clock.monotonic() - self._heard < PATIENCE:
             return False
         return bool(self._poll.poll(0))
 
     def look(self) -> None:
-        """Fork one more if all are taken."""
-        if self.are_taken() and self._fork(stays=False):
+        """Fork one more launcher if all are busy."""
+        if self.are_all_busy() and self._fork(stays=False):
             self._heard = self._loop.clock.monotonic()
 
     def holding(self) -> Iterable[tuple[Held, int, int]]:
-        """Yield for each launcher that has a start in hand: what it has, its pid, and how many jobs
-        it has begun that run."""
+        """Yield for each launcher that works on a start: what it works on, its pid, and how many of
+        its leaders run."""
         for each in self._handles.values():
             held = each.slot.read()
             if held.stage != IDLE:
                 yield held, each.pid, each.jobs
 
     def end(self, pid: int) -> None:
-        """End a launcher; what it had in hand is known when `bury` is called for it."""
+        """Kill a launcher; `bury` then returns what it was working on."""
         os.kill(pid, signal.SIGKILL)  # our child, and not reaped as long as it is in the table
 
     def hear(self) -> None:
-        """Hear now what launchers have told so far."""
+        """Handle now what launchers have reported so far."""
         for each in list(self._handles.values()):
             self._listen(each)
 
     def bury(self, pid: int) -> Held | None:
-        """Return what a launcher had in hand and had not told, after it was reaped; None if there
-        was no such launcher."""
+        """Return what a launcher that was reaped was working on and had not reported; None if it is
+        not a launcher."""
         handle = self._handles.pop(pid, None)
         if handle is None:
             return None
         while self._listen(handle):
             pass
-        with contextlib.suppress(KeyError):
-            self._loop.unwatch(handle.tell.fileno())
+        self._loop.unwatch(handle.tell.fileno())
         handle.tell.close()
         held = handle.slot.read()
         self._given.pop(held.job_id, None)
@@ -207,18 +206,17 @@ class Launchers:
         return held
 
     def close(self) -> None:
-        """Let all launchers end, each as soon as it can."""
+        """Close the sockets, so that each launcher ends as soon as it can."""
         self._open = False
         self._held = True
         for handle in self._handles.values():
-            with contextlib.suppress(KeyError):
-                self._loop.unwatch(handle.tell.fileno())
+            self._loop.unwatch(handle.tell.fileno())
             handle.tell.close()
         self._give.close()
         self._take.close()
 
     def end_all(self) -> None:
-        """End all launchers and fork none any more; each is to be buried."""
+        """Kill all launchers and fork none any more; `bury` is to be called for each."""
         self._open = False
         for pid in self._handles:
             self.end(pid)
@@ -227,7 +225,7 @@ class Launchers:
         self._listen(handle)
 
     def _listen(self, handle: _Handle) -> bool:
-        """Hear some of what a launcher has told; False if there is no more of it."""
+        """Handle some reports of a launcher; return False if there are no more now."""
         if handle.tell.fileno() < 0:  # it was buried a moment ago
             return False
         for _ in range(_NEWS):
@@ -236,11 +234,15 @@ class Launchers:
             except BlockingIOError:
                 return False
             except OSError as error:
-                log.error("cannot listen to launcher %d: %s", handle.pid, error)
+                # The socket stays readable. Without its reports the launcher is of no use; when it
+                # is reaped its jobs and its start are settled as those of any dead launcher.
+                log.error("cannot hear launcher %d, so it is ended: %s", handle.pid, error)
+                self._loop.unwatch(handle.tell.fileno())
+                if handle.pid in self._handles:  # else it was reaped
+                    self.end(handle.pid)
                 return False
             if not data:  # it has died; it is buried when it is reaped
-                with contextlib.suppress(KeyError):
-                    self._loop.unwatch(handle.tell.fileno())
+                self._loop.unwatch(handle.tell.fileno())
                 return False
             news = marshal.loads(data)  # noqa: S302  # from a fork of ourselves
             handle.jobs += {"begun": 1, "ended": -1}.get(news[0], 0)
@@ -256,7 +258,7 @@ class Launchers:
             self._pump()
 
     def _fork(self, *, stays: bool, first: bytes | None = None) -> bool:
-        """Fork a launcher, which has nothing of ours but what it needs."""
+        """Fork a launcher; return False if that is not possible now."""
         if len(self._handles) >= _MOST:
             return False
         try:
@@ -289,11 +291,11 @@ class Launchers:
     def _become(
         self, theirs: socket.socket, slot: Slot, *, stays: bool, first: bytes | None
     ) -> None:
-        """Be a launcher, in the child."""
+        """Become a launcher, in the child; close every descriptor that it does not need."""
         try:
             oom.expose()
             if self._heard:
-                failpoints.disarm()  # a test means one of those that are forked first
+                failpoints.disarm()  # failpoints are for the launchers that are forked first
             mine = {0, 1, 2, self._take.fileno(), theirs.fileno(), *_logs()}
             _close_all_but(mine | self._kept)
             Launcher(self._take, theirs, slot, self._launch, stays=stays).run(first)
@@ -304,7 +306,7 @@ class Launchers:
 
 
 def _logs() -> Iterable[int]:
-    """Yield the descriptors of the log."""
+    """Yield the descriptors that the log is written to."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             with contextlib.suppress(OSError, ValueError):
@@ -312,7 +314,8 @@ def _logs() -> Iterable[int]:
 
 
 def _close_all_but(kept: set[int]) -> None:
-    """Close every other descriptor: a lock or a connection would outlive the supervisor in it."""
+    """Close all other descriptors: a launcher must not keep a lock or a connection open after the
+    supervisor has ended."""
     low = 0
     for fd in [*sorted(kept), _DESCRIPTORS]:
         if fd > low:  # of an empty range, Python 3.11 closes everything from there on

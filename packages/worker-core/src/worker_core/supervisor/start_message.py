@@ -1,18 +1,28 @@
-"""One start as one datagram. What is too large for one goes in a file without a name beside it."""
+"""One start as one datagram. One that is too large is sent as a file without a name (memfd)."""
 
 from __future__ import annotations
 
 import marshal
 import os
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 _MOST = 60_000  # bytes of a datagram: a socket's buffer may hold no more than 200,000
 _ROOM = 1 << 16
 
 
+@dataclass(frozen=True)
+class Start:
+    """One start that was received, also as the bytes that it came in."""
+
+    job_id: str
+    spec: dict[str, Any]
+    data: bytes
+
+
 def encode(job_id: str, spec: dict[str, Any]) -> bytes:
-    """Return a start as bytes, for a process that runs this very program."""
+    """Return a start as bytes, for a fork of this process."""
     return marshal.dumps((job_id, spec))
 
 
@@ -37,15 +47,15 @@ def send(peer: socket.socket, job_id: str, data: bytes) -> None:
 
 
 class TornError(OSError):
-    """The file of a large start could not be taken over; nothing of the job has begun."""
+    """The file of a large start could not be received; nothing of the job has begun."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__("its start cannot be read: no descriptor is free")
 
 
-def receive(peer: socket.socket) -> tuple[str, bytes] | None:
-    """Return id and bytes of a start; None if no more will come.
+def receive(peer: socket.socket) -> Start | None:
+    """Receive a start; None if no more will come.
 
     Raises BlockingIOError if none is there now, TornError if it is lost.
     """
@@ -61,6 +71,7 @@ def receive(peer: socket.socket) -> tuple[str, bytes] | None:
                 data += os.pread(fds[0], size - len(data), len(data))
         finally:
             os.close(fds[0])
+        job_id, spec = decode(data)
     elif not spec or flags & socket.MSG_CTRUNC:
         raise TornError(job_id)
-    return job_id, data
+    return Start(job_id, spec, data)

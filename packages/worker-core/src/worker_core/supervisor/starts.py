@@ -258,7 +258,7 @@ class Starts:
         starting = [each.process for each in self._starts.values() if each.child is None]
         for process in self._aside.take_next(starting):
             self._give(process)
-        if not self.launchers.are_taken():
+        if not self.launchers.are_all_busy():
             return
         held = {what.job_id for what, _, _ in self.launchers.holding()}
         crowds = aside.crowds(each for each in starting if each.id in held)
