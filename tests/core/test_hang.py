@@ -103,6 +103,7 @@ def test_one_owner_s_dead_file_system_leaves_launchers_to_others(engine, disk):
     spec = JobSpec("true", cwd=str(disk.path / "dir"))
     hung = [engine.submit(spec, "me") for _ in range(40)]
     wait_until(lambda: hanging(engine) == aside.MOST)
+    wait_until(lambda: engine.hanging_starts() == aside.MOST)  # for those who watch the server
     for _ in range(5):
         assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
     assert len(launcher_pids(engine.state_dir)) <= aside.MOST + 4

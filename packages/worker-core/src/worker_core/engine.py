@@ -477,6 +477,11 @@ class Engine:
             "disk": _disk_fault(self.state_dir) or "ok",
         }
 
+    def hanging_starts(self) -> int:
+        """Ask how many starts hang, on a dead file system for example; wait for a few seconds."""
+        self._executor.fault()
+        return self._executor.hanging_starts
+
     def statistics(self) -> Statistics:
         """Return numbers about all jobs, for those who watch a server."""
         self._check_open()

@@ -48,6 +48,9 @@ class Listener(Protocol):
 class Executor(Protocol):
     """Starts, signals and ends jobs. No call waits for what it asks for."""
 
+    hanging_starts: int
+    """How many starts hang, as of the last call of `fault`."""
+
     def connect(self, listener: Listener) -> None:
         """Be ready for requests; raise ExecutorUnavailable if that cannot be."""
 

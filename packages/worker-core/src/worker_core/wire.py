@@ -22,7 +22,9 @@ and the supervisor sends
     {"event": "known", "token", "jobs"}        id -> {"exit": …}, {} or {"running": as pid.json,
                                                "stopping": whether it was asked to end, and if
                                                so "signalled": which signals were sent for that,
-                                               "kill_in": seconds until SIGKILL is due}
+                                               "kill_in": seconds until SIGKILL is due};
+                                               also "fault": why it starts no job, or null, and
+                                               "hanging": how many starts hang
     {"event": "kept"}                          a descriptor goes along, for the engine to keep
                                                instead of the one before; only to an engine that
                                                has sent "kept", which older ones do not

@@ -67,6 +67,8 @@ class LocalExecutor:
         self._lock = threading.Lock()  # one frame at a time goes out
         self._peer: socket.socket | None = None
         self._fault: str | None = "not connected yet"
+        self._reported: str | None = None  # the fault that the supervisor has reported of itself
+        self.hanging_starts = 0
         self._answered = threading.Event()  # of the latest question whether it is alive
         self._answered.set()
         self._able: dict[str, Any] = {"controllers": (), "cure": ""}
@@ -122,7 +124,7 @@ class LocalExecutor:
             self._answered.clear()
             self._send({"op": "query", "ids": [], "token": _ALIVE})
         if self._answered.wait(_ANSWER_SECONDS):
-            return self._fault
+            return self._fault or self._reported
         return f"it has not answered for {_ANSWER_SECONDS:g} seconds"
 
     def close(self, *, end_jobs: bool) -> None:
@@ -185,6 +187,8 @@ class LocalExecutor:
                 if message.get("event") == "kept":
                     self._kept.replace()
                 elif message.get("token") == _ALIVE:
+                    self._reported = message.get("fault")
+                    self.hanging_starts = message.get("hanging", 0)
                     self._answered.set()
                 else:
                     _pass_on(listener, message)

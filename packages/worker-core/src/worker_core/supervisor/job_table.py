@@ -322,6 +322,10 @@ class JobTable:
         """Return whether a child is a leader, a launcher, or a process that is being started."""
         return pid in self._leaders or pid in self._starts
 
+    def hanging_starts(self) -> int:
+        """Return how many starts hang."""
+        return self._starts.hanging()
+
     # -- before this process executes itself -------------------------------------------------------
 
     def pause(self, seconds: float) -> bool:

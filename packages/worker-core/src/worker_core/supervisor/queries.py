@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +32,13 @@ class _Query:
 class Queries:
     """Looks up jobs for engines."""
 
-    def __init__(self, loop: Loop, table: JobTable) -> None:
+    def __init__(
+        self, loop: Loop, table: JobTable, report: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """`report` returns what else an answer says: see `wire`."""
         self._loop = loop
         self._table = table
+        self._report = report
 
     def answer(self, ids: list[str], token: int, connection: Connection) -> None:
         """Send what is known of some jobs, now or after a few turns of the loop.
@@ -62,4 +67,5 @@ class Queries:
         for job_id, known in query.jobs.items():
             if "running" in known and job_id not in self._table.jobs:  # it has ended since
                 query.jobs[job_id] = recover.known(self._table, job_id)
-        query.connection.send({"event": "known", "token": query.token, "jobs": query.jobs})
+        answer = {"event": "known", "token": query.token, "jobs": query.jobs}
+        query.connection.send(answer | dict(self._report()))

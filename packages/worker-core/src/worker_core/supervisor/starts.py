@@ -163,6 +163,11 @@ class Starts:
         """Whether a child of ours is a launcher, or on its way to be a job's leader."""
         return pid in self.launchers or pid in self._children
 
+    def hanging(self) -> int:
+        """Return how many starts have kept their launcher for longer than usual."""
+        now = self._loop.clock.monotonic()
+        return sum(now - held.since > _RELIEF for held, _, _ in self.launchers.holding())
+
     def stop(self) -> list[RunningJob]:
         """Give no start any more; return the jobs whose start nobody has."""
         held = self.launchers.hold()  # at a second call, the same ones once more

@@ -57,7 +57,7 @@ class Supervisor:
             on_empty=self._end_if_unused,
             keeper=self._keeper,
         )
-        self._queries = Queries(self.loop, self._table)
+        self._queries = Queries(self.loop, self._table, self._report)
         self._upgrade = Upgrade(
             self.loop,
             self._table,
@@ -74,6 +74,9 @@ class Supervisor:
                 signal.SIGHUP: self._upgrade.ask if self._service else lambda: None,
             }
         )
+
+    def _report(self) -> dict[str, Any]:
+        return {"fault": self._upgrade.fault, "hanging": self._table.hanging_starts()}
 
     def keep_in(self, store: DescriptorStore) -> None:
         """Take back what systemd has kept, and have it keep what the next supervisor will need."""

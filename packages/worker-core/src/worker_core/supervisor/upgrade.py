@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _LOOK = 0.1  # seconds between two looks whether a grace is over
 _LOOK_PAUSED = 0.02  # the same while no job is started
+_LOOK_FIXED = 0.5  # seconds between two looks whether a bad list of accounts has been fixed
 _SETTLE = 10.0  # seconds after its start in which a service is not upgraded by an engine
 
 
@@ -45,6 +46,8 @@ class Upgrade:
         self._began = loop.clock.monotonic()
         self._asked: float | None = None  # monotonic time of the first request
         self._paused: float | None = None  # monotonic time since when no job is started
+        self.fault: str | None = None
+        """Why no job is started at present, should that last."""
 
     def ask_by_engine(self) -> None:
         """Execute anew for an engine of a later release, which could ask for it without end."""
@@ -54,13 +57,18 @@ class Upgrade:
             self.ask()
 
     def ask(self) -> None:
-        """Execute anew as soon as possible; go on as before if the new program could not start."""
+        """Execute anew as soon as possible; go on as before if the new program could not start.
+
+        Once starts are paused there is no way back: they were given up, and the launchers have
+        ended. A list of accounts that becomes bad only then holds all starts until it is fixed.
+        """
         try:
             with fsuid.own():
                 identity.names_in(self._accounts)
         except ValueError as error:
-            log.error("cannot reload: %s; going on as before", error)
+            self._refuse(str(error))
             return
+        self.fault = None
         now = self._loop.clock.monotonic()
         self._asked = now if self._asked is None else self._asked
         if self._table.waits_for_grace(now - self._asked):  # jobs are started as usual meanwhile
@@ -71,6 +79,17 @@ class Upgrade:
             self._loop.call_later(_LOOK_PAUSED, self.ask)
             return
         self._execute()
+
+    def _refuse(self, why: str) -> None:
+        if self._paused is None:
+            self._asked = None
+            log.error("cannot reload: %s; going on as before", why)
+            return
+        fault = f"no job is started until this is fixed: cannot reload: {why}"
+        if fault != self.fault:
+            log.error("%s", fault)
+        self.fault = fault
+        self._loop.call_later(_LOOK_FIXED, self.ask)
 
     def _execute(self) -> None:
         self._table.record_all()

@@ -114,6 +114,8 @@ class FakeExecutor:
         """Return nothing: every limit is as real as the job."""
         return []
 
+    hanging_starts = 0
+
     def fault(self) -> str | None:
         """Return None: it is always there."""
         return None

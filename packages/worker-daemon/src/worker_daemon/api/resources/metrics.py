@@ -54,6 +54,12 @@ class Metrics(resource.Resource):
                 kind="counter",
             ),
             prometheus.Reading(
+                "workerd_starts_hanging",
+                "Starts that hang, for example on a file system that does not answer.",
+                self.engine.hanging_starts(),
+                kind="gauge",
+            ),
+            prometheus.Reading(
                 "workerd_output_bytes",
                 "Bytes that finished jobs take on the disk: outputs, inputs and specs.",
                 told.output_bytes,
