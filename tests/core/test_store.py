@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import sqlite3
 import threading
@@ -12,7 +13,8 @@ from worker_core import Engine, JobSpec, StoreUnavailable
 from worker_core.model.errors import JobNotFound
 from worker_core.model.job import Job
 from worker_core.model.state import State
-from worker_core.store import records
+from worker_core.store import listing, records
+from worker_core.store.listing import Filter
 from worker_core.store.store import Store
 
 DATA = Path(__file__).parent / "data"
@@ -143,10 +145,45 @@ def test_a_state_directory_of_the_first_version_opens(tmp_path):
         ]
         assert jobs[1].usage.max_rss_bytes == 52_428_800
         assert jobs[1].spec.labels == {"project": "x"}
+        assert engine.list(owner="alice", labels={"project": "x"}).jobs == (jobs[1],)
         assert engine.submit(JobSpec("true"), "alice").enforced == {}
     db = sqlite3.connect(tmp_path / "worker.db")
     assert db.execute("PRAGMA user_version").fetchone() == (len(records.MIGRATIONS),)
     db.close()
+
+
+def test_finished_jobs_of_schema_4_are_indexed_and_counted(tmp_path):
+    """After an upgrade the old jobs would be missing from lists, metrics and retention."""
+    path = str(tmp_path / "worker.db")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for number, script in enumerate(records.MIGRATIONS[:4], 1):
+            db.executescript(f"{script}; PRAGMA user_version = {number};")
+        spec = JobSpec("true", name="x", labels={"a": "\udcff", "b": "2"})
+        text = json.dumps(spec.to_dict(), separators=(",", ":"))
+        db.executemany(
+            "INSERT INTO jobs (id, version, owner, state, name, spec, spec_hash, created_at,"
+            " ended_at, output_bytes) VALUES (?, ?, 'me', ?, 'x', ?, '', ?, ?, 10)",
+            [
+                ("a", 1, "completed", text, 100.0, 200.0),
+                ("b", 2, "failed", text, 300.0, 400.0),
+                ("c", 3, "queued", text, 290.0, None),
+                ("d", 4, "lost", text, 310.0, 500.0),
+            ],
+        )
+        db.commit()
+    store = Store(path)
+    with store.reading() as db:
+
+        def listed(**wanted):
+            return [job.id for job in listing.page(db, Filter(**wanted), 9, None)[0]]
+
+        assert listed(owner="me", labels={"a": "\udcff"}) == ["d", "c", "b", "a"]
+        assert listed(owner="me", states=[State.FAILED, State.LOST], name="x") == ["d", "b"]
+        assert [listed(since=at) for at in (295.0, 300.0, 305.0)] == [["d", "b"], ["d", "b"], ["d"]]
+        states, size = records.totals(db)
+        assert (states, size) == ({"completed": 1, "failed": 1, "lost": 1, "queued": 1}, 30)
+        assert (records.kept(db)["me"].jobs, store.jobs.version) == (3, 4)
+    store.close()
 
 
 @pytest.mark.parametrize(

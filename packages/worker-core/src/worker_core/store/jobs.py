@@ -12,7 +12,7 @@ from dataclasses import replace
 from worker_core.model import encoding
 from worker_core.model.job import Change, Job
 from worker_core.model.spec import JobSpec, outline
-from worker_core.store import columns, records
+from worker_core.store import columns, listing, records
 from worker_core.store.cache import JobCache
 from worker_core.store.records import QUERIES
 
@@ -50,7 +50,10 @@ class JobTable:
         name = None if job.spec.name is None else records.printable(job.spec.name)
         beside = {"spec": spec, "name": name}
         beside |= {"idempotency_key": idempotency_key, "spec_hash": spec_hash}
-        db.execute(columns.INSERT, columns.to_row(job) | beside)
+        row = db.execute(columns.INSERT, columns.to_row(job) | beside)
+        for label in listing.label_texts(spec) if job.spec.labels else ():
+            values = {"owner": job.owner, "label": label, "seq": row.lastrowid}
+            db.execute(QUERIES["insert_label"], values)
         plain = job.spec.stdin is None and not job.spec.confined and not long
         stored = job.spec if plain else JobSpec.from_stored(json.loads(spec))
         self.cache.insert(job.replaced(spec=stored))
@@ -79,6 +82,7 @@ class JobTable:
     def delete(self, db: sqlite3.Connection, job_id: str) -> None:
         """Remove a job."""
         self.cache.delete(job_id)
+        db.execute(QUERIES["delete_labels"], {"id": job_id})
         db.execute(QUERIES["delete"], {"id": job_id})
         db.execute(QUERIES["delete_long_spec"], {"id": job_id})
 

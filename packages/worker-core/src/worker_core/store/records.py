@@ -44,6 +44,17 @@ def last_version(db: sqlite3.Connection) -> int:
     return int(db.execute(QUERIES["last_version"]).fetchone()[0])
 
 
+def owners(db: sqlite3.Connection) -> list[str]:
+    """Return everyone who has a job."""
+    return [row[0] for row in db.execute(QUERIES["owners"])]
+
+
+def created_mark(db: sqlite3.Connection, since: float) -> int:
+    """Return a `seq` such that all jobs before it were created before this time."""
+    row = db.execute(QUERIES["created_mark"], {"since": since}).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def ids(db: sqlite3.Connection) -> set[str]:
     """Return the id of every job."""
     return {row[0] for row in db.execute(QUERIES["ids"])}

@@ -25,8 +25,25 @@ SELECT * FROM jobs WHERE state IN ('queued', 'running', 'stopping') ORDER BY seq
 -- name: changed
 SELECT * FROM jobs WHERE owner = :owner AND version > :version ORDER BY version LIMIT :limit;
 
+-- name: owners
+WITH RECURSIVE owners (owner) AS (
+    SELECT min(owner) FROM jobs
+    UNION ALL
+    SELECT (SELECT min(owner) FROM jobs WHERE jobs.owner > owners.owner) FROM owners
+    WHERE owners.owner IS NOT NULL
+)
+SELECT owner FROM owners WHERE owner IS NOT NULL;
+
 -- name: last_version
-SELECT coalesce(max(version), 0) FROM jobs;
+WITH RECURSIVE owners (owner) AS (
+    SELECT min(owner) FROM jobs
+    UNION ALL
+    SELECT (SELECT min(owner) FROM jobs WHERE jobs.owner > owners.owner) FROM owners
+    WHERE owners.owner IS NOT NULL
+)
+SELECT coalesce(
+    max((SELECT max(version) FROM jobs WHERE jobs.owner = owners.owner)), 0
+) FROM owners;
 
 -- name: ids
 SELECT id FROM jobs;
@@ -38,10 +55,38 @@ DELETE FROM jobs WHERE id = :id;
 SELECT id, owner, ended_at, output_bytes FROM jobs WHERE ended_at IS NOT NULL ORDER BY ended_at;
 
 -- name: kept
-SELECT owner, count(*), sum(output_bytes) FROM jobs WHERE ended_at IS NOT NULL GROUP BY owner;
+SELECT owner, sum(jobs), sum(output_bytes) FROM finished_totals GROUP BY owner;
 
 -- name: totals
-SELECT state, count(*), sum(output_bytes) FROM jobs GROUP BY state;
+SELECT state, sum(jobs), sum(output_bytes) FROM finished_totals GROUP BY state
+UNION ALL
+SELECT state, count(*), 0 FROM jobs WHERE state IN ('queued', 'running', 'stopping')
+GROUP BY state;
+
+-- name: created_mark
+SELECT seq FROM created_marks WHERE at <= :since ORDER BY at DESC LIMIT 1;
+
+-- name: delete_created_marks
+DELETE FROM created_marks
+WHERE seq < (SELECT min(seq) FROM jobs) AND at < (SELECT max(at) FROM created_marks);
+
+-- name: insert_label
+INSERT INTO labels (owner, label, seq) VALUES (:owner, :label, :seq);
+
+-- name: delete_labels
+DELETE FROM labels WHERE (owner, label, seq) IN (
+    SELECT jobs.owner, label.value, jobs.seq
+    FROM jobs, json_each(label_texts(jobs.spec)) AS label WHERE jobs.id = :id
+);
+
+-- name: insert_removal
+INSERT INTO removals (id) VALUES (:id) ON CONFLICT DO NOTHING;
+
+-- name: removals
+SELECT id FROM removals;
+
+-- name: delete_removal
+DELETE FROM removals WHERE id = :id;
 
 -- name: get_meta
 SELECT value FROM meta WHERE key = :key;
