@@ -1,6 +1,7 @@
 """Two daily copies of the database."""
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import threading
@@ -88,7 +89,7 @@ def test_closing_does_not_wait_for_a_copy(tmp_path, database):
 
 def test_a_damaged_database_replaces_no_copy(tmp_path, database):
     """Two days after the damage both copies would be damaged, too."""
-    assert backups.make(str(tmp_path), database, lambda: False)
+    backups.make(str(tmp_path), database, lambda: False)
     newest, _ = backups.paths(str(tmp_path))
     with contextlib.closing(sqlite3.connect(database)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -96,14 +97,49 @@ def test_a_damaged_database_replaces_no_copy(tmp_path, database):
     with open(database, "r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 100)
-    with contextlib.suppress(sqlite3.DatabaseError):
-        assert not backups.make(str(tmp_path), database, lambda: False)
+    with pytest.raises((sqlite3.DatabaseError, backups.CopyFailedError)):
+        backups.make(str(tmp_path), database, lambda: False)
     assert jobs_in(newest) == 2000
     assert os.listdir(tmp_path / "backups") == ["worker.db.1"]
 
 
-def test_without_room_no_copy_is_begun(tmp_path, database, monkeypatch, caplog):
+@pytest.fixture
+def copies(tmp_path, database):
+    """Daily copies with a clock that the test sets: `clock[0]`."""
+    clock = [1000.0]
+    copies = backups.DailyCopies(str(tmp_path), database, lambda: False, lambda: clock[0])
+    return copies, clock
+
+
+def test_a_copy_that_fails_is_tried_less_and_less_often(copies, monkeypatch, caplog):
+    """A large database would be copied every minute, in vain, and the log be full of it."""
+    made, clock = copies
+    attempts = []
+
+    def failing(*_):
+        attempts.append(clock[0])
+        raise sqlite3.DatabaseError("malformed" if len(attempts) != 3 else "locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(backups, "copy", failing)
+        for _ in range(3 * 24 * 60):  # the engine asks each minute, here for three days
+            assert not made.make_if_due()
+            clock[0] += 60
+    waits = [later - sooner for sooner, later in itertools.pairwise(attempts)]
+    assert waits[:6] == [60, 120, 240, 480, 960, 1920]
+    assert max(waits) <= 86_400
+    messages = [record.getMessage() for record in caplog.records]
+    assert ["malformed" in each for each in messages] == [True, False, True]
+    clock[0] += 86_400
+    assert made.make_if_due()
+    assert not made.make_if_due()
+
+
+def test_without_space_no_copy_is_begun(copies, monkeypatch, caplog):
     """The copy would fill the disk that ends of jobs need."""
+    made, clock = copies
     monkeypatch.setattr(backups, "_SPARE", 1 << 60)
-    assert not backups.make(str(tmp_path), database, lambda: False)
-    assert "too little room" in caplog.text
+    assert not made.make_if_due()
+    clock[0] += 60
+    assert not made.make_if_due()
+    assert caplog.text.count("the disk has too little free space") == 1

@@ -116,6 +116,7 @@ class Engine:
                 )
                 continuity.advance(self.state_dir, self._store)
             undo.callback(self._store.close)
+            self._copies = backups.DailyCopies(self.state_dir, path, self._closed.is_set)
             self._timeline = self._remembered_timeline()
             self._outputs = Outputs(self.state_dir, self._record)
             undo.callback(self._outputs.close)
@@ -517,17 +518,8 @@ class Engine:
         continuity.clear(self.state_dir, unknown)
 
     def _back_up(self) -> None:
-        """Copy the database once a day; whatever is wrong with that, the engine goes on."""
-        if self._ephemeral or not backups.is_due(self.state_dir):
-            return
-        database = os.path.join(self.state_dir, statedir.DATABASE)
-        try:
-            if backups.make(self.state_dir, database, self._closed.is_set):
-                continuity.advance(self.state_dir, self._store)
-        except (OSError, sqlite3.Error) as error:
-            log.error("cannot copy the database: %s", error)
-        except backups.InterruptedCopyError:
-            log.info("the copy of the database is put off: the engine is closing")
+        if not self._ephemeral and self._copies.make_if_due():
+            continuity.advance(self.state_dir, self._store)
 
     def _expire(self) -> None:
         self._timeline.look()  # also for the ages that somebody asks about later

@@ -3,8 +3,8 @@
     backups/worker.db.1     the newest copy, at most a day old while an engine runs
     backups/worker.db.2     the one before
 
-A copy is never used by itself: it knows nothing of later jobs. `rebuild` begins with the newest
-copy where the database cannot be read, and takes everything else from the jobs' directories.
+A copy is not used alone, since it lacks later jobs. Where the database cannot be read, `rebuild`
+begins with the newest copy and takes everything else from the jobs' directories.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "backups"
 _INTERVAL = 86400.0  # seconds
+_RETRY = 60.0  # seconds after the first failure
 _KEPT = 2
-_PAGES = 256  # copied between two looks at whether the engine is closing
+_PAGES = 256  # copied between two checks whether the engine is closing
 _SPARE = 32 << 20  # bytes that a copy leaves free on the disk
 
 
@@ -32,13 +33,64 @@ class InterruptedCopyError(Exception):
     """The engine is closing; the copy is made another time."""
 
 
+class CopyFailedError(Exception):
+    """The copy could not be made, or SQLite finds it damaged; the message says why."""
+
+
+class DailyCopies:
+    """Makes a copy each day. After a failure it waits a minute, then twice as long each time.
+
+    A large database that is copied every minute, in vain, would slow down everything else.
+    """
+
+    def __init__(
+        self,
+        state_dir: str,
+        database: str,
+        is_closing: Callable[[], bool],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._state_dir = state_dir
+        self._database = database
+        self._is_closing = is_closing
+        self._monotonic = monotonic
+        self._wait = 0.0  # seconds; 0 unless the last attempt failed
+        self._not_before = 0.0
+        self._reason: str | None = None
+
+    def make_if_due(self) -> bool:
+        """Make a copy if one is due and it is not too soon after a failure; return whether it did.
+
+        Raises nothing: the engine goes on without a copy. Each reason is logged once.
+        """
+        if self._monotonic() < self._not_before or not is_due(self._state_dir):
+            return False
+        try:
+            make(self._state_dir, self._database, self._is_closing)
+        except InterruptedCopyError:
+            log.info("the copy of the database is put off: the engine is closing")
+            return False
+        except (CopyFailedError, OSError, sqlite3.Error) as error:
+            self._failed(str(error))
+            return False
+        self._wait, self._reason = 0.0, None
+        return True
+
+    def _failed(self, reason: str) -> None:
+        self._wait = min(self._wait * 2, _INTERVAL) or _RETRY
+        self._not_before = self._monotonic() + self._wait
+        if reason != self._reason:
+            log.error("cannot copy the database: %s; it is tried again later", reason)
+        self._reason = reason
+
+
 def paths(state_dir: str) -> list[str]:
-    """Return the places of the copies, the newest first."""
+    """Return the paths of the copies, the newest first, whether they exist or not."""
     return [os.path.join(state_dir, DIRECTORY, f"worker.db.{n}") for n in range(1, _KEPT + 1)]
 
 
 def existing(state_dir: str) -> list[str]:
-    """Return the copies that there are, the newest first."""
+    """Return the paths of the copies that exist, the newest first."""
     return [path for path in paths(state_dir) if os.path.exists(path)]
 
 
@@ -51,23 +103,22 @@ def is_due(state_dir: str) -> bool:
     return not 0 <= age < _INTERVAL
 
 
-def make(state_dir: str, database: str, is_closing: Callable[[], bool]) -> bool:
-    """Copy the database, and let the copy replace the older one of the two; return whether it did.
+def make(state_dir: str, database: str, is_closing: Callable[[], bool]) -> None:
+    """Copy the database, and let the copy replace the older one of the two.
 
     Writers are not blocked: the copy reads one snapshot through a connection of its own. A copy
-    that SQLite finds damaged replaces nothing.
+    that SQLite finds damaged replaces nothing. Raises CopyFailedError, sqlite3.Error, OSError, or
+    InterruptedCopyError when the engine is closing.
     """
     os.makedirs(os.path.join(state_dir, DIRECTORY), files.PRIVATE_DIR, exist_ok=True)
-    if not _has_room(state_dir, database):
-        log.warning("cannot copy the database: too little room on the disk")
-        return False
+    if not _has_space(state_dir, database):
+        raise CopyFailedError("the disk has too little free space")
     newest, older = paths(state_dir)
     temporary = f"{newest}.tmp"
     try:
-        fault = copy(database, temporary, is_closing)
-        if fault is not None:
-            log.error("the copy of the database is not kept: %s", fault)
-            return False
+        damage = copy(database, temporary, is_closing)
+        if damage is not None:
+            raise CopyFailedError(f"the copy is damaged: {damage}")
         if os.path.exists(newest):
             os.rename(newest, older)
         os.rename(temporary, newest)
@@ -75,16 +126,16 @@ def make(state_dir: str, database: str, is_closing: Callable[[], bool]) -> bool:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-    return True
 
 
 def copy(source: str, target: str, is_closing: Callable[[], bool] = lambda: False) -> str | None:
-    """Copy a database to a file of its own; return what SQLite finds wrong with the copy.
+    """Copy a database to another file; return what SQLite finds wrong with the copy, or None.
 
-    Raises sqlite3.Error or OSError if it cannot be made, InterruptedCopyError if it is not to be.
+    Raises sqlite3.Error or OSError if it cannot be made, and InterruptedCopyError as soon as
+    `is_closing` returns true.
     """
 
-    def look(*_: object) -> None:
+    def stop_if_closing(*_: object) -> None:
         if is_closing():
             raise InterruptedCopyError
 
@@ -100,14 +151,14 @@ def copy(source: str, target: str, is_closing: Callable[[], bool] = lambda: Fals
             # One snapshot to the end; without it every commit would begin the copy anew.
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            reader.backup(writer, pages=_PAGES, progress=look, sleep=0)
+            reader.backup(writer, pages=_PAGES, progress=stop_if_closing, sleep=0)
             writer.execute("PRAGMA journal_mode = DELETE")  # a copy is one file
-            (found,) = writer.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = writer.execute("PRAGMA quick_check(1)").fetchone()
         os.fsync(fd)
     finally:
         os.close(fd)
-    return None if found == "ok" else str(found)
+    return None if result == "ok" else str(result)
 
 
-def _has_room(state_dir: str, database: str) -> bool:
+def _has_space(state_dir: str, database: str) -> bool:
     return shutil.disk_usage(state_dir).free >= os.stat(database).st_size + _SPARE
