@@ -41,6 +41,7 @@ _IS_ACTIVE = "state IN ('queued', 'running', 'stopping')"
 _IDS = "jobs INDEXED BY sqlite_autoindex_jobs_1"
 _THIS_PREFIX = "id >= :first_id AND id <= :first_id || char(1114111)"
 _ENDS = "jobs INDEXED BY jobs_ended"
+_IS_BEFORE = "ended_at <= :latest_end"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _rows(
         # Every piece of the statement is a constant of this file; what is asked for is bound.
         clause = " AND ".join([source.where, *where])
         statement = f"SELECT jobs.* FROM {source.table} WHERE {clause} ORDER BY {source.age} DESC"  # noqa: S608
-        rows = db.execute(statement, values | source.values)
+        rows = db.execute(statement, {**values, **source.values})
         streams.append(stack.enter_context(contextlib.closing(rows)))
     return heapq.merge(*streams, key=lambda row: row["seq"], reverse=True)
 
@@ -201,26 +202,28 @@ def _choices(db: sqlite3.Connection, wanted: Filter) -> Iterator[Sequence[_Sourc
     """Yield the sources of each filter that has an index."""
     whose = owners(db) if wanted.owner is None else [printable(wanted.owner)]
     for key, value in wanted.labels.items():
-        values = {"source_label": label_text(key, value)[:LABEL_INDEXED]}
-        yield [_Source(_LABELS, _THIS_LABEL, values | {"source_owner": each}) for each in whose]
-    if wanted.name is not None:
-        values = {"source_name": printable(wanted.name)}
-        yield [_Source(_NAMES, _THIS_NAME, values | {"source_owner": each}) for each in whose]
-    if wanted.states and not set(wanted.states) >= FINAL:
+        label = label_text(key, value)[:LABEL_INDEXED]
         yield [
-            *([] if set(wanted.states) <= FINAL else [_Source(_ACTIVE, _IS_ACTIVE)]),
-            *(
-                _Source(_STATES, _THIS_STATE, {"source_owner": each, "source_state": state.value})
-                for each in whose
-                for state in FINAL.intersection(wanted.states)
-            ),
+            _Source(_LABELS, _THIS_LABEL, {"source_owner": owner, "source_label": label})
+            for owner in whose
+        ]
+    if wanted.name is not None:
+        name = printable(wanted.name)
+        yield [
+            _Source(_NAMES, _THIS_NAME, {"source_owner": owner, "source_name": name})
+            for owner in whose
+        ]
+    if wanted.states and not set(wanted.states) >= FINAL:
+        active = [] if set(wanted.states) <= FINAL else [_Source(_ACTIVE, _IS_ACTIVE)]
+        yield active + [
+            _Source(_STATES, _THIS_STATE, {"source_owner": owner, "source_state": state.value})
+            for owner in whose
+            for state in FINAL.intersection(wanted.states)
         ]
     if wanted.id_prefix is not None:
-        values = {"first_id": printable(wanted.id_prefix)}
-        yield [_Source(_IDS, _THIS_PREFIX, values, by_age=False)]
+        yield [_Source(_IDS, _THIS_PREFIX, {"first_id": printable(wanted.id_prefix)}, by_age=False)]
     if wanted.ended_before is not None:
-        values = {"latest_end": wanted.ended_before}
-        yield [_Source(_ENDS, "ended_at <= :latest_end", values, by_age=False)]
+        yield [_Source(_ENDS, _IS_BEFORE, {"latest_end": wanted.ended_before}, by_age=False)]
 
 
 def _count(db: sqlite3.Connection, source: _Source) -> int:
