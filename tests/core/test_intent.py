@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from worker_core.clock import SystemClock
-from worker_core.disk.jobdir import JobDir, Pid
+from worker_core.disk.jobdir import JobDir, Kill, Pid
 from worker_core.linux import procfs
 from worker_core.supervisor import killer
 from worker_core.supervisor.loop import Loop
@@ -94,6 +94,31 @@ def test_what_has_ended_already_is_not_killed(kills, begin):
     os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
     kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert process.kill is None
+    assert end(process).cause == "own"
+
+
+@pytest.mark.parametrize("last", ["os.kill(0, 9)", "os.abort()", "sys.exit(0)"])
+@pytest.mark.parametrize("cause", ["kill", "timeout"])
+def test_a_handler_may_end_its_program_in_any_way(kills, begin, last, cause):
+    """A job could turn its kill, or the end of its time, into a failure of another kind."""
+    process = begin(
+        "import os, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: {last})\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(600)\n"
+    )
+    kills.kill(process, EndRequest(cause, "why", 15, 10.0))
+    ended = end(process)
+    assert (ended.cause, ended.reason) == (cause, "why")
+    assert (ended.exit_code, ended.signal) in [(None, 9), (None, 6), (0, None)]
+
+
+def test_a_signal_that_is_not_ours_is_not_a_kill(kills, begin):
+    """A crash at the moment of a kill would be reported as somebody's wish."""
+    process = begin(DOES_NOT)
+    os.kill(process.pid.pid, 9)
+    os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
+    process.kill = Kill("kill", None, [15], counts=False, kill_at=0.0)
     assert end(process).cause == "own"
 
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
-from worker_core import Engine, InvalidSpec, Isolation, JobNotRunning, JobSpec, State
+from worker_core import (
+    Engine,
+    EngineSettings,
+    InvalidSpec,
+    Isolation,
+    JobNotRunning,
+    JobSpec,
+    State,
+)
 from worker_core.linux import procfs
 from worker_core.supervisor import identity
 from worker_core.testing import faults
@@ -99,7 +107,8 @@ def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):
 # tmpfs, and over /tmp another one. Prints what becomes of argv[2], which runs in a box there.
 ADMINISTRATOR = """
 import json, os, sys
-from worker_core import Engine, Isolation, JobSpec, libc
+from worker_core import Engine, Isolation, JobSpec
+from worker_core.linux import libc
 work, script, state_dir = sys.argv[1:]
 uid, gid = os.geteuid(), os.getegid()
 libc.unshare(libc.CLONE_NEWNS | (libc.CLONE_NEWUSER if uid else 0))
@@ -128,6 +137,64 @@ def hidden_from_tmp():
     """A directory that is not below /tmp, which the box of these tests covers."""
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as path:
         yield Path(path)
+
+
+# What an untrusted program in the home of the server's account could try. It prints what it got.
+INTRUDER = """
+for each in state conf/users key; do
+    cat $each 2>/dev/null && echo "read $each"
+    echo mine 2>/dev/null > $each && echo "wrote $each"
+    ls -A $each/* 2>/dev/null | grep . && echo "listed $each"
+done
+mv conf away 2>/dev/null && echo "moved conf"
+mv local away 2>/dev/null && echo "moved local"
+rm -rf conf local key 2>/dev/null
+mkdir -p conf local/share 2>/dev/null; echo mine 2>/dev/null > conf/users && echo "wrote new"
+touch local/mine && echo "wrote beside"
+"""
+
+
+@pytest.fixture
+def home(hidden_from_tmp):
+    """A home with the state, the users file and the key of a server in it."""
+    for each in ("conf", "local/share/state"):
+        (hidden_from_tmp / each).mkdir(parents=True)
+    (hidden_from_tmp / "conf/users").write_text("ann:secret\n")
+    (hidden_from_tmp / "key").write_text("secret\n")
+    (hidden_from_tmp / "state").symlink_to("local/share/state")
+    return hidden_from_tmp
+
+
+@pytest.mark.parametrize("isolation", [Isolation(read_only=True), EVERYTHING])
+def test_a_read_only_job_cannot_reach_the_files_of_the_server(home, isolation):
+    """An isolated program in the account's home could let itself in, or delete all records."""
+    settings = EngineSettings(hidden_paths=[str(home / "conf"), str(home / "key")])
+    with Engine(home / "local/share/state", settings=settings) as engine:
+        job, output = run(engine, INTRUDER, isolation, cwd=str(home))
+        assert (job.state, output) == (State.COMPLETED, b"wrote beside\n")
+        assert engine.get(job.id).state is State.COMPLETED
+    assert (home / "conf/users").read_text() == "ann:secret\n"
+    assert (home / "key").read_text() == "secret\n"
+    assert (home / "local/mine").exists()
+
+
+def test_a_read_only_job_may_not_begin_inside_what_is_hidden_from_it(home):
+    """It would find an empty directory, and a user would look for the files that are there."""
+    settings = EngineSettings(hidden_paths=[str(home / "conf")])
+    state = home / "local/share/state"
+    with Engine(state, settings=settings) as engine:
+        for what, spec in {
+            f"working directory {state}/jobs": {"cwd": f"{state}/jobs"},
+            f"working directory {home}/conf": {"cwd": f"{home}/conf"},
+        }.items():
+            job, _ = run(engine, "true", Isolation(read_only=True), **spec)
+            assert job.reason == (
+                f"{what}: hidden by read_only, because it belongs to the server; choose another "
+                "place"
+            )
+        writable = Isolation(read_only=True, writable=[f"{home}/conf"])
+        job, _ = run(engine, "true", writable, cwd=str(home))
+        assert job.reason.startswith(f"writable {home}/conf: hidden by read_only")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +308,7 @@ def test_a_job_that_handles_the_signal_in_a_box_keeps_its_code(engine):
 
 def test_the_time_of_a_box_runs_out(engine):
     """A timeout would not reach into the box."""
-    job, _ = run(engine, "sleep 305", timeout=2)
+    job, _ = run(engine, "sleep 305", timeout=1)
     assert (job.state, job.signal) == (State.TIMED_OUT, 15)
     assert not sleepers("305")
 

@@ -12,7 +12,7 @@ from worker_core import Engine, JobSpec, State
 from worker_core.clock import SystemClock
 from worker_core.disk.jobdir import JobDir, make_private_dir
 from worker_core.linux import libc, procfs
-from worker_core.supervisor import tree
+from worker_core.supervisor import killer, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
@@ -173,3 +173,27 @@ def test_what_another_job_leaves_behind_is_looked_at_once(supervising, tmp_path,
     processes.kill(holder, signum=signal.SIGKILL)
     end(holder)
     assert marked(holder) == []
+
+
+def test_a_signal_to_a_large_tree_is_sent_in_parts(supervising, tmp_path, monkeypatch):
+    """One kill of a job with thousands of processes held up all other jobs for a second."""
+    processes, loop, told = supervising
+    monkeypatch.setattr(killer, "_SLICE", 4)
+    sent, real = [], tree.send_all
+
+    def send_all(targets, signum):
+        reached = real(targets, signum)
+        sent.append(len(reached))
+        return reached
+
+    monkeypatch.setattr(tree, "send_all", send_all)
+    script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 600 & done; echo ready; wait"
+    job_id = str(uuid.uuid4())
+    make_private_dir(JobDir(str(tmp_path), job_id).path)
+    processes.start(job_id, shell(script).to_dict())
+    turn(loop, lambda: len(marked(job_id)) == 10)
+    processes.kill(job_id, signum=signal.SIGTERM, grace=600.0)
+    turn(loop, lambda: any(each["event"] == "exited" for each in told))
+    assert sent[0] == 4
+    assert all(count <= 4 for count in sent)
+    assert marked(job_id) == []

@@ -346,6 +346,22 @@ def test_the_process_inherits_nothing_that_jobs_could_use(daemon):
     assert len(_sockets(supervisor) & ours) <= 1
 
 
+def test_an_isolated_job_cannot_let_itself_in(daemon, session):
+    """A program could add a user or replace the key, where it may write beside them."""
+    directory = str(daemon.directory)
+    argv = "cat users workerd.toml state/worker.db; echo eve:x >> users; echo x > workerd.toml"
+    spec = {"cwd": directory, "isolation": {"read_only": True}}
+    body = {"command": "sh", "args": ["-c", argv], **spec}
+    job = session.post(f"{daemon.url}/jobs/run", json=body, timeout=20).json()["id"]
+    wait_until(lambda: status(session, daemon, job) == "failed")
+    raw = {"Accept": "application/octet-stream"}
+    shown = session.get(f"{daemon.url}/jobs/{job}/out", headers=raw, timeout=20).text
+    assert shown.count("Permission denied") == 4, shown
+    assert "state/worker.db: No such file" in shown
+    assert daemon.user in daemon.users_file.read_text()
+    assert "eve" not in daemon.users_file.read_text()
+
+
 def _sockets(pid):
     folder = f"/proc/{pid}/fd"
     targets = {os.readlink(f"{folder}/{each}") for each in os.listdir(folder)}

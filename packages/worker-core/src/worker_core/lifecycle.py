@@ -212,7 +212,7 @@ class Lifecycle:
     def _begin(self, job: Job) -> None:
         self.notifier.publish(job)
         self._begun += 1
-        self._executor.start(job.id, _start_message(self._state_dir, job))
+        self._executor.start(job.id, _start_message(self._state_dir, job, self._settings))
         failpoints.point("engine.after_start_sent")
 
     # -- any thread --------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def _wanted(job: Job) -> tuple[int, float]:
     return signum, job.spec.stop_grace if kill.grace is None else kill.grace
 
 
-def _start_message(state_dir: str, job: Job) -> dict[str, Any]:
+def _start_message(state_dir: str, job: Job, settings: EngineSettings) -> dict[str, Any]:
     """Return what the supervisor needs of a spec."""
     spec = job.spec.to_dict()
     match spec["stdin"]:
@@ -380,4 +380,6 @@ def _start_message(state_dir: str, job: Job) -> dict[str, Any]:
         case {"file": path}:
             spec["stdin"] = path
     spec |= {"run_as": job.run_as, "owner": job.owner}
+    if job.spec.isolation.read_only and settings.hidden_paths:
+        spec["hidden"] = list(settings.hidden_paths)
     return {name: value for name, value in spec.items() if name not in ("name", "labels")}

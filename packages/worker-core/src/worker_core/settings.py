@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ class EngineSettings:
     no_new_privileges: bool = True
     """No job gains privileges by executing a file, as sudo does. A change takes effect when a
     supervisor is started the next time."""
+    hidden_paths: Sequence[str] = ()
+    """Files and directories of the server, absolute paths, which a job with `read_only` can neither
+    read nor change. The state directory is hidden from such a job in any case."""
     start_supervisor: bool = True
     """Start a supervisor when none is running. With False, something else must start it, for
     instance a service of root."""

@@ -86,7 +86,7 @@ class Kill:
     cause: Cause
     reason: str | None
     signalled: list[int]  # numbers sent so far
-    counts: bool  # an exit code after this is still our doing: the leader handles the signal
+    counts: bool  # the leader survived our signal, so any end after this is our doing
     kill_at: float  # Unix seconds at which SIGKILL is due
     # The same since boot, which nobody can set; None if a supervisor of 0.1.0 wrote this.
     kill_at_boottime: float | None = None

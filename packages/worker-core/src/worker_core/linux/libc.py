@@ -29,12 +29,14 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_NOSUID = 2  # linux/mount.h
+MS_RDONLY = 1  # linux/mount.h
+MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 _MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 _MOUNT_ATTR_RDONLY = 1
+_MOUNT_ATTR_NODEV = 4
 _AT_FDCWD = -100  # linux/fcntl.h
 _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
@@ -135,9 +137,13 @@ def make_mounts_private() -> None:
     mount("none", "/", None, _MS_REC | _MS_PRIVATE)
 
 
-def set_mounts_read_only(path: str) -> None:
-    """Make a mount and all mounts below it read-only (mount_setattr(2), Linux 5.12)."""
-    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+def set_mounts_read_only(path: str, *, no_devices: bool = False) -> None:
+    """Make a mount and all mounts below it read-only (mount_setattr(2), Linux 5.12).
+
+    With `no_devices`, no device in them can be opened any more.
+    """
+    wanted = _MOUNT_ATTR_RDONLY | (_MOUNT_ATTR_NODEV if no_devices else 0)
+    attributes = struct.pack("QQQQ", wanted, 0, 0, 0)
     arguments = (_AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
     _call(_libc.syscall(_SYS_MOUNT_SETATTR, *arguments))
 

@@ -13,7 +13,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from worker_core import enforcement
 from worker_core.disk.jobdir import JobDir
 from worker_core.linux import libc, posix_spawn, usage
 from worker_core.model import encoding
-from worker_core.supervisor import cgroup, fork_exec, fsuid, identity, tree
+from worker_core.supervisor import cgroup, fork_exec, fsuid, hidden_paths, identity, tree
 from worker_core.supervisor.cgroup import CgroupEntry, Cgroups
 from worker_core.supervisor.exec_errors import (
     NotStartedError,
@@ -96,13 +96,13 @@ def launch(
     Raises NotStartedError or ShortageError.
     """
     account = _account(spec, root_jobs=root_jobs)
-    cwd = spec["cwd"] or (account.home if os.path.isdir(account.home) else "/")
+    sandbox = _sandbox(jobdir, spec)
+    cwd = spec["cwd"] or _home(account, sandbox)
     env = environment(jobdir.job_id, account, spec["env"])
     program = _Program([spec["command"], *spec["args"]], env, cwd)
     _refuse_nul(program)
-    sandbox = _sandbox(spec)
-    if sandbox is not None and sandbox.private_tmp:
-        _refuse_hidden(program, sandbox.writable)
+    if sandbox is not None:
+        _refuse_hidden(program, sandbox)
     plan = _plan(spec, groups, cwd)
     opened: list[int] = []
     try:
@@ -156,11 +156,22 @@ def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement
         raise NotStartedError(str(error)) from error
 
 
-def _sandbox(spec: dict[str, Any]) -> Sandbox | None:
+def _home(account: Account, sandbox: Sandbox | None) -> str:
+    """Return the directory of a job that names none: the home, or `/` if that cannot be used."""
+    hidden = () if sandbox is None else sandbox.hidden
+    usable = os.path.isdir(account.home) and hidden_paths.covering(account.home, hidden) is None
+    return account.home if usable else "/"
+
+
+def _sandbox(jobdir: JobDir, spec: dict[str, Any]) -> Sandbox | None:
     wanted = spec.get("isolation", {})
     if not wanted:
         return None
-    return Sandbox(**wanted | {"writable": tuple(wanted.get("writable", ()))})
+    hidden: tuple[str, ...] = ()
+    if wanted.get("read_only"):
+        state_dir = os.path.dirname(os.path.dirname(jobdir.path))
+        hidden = (state_dir, *(spec.get("hidden") or ()))
+    return Sandbox(**wanted | {"writable": tuple(wanted.get("writable", ())), "hidden": hidden})
 
 
 def _open_stdio(opened: list[int], jobdir: JobDir, spec: dict[str, Any]) -> tuple[int, int, int]:
@@ -328,19 +339,26 @@ def _encoded_env(env: dict[str, str]) -> dict[bytes, bytes]:
     return {encoding.encode(name): encoding.encode(value) for name, value in env.items()}
 
 
-def _refuse_hidden(program: _Program, writable: Iterable[str]) -> None:
-    """Refuse paths where the sandbox will have an empty directory."""
+def _refuse_hidden(program: _Program, sandbox: Sandbox) -> None:
+    """Refuse a path that the sandbox will hide."""
+    if not (sandbox.private_tmp or sandbox.hidden):
+        return
     command = find(program.argv[0], program.env, program.cwd)
     for what, paths in {
         "working directory": [program.cwd],
-        "writable": writable,
+        "writable": sandbox.writable,
         "command": [command] if command else [],
     }.items():
         for path in paths:
-            if os.path.realpath(path).startswith(_COVERED):
+            if sandbox.private_tmp and os.path.realpath(path).startswith(_COVERED):
                 raise NotStartedError(
                     f"{what} {path}: hidden by private_tmp, which gives the job an empty directory "
                     "of its own there"
+                )
+            if hidden_paths.covering(path, sandbox.hidden) is not None:
+                raise NotStartedError(
+                    f"{what} {path}: hidden by read_only, because it belongs to the server; choose "
+                    "another place"
                 )
 
 

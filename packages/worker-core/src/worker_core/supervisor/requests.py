@@ -26,6 +26,8 @@ _MAX_TEXT = 4096  # characters of a reason or a name; a path has 4,095 bytes
 
 _LONGEST_SIGNAL = 20  # characters
 
+_ONLY_TO_START = {"command", "args", "env", "cwd", "stdin", "hidden"}
+
 Check = Callable[[Any], bool]
 
 
@@ -50,7 +52,7 @@ def sound_spec(spec: object) -> bool:
 
 def kept(spec: dict[str, Any]) -> dict[str, Any]:
     """Return of a spec what is needed to watch and end a job that runs: the rest may be large."""
-    return {name: spec[name] for name in spec.keys() - {"command", "args", "env", "cwd", "stdin"}}
+    return {name: spec[name] for name in spec.keys() - _ONLY_TO_START}
 
 
 def shown(value: object) -> str:
@@ -149,6 +151,7 @@ _SPEC: dict[str, Check] = {
     "output_limit": _size,
     "limits": _small,
     "isolation": _small,
+    "hidden": lambda value: _texts(value) and _small({"hidden": value}),
 }
 
 _REQUESTS: dict[str, dict[str, Check]] = {

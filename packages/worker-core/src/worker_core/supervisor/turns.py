@@ -22,7 +22,8 @@ from worker_core.supervisor.loop import Loop
 OFTEN = 9.0  # the rest after an action that can be repeated without end, as a multiple of its time
 ONCE = 1.0  # the same after an action that a job can have only once
 _FREE = 0.005  # seconds: what a kill of a small job takes at most, as its start did
-_BURST = 0.2  # seconds of rest that an owner may owe before actions wait
+_BURST = 0.2  # seconds of rest that an owner may owe before signals wait
+_KILL_BURST = 0.02  # the same for kills
 _MOST_OWNERS = 1000  # that are remembered although they do not rest
 
 
@@ -69,7 +70,7 @@ class Turns:
         """
         owner = self._owner(name)
         action = _Action(call, OFTEN, 0.0)
-        if self._is_free(owner):
+        if self._is_free(owner, _BURST):
             self._do(owner, action)
         else:
             self._queue(owner, owner.signals, what, action)
@@ -89,7 +90,7 @@ class Turns:
         """
         owner = self._owner(name)
         action = _Action(call, rest, due)
-        if self._is_free(owner):
+        if self._is_free(owner, _KILL_BURST):
             self._do(owner, action)
         else:
             self._queue(owner, owner.kills, what, action)
@@ -105,8 +106,8 @@ class Turns:
             self._owners = {k: v for k, v in self._owners.items() if v.waits or v.rest > now}
         return self._owners.setdefault(name, _Owner())
 
-    def _is_free(self, owner: _Owner) -> bool:
-        return not owner.waits and owner.rest <= self._loop.clock.monotonic() + _BURST
+    def _is_free(self, owner: _Owner, burst: float) -> bool:
+        return not owner.waits and owner.rest <= self._loop.clock.monotonic() + burst
 
     def _queue(
         self, owner: _Owner, queue: dict[Hashable, _Action], what: Hashable, action: _Action
@@ -135,4 +136,4 @@ class Turns:
             now = self._loop.clock.monotonic()
             free = _FREE if action.rest == ONCE else 0.0
             rest = action.rest * max(now - began - free, 0.0)
-            owner.rest = max(owner.rest, began) + rest
+            owner.rest = max(owner.rest, now) + rest

@@ -20,7 +20,7 @@ from worker_daemon import errors, logs, systemd
 from worker_daemon.auth import known_addresses, verifier
 from worker_daemon.command import check
 from worker_daemon.edge import listeners, tls
-from worker_daemon.settings import config, open_files, units
+from worker_daemon.settings import config, open_files, paths, units
 
 if TYPE_CHECKING:
     import worker_core
@@ -103,6 +103,7 @@ def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> work
         keep_bytes=settings.keep_bytes or None,
         keep_bytes_per_owner=settings.keep_bytes_per_user or None,
         no_new_privileges=settings.no_new_privileges,
+        hidden_paths=_own_files(settings),
         start_supervisor=settings.supervisor == "own",
     )
     try:
@@ -113,6 +114,22 @@ def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> work
         raise errors.DaemonError(
             f"cannot keep jobs in {settings.state_dir}: {error.strerror or error}"
         ) from None
+
+
+def _own_files(settings: config.Config) -> list[str]:
+    """Return where our settings, keys and users are, for jobs that must not reach them.
+
+    A file is replaced when it is changed, and then no longer hidden from a job that runs. So the
+    whole directory is returned where it is the one that workerd uses by itself.
+    """
+    try:
+        ours = paths.config_dir()
+    except errors.HomeError:
+        ours = None
+    files = (settings.source, settings.users, settings.key, settings.cert)
+    absolute = (each.absolute() for each in files)
+    found = (path.parent if path.parent == ours else path for path in absolute)
+    return [str(each) for each in dict.fromkeys(found)]
 
 
 def _watchdog() -> Callable[[float], None]:

@@ -242,7 +242,9 @@ class Config:
     limits: Annotated[
         limits.LimitPolicy, Setting(limits.read, "What jobs may use, by default and at most.")
     ] = dataclasses.field(default_factory=limits.LimitPolicy)
-    # Not a setting.
+    # Not settings.
+    source: Path = dataclasses.field(default_factory=paths.config_file, compare=False)
+    """The file of the settings; there may be none."""
     warnings: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     """What was accepted in the settings, but should be changed."""
 
@@ -288,7 +290,7 @@ def load(path: Path | None = None, flags: Mapping[str, object] | None = None) ->
     broken = {*raw, *flags} - set(values)
     if "state_dir" not in values:
         values["state_dir"] = _default_state_dir(broken, faults)
-    found = Config(**{**paths.beside(given), **values}, warnings=tuple(warnings))
+    found = Config(**{**paths.beside(given), **values}, source=given, warnings=tuple(warnings))
     if faults:
         raise errors.ConfigError(faults, found, broken)
     return found

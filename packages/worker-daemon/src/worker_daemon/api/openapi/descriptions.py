@@ -44,7 +44,8 @@ OF_MEMBER: Mapping[type, Mapping[str, str]] = {
     worker_core.Isolation: {
         "private_network": "No network but a loopback interface of its own.",
         "private_tmp": "An empty /tmp and /var/tmp of its own.",
-        "read_only": "No writing but in the working directory and below `writable`.",
+        "read_only": "No writing but in the working directory and below `writable`. The server's "
+        "own files can be neither read nor changed, wherever they are.",
         "writable": "Absolute paths below which a job that is `read_only` may write.",
         "pid_namespace": "No processes are visible but the job's own.",
     },
