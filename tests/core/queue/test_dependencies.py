@@ -48,8 +48,8 @@ def test_no_child_waits_for_what_has_ended():
 
 
 def graph(*edges):
-    """Return a lookup of the children of each parent, from (child, parent, when)."""
-    return lambda parent: [(child, when) for child, each, when in edges if each == parent]
+    """Return a lookup of the dependencies on each parent, from (child, parent, when)."""
+    return lambda parent: [Edge(*each) for each in edges if each[1] == parent]
 
 
 def test_an_end_opens_and_skips_in_turn():
@@ -87,7 +87,7 @@ def test_a_long_chain_is_skipped_to_its_end():
     many = 10_000
     found = dependencies.consequences(
         Parent("0", State.KILLED),
-        lambda parent: [(str(int(parent) + 1), S)] if int(parent) < many else [],
+        lambda parent: [Edge(str(int(parent) + 1), parent, S)] if int(parent) < many else [],
     )
     assert len(found.skipped) == many
 

@@ -91,27 +91,26 @@ def verdict(when: When, parent: Parent) -> Verdict:
     return Verdict.NEVER if parent.state.final else Verdict.WAITS
 
 
-def consequences(
-    parent: Parent, waiting_for: Callable[[str], Iterable[tuple[str, When]]]
-) -> Consequences:
+def consequences(parent: Parent, waiting_for: Callable[[str], Iterable[Edge]]) -> Consequences:
     """Return what follows now that a job has started or ended.
 
-    `waiting_for` returns the unfulfilled dependencies on a job, each as a waiting child and what it
-    waits for. A job that is skipped has ended, so that the same is asked about it in turn.
+    `waiting_for` returns the unfulfilled dependencies on a job. A job that is skipped has ended, so
+    that the same is asked about it in turn. Of an array that is skipped, they include those on its
+    elements, which are skipped with it.
     """
     found = Consequences()
     todo = deque([parent])
     while todo:
         parent = todo.popleft()
-        for child, when in waiting_for(parent.id):
-            if child in found.skipped:
+        for edge in waiting_for(parent.id):
+            if edge.child in found.skipped:
                 continue
-            match verdict(when, parent):
+            match verdict(edge.when, parent):
                 case Verdict.OPEN:
-                    found.opened.append(Edge(child, parent.id, when))
+                    found.opened.append(edge)
                 case Verdict.NEVER:
-                    found.skipped[child] = why_skipped(parent)
-                    todo.append(Parent(child, State.SKIPPED))
+                    found.skipped[edge.child] = why_skipped(parent)
+                    todo.append(Parent(edge.child, State.SKIPPED))
                 case Verdict.WAITS:
                     pass
     return found
