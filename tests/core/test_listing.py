@@ -121,8 +121,9 @@ def test_totals_are_those_of_the_table(store, jobs):
         finished = [job for job in jobs if job.state.final]
         for size, job in enumerate(finished):
             store.jobs.set_output_bytes(db, job.id, size)
-        for job in finished[::3]:
-            store.jobs.delete(db, job.id)
+        removed = finished[::3]
+        assert set(store.jobs.remove(db, [job.id for job in removed])) == {j.id for j in removed}
+        for job in removed:
             jobs.remove(job)
 
     store.write(change).result()

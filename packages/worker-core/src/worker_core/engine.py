@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
@@ -33,7 +33,6 @@ from worker_core.model.errors import (
     InvalidRequest,
     InvalidSpec,
     JobNotFinished,
-    JobNotFound,
     JobNotRunning,
     QueueFull,
     StoreUnavailable,
@@ -47,6 +46,7 @@ from worker_core.output.spool import OutputInfo
 from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
 from worker_core.store import backups, continuity, listing, records
+from worker_core.store.removal import Remover
 from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)
@@ -106,16 +106,16 @@ class Engine:
             self.state_dir = statedir.prepare(state_dir, undo)
             path = os.path.join(self.state_dir, statedir.DATABASE)
             self._reserve = reserve.Reserve(self.state_dir)
-            # Directories without a record: what a crash left. None of them is of a new job.
-            self._unknown: set[str] = set()
+            self._left = continuity.Leftovers()
             if self._ephemeral:
                 self._store = Store(path, durable=False, on_full=self._reserve.give_up)
             else:
-                self._store, self._unknown = continuity.open_store(
+                self._store, self._left = continuity.open_store(
                     self.state_dir, path, self._reserve.give_up
                 )
                 continuity.advance(self.state_dir, self._store)
             undo.callback(self._store.close)
+            self._remover = Remover(self.state_dir, self._store, self._reserve.give_up)
             self._copies = backups.DailyCopies(self.state_dir, path, self._closed.is_set)
             self._timeline = self._remembered_timeline()
             self._outputs = Outputs(self.state_dir, self._record)
@@ -368,16 +368,15 @@ class Engine:
         job = self._record(job_id)
         if not job.state.final:
             raise JobNotFinished(job)
-        directory = JobDir(self.state_dir, job_id)
-        if not self._ephemeral:
-            directory.mark_removed()
-        try:
-            self._store.write(lambda db: self._store.jobs.delete(db, job_id)).result()
-        except StoreUnavailable:  # on a full disk for want of what this frees
-            directory.remove()
-            self._reserve.give_up()
-            self._store.write(lambda db: self._store.jobs.delete(db, job_id)).result()
-        directory.remove()
+        self._remover.remove([job_id])
+
+    def remove_many(self, job_ids: Iterable[str]) -> int:
+        """Remove finished jobs as `remove` does, a hundred with one flush; return how many.
+
+        Jobs that are unknown or have not ended are passed over.
+        """
+        self._check_open()
+        return self._remover.remove(job_ids, self._closed.is_set)
 
     def events(
         self, owner: str, after: int | None = None, *, heartbeat: float = 15.0
@@ -514,8 +513,8 @@ class Engine:
         self._back_up()
 
     def _clear(self) -> None:
-        unknown, self._unknown = self._unknown, set()
-        continuity.clear(self.state_dir, unknown)
+        left, self._left = self._left, continuity.Leftovers()
+        continuity.clear(self.state_dir, left, self._remover)
 
     def _back_up(self) -> None:
         if not self._ephemeral and self._copies.make_if_due():
@@ -527,11 +526,8 @@ class Engine:
         too_old = None if keep_age is None else self.ago(keep_age)
         with self._store.reading() as db:
             gone = retention.expired(records.finished(db), records.kept(db), self.settings, too_old)
-        for job_id in gone:
-            if self._closed.is_set():
-                return
-            with contextlib.suppress(JobNotFound):  # somebody else was quicker
-                self.remove(job_id)
+        self._remover.remove(gone, self._closed.is_set)
+        self._remover.settle()
 
     def _remembered_timeline(self) -> Timeline:
         """Return how the clock was set since the machine was started, as earlier engines saw it."""

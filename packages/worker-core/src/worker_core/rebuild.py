@@ -178,7 +178,8 @@ class _Work:
         same_boot = records.get_meta(db, "boot_id") == self._boot
         for job_id in known:
             self._compare(db, records.get(db, job_id), same_boot, has_directory=job_id in ids)
-        for job in sorted(self._unrecorded(ids - known), key=lambda each: each[0].created_at):
+        unrecorded = ids - known - records.removals(db)  # the next engine finishes removals
+        for job in sorted(self._unrecorded(unrecorded), key=lambda each: each[0].created_at):
             self._add(db, *job)
         states, _ = records.totals(db)
         self._report.states.update(states)
@@ -189,7 +190,7 @@ class _Work:
     ) -> None:
         if job.state.final:
             if not has_directory:
-                self._store.jobs.delete(db, job.id)
+                self._store.jobs.remove(db, [job.id])
                 self._report.dropped.append(job.id)
             return
         directory = JobDir(self._state_dir, job.id)

@@ -178,18 +178,26 @@ class JobDir:
             return os.lstat(f"{path}/{STREAMS[stream]}").st_size
 
     def remove(self) -> None:
-        """Remove everything, as far as that can be; the claim first, without which it is a rest
-        that the next engine clears away, and the mark of a removal last."""
-        import shutil  # slow to import, and not needed by the supervisor
+        """Remove everything, as far as possible.
 
-        with contextlib.suppress(OSError):
-            os.unlink(self.file("spec.json"))
+        First the files that a job is known by: what is left after a crash is not taken for a job.
+        """
+        for name in (_RECORD, "spec.json"):
+            with contextlib.suppress(OSError):
+                os.unlink(self.file(name))
         with contextlib.suppress(OSError):
             for name in os.listdir(self.path):
                 if name != _REMOVED:
                     with contextlib.suppress(OSError):
                         os.unlink(self.file(name))
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            import shutil  # slow to import, and rarely needed
+
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def forget(self) -> None:
         """Remove what only a supervisor keeps of a job that has ended."""
@@ -214,18 +222,8 @@ class JobDir:
         """Return who asked for the end, if anybody did."""
         return self._read("wish.json")
 
-    def mark_removed(self) -> None:
-        """Mark that the job's record is about to be deleted because somebody asked for that.
-
-        It is on the disk before the record is deleted there: else a power cut in between would
-        leave what looks like a job that the database has lost.
-        """
-        with contextlib.suppress(OSError):  # a disk that takes nothing must not keep the removal up
-            os.close(os.open(self.file(_REMOVED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            files.sync_dir(self.path)
-
     def removed(self) -> bool:
-        """Return whether the directory is half of a removal."""
+        """Return whether an engine before schema 5 of the database began to remove this job."""
         return os.path.lexists(self.file(_REMOVED))
 
     def claim(self, spec: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ directory:
     generation      a number that grows at each start and after each copy; it is in the database,
                     then in a file beside it. The database must not be behind the file.
     claimed jobs    a job is claimed (spec.json) only after its record was committed. A claimed job
-                    without a record, and without the mark of a removal, was recorded later.
+                    without a record, and without a note that it was removed, was recorded later.
 
 Other directories without a record are left by a crash between the directory and the commit. They
 are moved aside, and never deleted.
@@ -21,11 +21,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from worker_core.disk import files, jobdir
 from worker_core.model.errors import StoreUnavailable
 from worker_core.store import backups, records
 from worker_core.store.database import StoreDamaged
+from worker_core.store.removal import Remover
 from worker_core.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,20 @@ def refusal(state_dir: str, why: str) -> StoreUnavailable:
     )
 
 
+@dataclass
+class Leftovers:
+    """What earlier engines left when they crashed; nothing of a job that is in the database."""
+
+    unknown: set[str] = field(default_factory=set)
+    """Jobs that have a directory and no record."""
+    removed: set[str] = field(default_factory=set)
+    """Jobs that were removed, and whose directory may be there still."""
+
+
 def open_store(
     state_dir: str, database: str, on_full: Callable[[], None]
-) -> tuple[Store, set[str]]:
-    """Open the database of a state directory; return it, and the directories without a record.
+) -> tuple[Store, Leftovers]:
+    """Open the database of a state directory; return it, and what crashes left.
 
     Raises StoreUnavailable if there is none although jobs have directories, if it is not the
     latest one, or if it cannot be used.
@@ -68,13 +80,13 @@ def open_store(
         store = Store(database, may_create=not ids, on_full=on_full)
         try:
             with store.reading() as db:
-                unknown = ids if is_new else check_current(state_dir, db, ids)
+                left = Leftovers(ids) if is_new else check_current(state_dir, db, ids)
         except BaseException:
             store.close()
             raise
     except StoreDamaged as error:
         raise refusal(state_dir, f"the database cannot be used: {error}") from error
-    return store, unknown
+    return store, left
 
 
 def check_present(state_dir: str, database: str, ids: set[str]) -> bool:
@@ -94,18 +106,22 @@ def check_present(state_dir: str, database: str, ids: set[str]) -> bool:
     return is_empty
 
 
-def check_current(state_dir: str, db: sqlite3.Connection, ids: set[str]) -> set[str]:
-    """Return the directories without a record; raise StoreUnavailable if the database is older."""
-    unknown = ids - records.ids(db)
+def check_current(state_dir: str, db: sqlite3.Connection, ids: set[str]) -> Leftovers:
+    """Return what crashes left; raise StoreUnavailable if the database is older."""
+    left = Leftovers(ids - records.ids(db), records.removals(db))
     if generation(db) < _noted(state_dir):
         raise refusal(state_dir, "the database is an older copy of the one that was used last")
-    forgotten = sorted(each for each in unknown if _is_forgotten(jobdir.JobDir(state_dir, each)))
+    forgotten = sorted(
+        job_id
+        for job_id in left.unknown - left.removed
+        if _is_forgotten(jobdir.JobDir(state_dir, job_id))
+    )
     if forgotten:
         listed = ", ".join(forgotten[:_SHOWN]) + ("" if len(forgotten) <= _SHOWN else ", …")
         was = "it was" if len(forgotten) == 1 else "they were"
         why = f"{_count(forgotten)} no record although {was} started ({listed})"
         raise refusal(state_dir, f"the database is an older copy, or not of this directory: {why}")
-    return unknown
+    return left
 
 
 def advance(state_dir: str, store: Store) -> None:
@@ -134,9 +150,10 @@ def note(state_dir: str, number: int) -> None:
         log.warning("cannot write the generation of the database: %s", error)
 
 
-def clear(state_dir: str, unknown: Iterable[str]) -> None:
+def clear(state_dir: str, left: Leftovers, remover: Remover) -> None:
     """Finish removals that a crash interrupted, and move other directories without record aside."""
-    for job_id in unknown:
+    remover.finish(left.removed)
+    for job_id in left.unknown - left.removed:
         directory = jobdir.JobDir(state_dir, job_id)
         if directory.removed():
             directory.remove()

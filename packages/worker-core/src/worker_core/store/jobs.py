@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import replace
 
 from worker_core.model import encoding
@@ -79,12 +80,18 @@ class JobTable:
         """Record how much disk space a finished job's output takes."""
         db.execute(QUERIES["set_output_bytes"], {"id": job_id, "output_bytes": size})
 
-    def delete(self, db: sqlite3.Connection, job_id: str) -> None:
-        """Remove a job."""
-        self.cache.delete(job_id)
-        db.execute(QUERIES["delete_labels"], {"id": job_id})
-        db.execute(QUERIES["delete"], {"id": job_id})
-        db.execute(QUERIES["delete_long_spec"], {"id": job_id})
+    def remove(self, db: sqlite3.Connection, job_ids: Collection[str]) -> list[str]:
+        """Delete those of the jobs that have ended, and note that; return their ids.
+
+        The directories of jobs that are noted are removed next; see `removal`.
+        """
+        finished = records.only_finished(db, job_ids)
+        for job_id in finished:
+            self.cache.delete(job_id)
+        values = {"ids": json.dumps(finished)}
+        for query in ("delete_labels", "delete_jobs", "delete_long_specs", "insert_removals"):
+            db.execute(QUERIES[query], values)
+        return finished
 
     def _next_version(self) -> int:
         self._version += 1

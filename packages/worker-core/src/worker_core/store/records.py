@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from worker_core.model.errors import JobNotFound
@@ -104,6 +104,23 @@ def long_spec_bytes(db: sqlite3.Connection, job_id: str) -> int:
     """Return the size of a spec that is kept apart, in JSON; 0 if there is none."""
     row = db.execute(QUERIES["long_spec_bytes"], {"id": job_id}).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def only_finished(db: sqlite3.Connection, job_ids: Collection[str]) -> list[str]:
+    """Return the ids of those jobs that have ended."""
+    values = {"ids": json.dumps([printable(job_id) for job_id in job_ids])}
+    return [row[0] for row in db.execute(QUERIES["only_finished"], values)]
+
+
+def removals(db: sqlite3.Connection) -> set[str]:
+    """Return the ids of jobs whose record is deleted and whose directory may be there still."""
+    return {row[0] for row in db.execute(QUERIES["removals"])}
+
+
+def settle_removals(db: sqlite3.Connection, job_ids: Collection[str]) -> None:
+    """Note that the directories of these jobs are removed for good."""
+    db.execute(QUERIES["delete_removals"], {"ids": json.dumps([*job_ids])})
+    db.execute(QUERIES["delete_created_marks"])
 
 
 def finished(db: sqlite3.Connection) -> Iterator[Finished]:

@@ -7,9 +7,6 @@ SELECT spec FROM long_specs WHERE id = :id;
 -- name: long_spec_bytes
 SELECT length(spec) FROM long_specs WHERE id = :id;
 
--- name: delete_long_spec
-DELETE FROM long_specs WHERE id = :id;
-
 -- name: set_output_bytes
 UPDATE jobs SET output_bytes = :output_bytes WHERE id = :id;
 
@@ -48,9 +45,6 @@ SELECT coalesce(
 -- name: ids
 SELECT id FROM jobs;
 
--- name: delete
-DELETE FROM jobs WHERE id = :id;
-
 -- name: finished_oldest_first
 SELECT id, owner, ended_at, output_bytes FROM jobs WHERE ended_at IS NOT NULL ORDER BY ended_at;
 
@@ -73,24 +67,36 @@ WHERE seq < (SELECT min(seq) FROM jobs) AND at < (SELECT max(at) FROM created_ma
 -- name: insert_label
 INSERT INTO labels (owner, label, seq) VALUES (:owner, :label, :seq);
 
--- name: delete_labels
-DELETE FROM labels WHERE (owner, label, seq) IN (
-    SELECT jobs.owner, label.value, jobs.seq
-    FROM jobs, json_each(label_texts(jobs.spec)) AS label WHERE jobs.id = :id
-);
-
--- name: insert_removal
-INSERT INTO removals (id) VALUES (:id) ON CONFLICT DO NOTHING;
-
--- name: removals
-SELECT id FROM removals;
-
--- name: delete_removal
-DELETE FROM removals WHERE id = :id;
-
 -- name: get_meta
 SELECT value FROM meta WHERE key = :key;
 
 -- name: set_meta
 INSERT INTO meta (key, value) VALUES (:key, :value)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: delete_labels
+DELETE FROM labels WHERE (owner, label, seq) IN (
+    SELECT jobs.owner, label.value, jobs.seq
+    FROM jobs, json_each(label_texts(jobs.spec)) AS label
+    WHERE jobs.id IN (SELECT value FROM json_each(:ids)) AND jobs.ended_at IS NOT NULL
+);
+
+-- name: only_finished
+SELECT id FROM jobs
+WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_at IS NOT NULL;
+
+-- name: delete_jobs
+DELETE FROM jobs
+WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_at IS NOT NULL;
+
+-- name: delete_long_specs
+DELETE FROM long_specs WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: insert_removals
+INSERT INTO removals (id) SELECT value FROM json_each(:ids) WHERE TRUE ON CONFLICT DO NOTHING;
+
+-- name: removals
+SELECT id FROM removals;
+
+-- name: delete_removals
+DELETE FROM removals WHERE id IN (SELECT value FROM json_each(:ids));
