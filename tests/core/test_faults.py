@@ -276,14 +276,19 @@ def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypat
 
 
 def on_a_small_disk(tmp_path, module, options):
-    """Run a module of `support` on a tmpfs that nobody else sees."""
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+    """Run a module of `support` on a tmpfs that nobody else sees.
+
+    It is the first process of a pid namespace: with it end its supervisor and all jobs, also if an
+    assertion fails.
+    """
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0 or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("needs root: mounts a small disk, seen by nobody else")
     disk = tmp_path / "disk"
     disk.mkdir()
     script = 'mount -t tmpfs -o "$4" none "$1" && exec "$2" -m "$3" "$1"'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", disk, sys.executable, module, options],
+        [*unshare, "sh", "-c", script, "sh", disk, sys.executable, module, options],
         env=os.environ | {"PYTHONPATH": str(Path(support.__file__).parents[1])},
         capture_output=True,
         text=True,

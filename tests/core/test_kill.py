@@ -51,6 +51,9 @@ for _ in range(300):
 time.sleep(600)
 """
 
+# Waits until the shell's child has executed its program; stopped before, it would never be a sleep.
+EXECUTED = "until grep -q sleep /proc/$!/comm; do sleep 0.01; done"
+
 # How many sleeps each script starts with $S, in a way that is hard to end, before it says "ready".
 TREES = {
     "background and wait": (1, "$S & echo ready; wait"),
@@ -59,7 +62,7 @@ TREES = {
     "double fork twice": (1, "(setsid sh -c '(setsid env -i $S &)' &); echo ready; sleep 600"),
     "ignored TERM": (1, "trap '' TERM; echo ready; $S; sleep 600"),
     "children that ignore TERM": (2, "sh -c 'trap \"\" TERM; $S' & nohup $S & echo ready; wait"),
-    "stopped": (1, "$S & sleep 0.1; kill -STOP $!; echo ready; wait"),
+    "stopped": (1, f"$S & {EXECUTED}; kill -STOP $!; echo ready; wait"),
     "stopped leader": (1, "$S & echo ready; kill -STOP $$; wait"),
     "nested": (3, "sh -c 'sh -c \"$S & wait\" & $S & wait' & $S & echo ready; wait"),
 }
