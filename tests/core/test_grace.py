@@ -22,20 +22,23 @@ while :; do sleep 0.05; done
 DEAF = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
 
-@pytest.fixture(params=["groups", "marks"])
-def engine(request, tmp_path, monkeypatch):
+@pytest.fixture(scope="module", params=["groups", "marks"])
+def engine(request, tmp_path_factory):
     """An engine whose supervisor finds the tree of a job by its group, or by marks."""
-    if request.param == "marks":
-        monkeypatch.setenv("WORKER_CGROUPS", "off")
-    with Engine(tmp_path / "state") as engine:
+    state_dir = tmp_path_factory.mktemp("grace") / "state"
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "marks":
+            patch.setenv("WORKER_CGROUPS", "off")
+        opened = Engine(state_dir)
+    with opened as engine:
         yield engine
         for job in engine.list(owner="me").jobs:
             if not job.state.final:
                 engine.kill(job.id, by="me", grace=0, wait=20)
-    pid = supervisor_pid(tmp_path / "state")
+    pid = supervisor_pid(state_dir)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: supervisor_pid(tmp_path / "state") is None)
+        wait_until(lambda: supervisor_pid(state_dir) is None)
 
 
 def begin(engine, tmp_path, child, **spec):
