@@ -166,3 +166,20 @@ def test_nobody_gets_a_second_turn_while_another_waits(steps):
                 assert passed[other, running[0]] <= 1
             for pair in [pair for pair in passed if pair[0] == running[0]]:
                 del passed[pair]
+
+
+def test_the_last_slots_are_for_who_has_none():
+    """One user whose jobs run for weeks in all slots would keep everybody else out."""
+    queue = JobQueue(32)
+    assert admit(queue, *(f"a{n}" for n in range(40))).count(True) == 30
+    assert queue.why_waiting("a39") == (
+        "waiting for a free slot: 30 of 32 running, and the last 2 are kept for users without a "
+        "running job"
+    )
+    assert admit(queue, "b1", "b2", "c1", "d1") == [True, False, True, False]
+    assert queue.why_waiting("d1") == "waiting for a free slot: 32 of 32 running"
+    assert queue.withdraw("a0") == ["d1"]
+    assert queue.withdraw("a1") == queue.withdraw("a2") == []
+    assert queue.withdraw("a3") == ["b2"]
+    assert JobQueue(16).kept == 1
+    assert JobQueue(15).kept == JobQueue(0).kept == 0

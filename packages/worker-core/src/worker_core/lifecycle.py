@@ -28,7 +28,8 @@ from worker_core.model.job import Change, Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.state import Cause, Event, State
 from worker_core.notify import Notifier
-from worker_core.queue.scheduler import Scheduler
+from worker_core.queue.job_queue import JobQueue
+from worker_core.queue.waiting import Waiting
 from worker_core.reconcile import Finding
 from worker_core.settings import EngineSettings
 from worker_core.store import records
@@ -70,8 +71,8 @@ class Lifecycle:
         self._settings = settings
         self._clock = clock
         self._touch = touch
-        self._lock = threading.Lock()  # guards the scheduler
-        self._scheduler = Scheduler(settings.max_running, settings.max_running_per_owner)
+        self._lock = threading.Lock()  # guards the queue
+        self._queue = JobQueue(settings.max_running, settings.max_running_per_owner)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # of running jobs, in monotonic time
         self._begun = 0  # this and the next are only written by the store's writer thread
@@ -91,7 +92,7 @@ class Lifecycle:
         """
         with self._lock:
             self._check_room(owner)
-            state = State.RUNNING if self._scheduler.admit(job_id, owner) else State.QUEUED
+            state = State.RUNNING if self._queue.admit(Waiting(job_id, owner)) else State.QUEUED
             # In the lock: a slot that is free a moment later may be given to this job, and what
             # records that must come to the store after this.
             write = self._store.write(insertion(state), self.accepted)
@@ -103,9 +104,9 @@ class Lifecycle:
             self._check_room(owner)
 
     def _check_room(self, owner: str) -> None:
-        if self._scheduler.has_slot(owner):
+        if self._queue.would_start(Waiting("", owner)):
             return
-        waiting, own = self._scheduler.queued, self._scheduler.queued_of(owner)
+        waiting, own = self._queue.queued, self._queue.queued_of(owner)
         most = self._settings.max_queued_per_owner
         if waiting >= self._settings.max_queued or (most and own >= most):
             whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
@@ -116,7 +117,7 @@ class Lifecycle:
     def release(self, job_id: str) -> None:
         """Take back the slot or the place of a job; the next one begins."""
         with self._lock:
-            ready = self._scheduler.withdraw(job_id)
+            ready = self._queue.withdraw(job_id)
         for each in ready:
             self._dispatch(each)
 
@@ -154,7 +155,7 @@ class Lifecycle:
         if job.state is not State.QUEUED:
             return self._held_back(self.with_duration(job))
         with self._lock:
-            return job.replaced(reason=self._scheduler.why_waiting(job.id))
+            return job.replaced(reason=self._queue.why_waiting(job.id))
 
     def _held_back(self, job: Job) -> Job:
         """Return the record; if its process has ended unrecorded, as stopping, with the reason.
@@ -178,7 +179,7 @@ class Lifecycle:
     def counts(self) -> dict[str, int]:
         """Return how many jobs run and how many wait."""
         with self._lock:
-            return {"running": self._scheduler.running, "queued": self._scheduler.queued}
+            return {"running": self._queue.running, "queued": self._queue.queued}
 
     def transition(self, job_id: str, change: Change) -> Callable[[sqlite3.Connection], Job]:
         """Return the write that applies a change."""
@@ -268,7 +269,7 @@ class Lifecycle:
                 self._settle(job, found)
         self.caught_up()
         with self._lock:
-            ready = self._scheduler.ready()
+            ready = self._queue.ready()
         for each in ready:
             self._dispatch(each)
         if not self.recovered.is_set():
@@ -343,9 +344,9 @@ class Lifecycle:
         with self._store.reading() as db:
             for job in records.active(db):
                 if job.state is State.QUEUED:
-                    self._scheduler.enqueue(job.id, job.owner)
+                    self._queue.enqueue(Waiting(job.id, job.owner))
                 else:
-                    self._scheduler.occupy(job.id, job.owner)
+                    self._queue.occupy(Waiting(job.id, job.owner))
 
 
 def ending(end: Exit) -> Change:

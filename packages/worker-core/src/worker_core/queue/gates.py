@@ -53,6 +53,16 @@ def of_turn(running: int, most: int, owner: str) -> Closed:
     return Closed(Gate.TURN, text)
 
 
+def of_kept_slots(running: int, most: int, kept: int) -> Closed:
+    """The slots that are left are for owners without a running job."""
+    last = "the last one is" if kept == 1 else f"the last {kept} are"
+    text = (
+        f"waiting for a free slot: {running} of {most} running, and {last} kept for users without "
+        "a running job"
+    )
+    return Closed(Gate.TURN, text, {"kept": kept})
+
+
 def of_hold() -> Closed:
     """Its owner has to release it."""
     return Closed(Gate.HOLD, "held until it is released")

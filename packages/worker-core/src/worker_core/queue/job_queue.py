@@ -23,6 +23,10 @@ from worker_core.queue.timers import Timers
 from worker_core.queue.turns import Turns
 from worker_core.queue.waiting import Waiting
 
+KEPT_PART = 16
+"""One slot of so many is kept for owners without a running job, so that one whose jobs run for days
+cannot keep everybody else out."""
+
 
 @dataclass
 class _Elements:
@@ -52,6 +56,7 @@ class JobQueue:
         """Have at most so many jobs run at a time, and so many of one owner; 0 is no bound."""
         self.max_running = max_running
         self.max_running_per_owner = max_running_per_owner
+        self.kept = max_running // KEPT_PART
         self._running: dict[str, Waiting] = {}
         self._running_of: Counter[str] = Counter()
         self._waiting: dict[str, Waiting] = {}
@@ -265,12 +270,14 @@ class JobQueue:
             free, total = self._pools.free(name), self._pools.total(name)
             if not job.impossible and (free < needed or name in kept):
                 yield gates.of_resource(name, needed, free, total, kept=free >= needed)
-        if not self._may_run(job.owner):
+        if not self._is_below_own_bound(job.owner):
             running = self._running_of[job.owner]
             yield gates.of_turn(running, self.max_running_per_owner, job.owner)
         if not self._free():
             ahead = self._lines[job.owner].ahead(job) if job.in_line else 0
             yield gates.of_slots(self.running, self.max_running, ahead, job.owner)
+        elif self._are_kept_from(job.owner):
+            yield gates.of_kept_slots(self.running, self.max_running, self.kept)
 
     # -- who is next -------------------------------------------------------------------------------
 
@@ -338,8 +345,16 @@ class JobQueue:
         return not self.max_running or len(self._running) < self.max_running
 
     def _may_run(self, owner: str) -> bool:
+        return self._is_below_own_bound(owner) and not self._are_kept_from(owner)
+
+    def _is_below_own_bound(self, owner: str) -> bool:
         most = self.max_running_per_owner
         return not most or self._running_of[owner] < most
+
+    def _are_kept_from(self, owner: str) -> bool:
+        """Return whether the slots that are left are kept for owners without a running job."""
+        left = self.max_running - len(self._running)
+        return bool(self.kept) and left <= self.kept and self._running_of[owner] > 0
 
     # -- jobs that come and go ---------------------------------------------------------------------
 

@@ -120,7 +120,14 @@ class Config:
         frozenset[str],
         Setting(_names, "Users who may see and end the jobs of others, with `?owner=`."),
     ] = frozenset()
-    max_running: Annotated[int, Setting(_count(1), "How many jobs run at the same time.")] = 256
+    max_running: Annotated[
+        int,
+        Setting(
+            _count(1),
+            "How many jobs run at the same time. One slot of 16 is kept for users without a "
+            "running job.",
+        ),
+    ] = 256
     max_queued: Annotated[
         int, Setting(_count(0), "How many more may wait for their turn; 0 for none.")
     ] = 100_000
