@@ -117,7 +117,7 @@ def test_only_the_first_line_is_the_password(file):
         (
             ["add", "alice", "--password-stdin"],
             b"wonderland\n",
-            "alice is there already; `workerd user passwd`",
+            "alice exists; `workerd user passwd alice`",
         ),
         (
             ["add", "a:b", "--password-stdin"],
@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin,
     ("mended", "said"),
     [
         (["passwd", "bob", "--password-stdin", "--cost=4"], "changed the password of bob"),
-        (["remove", "bob"], "removed bob; jobs that bob has started go on"),
+        (["remove", "bob"], "removed bob; running jobs of bob keep running"),
     ],
 )
 @pytest.mark.parametrize("line", ["bob", "bob:x", "bob:$2b$04$x\nbob"])
@@ -623,7 +623,7 @@ def test_a_limit_on_processes_at_the_start_is_named(arguments, threads):
         check=False,
     )
     assert done.returncode == 1
-    assert "workerd: cannot start a thread: the limit on processes is reached; raise it (Task" in (
+    assert "workerd: cannot start a thread: the limit of processes is reached; raise it (Task" in (
         done.stderr
     )
     assert "Traceback" not in done.stderr

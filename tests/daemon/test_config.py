@@ -209,7 +209,7 @@ def test_what_is_no_quantity_is_refused(value):
         ("header_timeout = 0.1", "header_timeout must be at least 1s, not 0.1"),
         ("body_timeout = 0", "body_timeout must be at least 1s, not 0"),
         ('idle_timeout = "5ms"', "idle_timeout must be at least 1s, not '5ms'"),
-        ("drain_timeout = 0", "drain_timeout must be longer than no time at all"),
+        ("drain_timeout = 0", "drain_timeout must be longer than 0 seconds"),
         ("limits.max.memory = 7", "limits.max.memory must be at least 1MiB, not 7"),
         ("limits.max.open_files = 3", "open_files must be a whole number of at least 4, not 3"),
         ("limits.max.io.write = 1", "limits.max.io.write must be at least 4KiB, not 1"),
@@ -250,7 +250,7 @@ def test_special_words_are_read(tmp_path):
 def test_every_setting_says_what_it_means():
     """The settings that init writes would have entries without a word of explanation."""
     assert all(setting.doc.endswith(".") for setting in config.settings().values())
-    assert {*config.settings(), "warnings"} == set(vars(config.Config()))
+    assert {*config.settings(), "source", "warnings"} == set(vars(config.Config()))
 
 
 @pytest.mark.parametrize("value", [0, 1, 1000, 1 << 10, 3 << 20, 1 << 30, 1536])

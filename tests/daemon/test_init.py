@@ -233,7 +233,7 @@ def test_clients_believe_the_ca_for_this_server_only(made):
         *("192.0.2.7/32", "127.0.0.1/32", "::1/128"),
     }
     for name in ("bank.example", "192.0.2.8", "::2", "server.example.org.evil.example"):
-        with pytest.raises(errors.CertificateError, match="clients believe this CA for"):
+        with pytest.raises(errors.CertificateError, match="clients trust this CA only for"):
             stolen.issue([name])
         cert, key = unchecked(stolen).issue(["localhost", name])
         made.path("forged.pem").write_bytes(cert)
@@ -297,8 +297,8 @@ def test_renewing_for_another_name_is_refused_with_the_cure(made, plan):
     with pytest.raises(errors.CertificateError) as caught:
         init.renew(other)
     assert str(caught.value).startswith(
-        "cannot issue a certificate for new.example.org, 10.0.0.1: clients believe this CA for"
-        " server.example.org, 192.0.2.7, localhost, 127.0.0.1, ::1 only; "
+        "cannot issue a certificate for new.example.org, 10.0.0.1: clients trust this CA only for"
+        " server.example.org, 192.0.2.7, localhost, 127.0.0.1, ::1; "
     )
     assert made.path("server.pem").read_bytes() == before
     below = dataclasses.replace(made, names=["Sub.Server.example.org", "localhost"])
@@ -377,7 +377,7 @@ def test_init_says_who_can_reach_the_server(tmp_path, monkeypatch, capsys, liste
     _type(monkeypatch, b"wonderland\n")
     plan = init.plan(tmp_path / "etc", ["localhost"], listen, "alice", None)
     init.init(plan, from_stdin=True, cost=4)
-    assert f"It will listen {said}" in capsys.readouterr().out
+    assert f"workerd will listen {said}" in capsys.readouterr().out
 
 
 def test_an_unknown_group_and_a_bad_address_are_refused(tmp_path):

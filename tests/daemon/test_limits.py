@@ -156,20 +156,20 @@ def test_every_fault_is_told_at_once(tmp_path):
     )
     assert said == [
         "threads must be a whole number of at least 1, not 0",
-        "limits.mx is not known here; there are default, max, users",
+        "limits.mx is not known here; known: default, max, users",
         "limits.default.best_effort must be true or false",
         "limits.default.io must be a table, not 7",
         "limits.default.memory must be a number of bytes or a text such as \"16 MiB\", not 'much'",
         "limits.default.cpus must be at least 0.01, not 0",
         "limits.default.pids must be a whole number of at least 1, not 1.5",
-        f"limits.default.memroy is no limit; there are {', '.join(limits.AMOUNTS)}",
+        f"limits.default.memroy is not a limit; known: {', '.join(limits.AMOUNTS)}",
         "limits.default.cpu_time must be at least 0.01, not '0s'",
-        "limits.max.best_effort is no amount; it belongs to default",
+        "limits.max.best_effort is not a limit; it belongs in default",
         "limits.max.open_files must be a whole number of at least 4, not True",
-        "limits.max.io.both is no limit; there are " + ", ".join([*limits.AMOUNTS, *limits.FIELDS]),
+        "limits.max.io.both is not a limit; known: " + ", ".join([*limits.AMOUNTS, *limits.FIELDS]),
         "limits.max.io.read must be at least 4KiB, not 0",
         "limits.users.bob must be a table, not 1",
-        'limits.users."al ice".maxi is not known here; there are default, max',
+        'limits.users."al ice".maxi is not known here; known: default, max',
         'limits.users."al ice".max.file_size must be at least 1, not 0',
     ]
 
@@ -256,9 +256,9 @@ def test_a_user_has_maxima_of_their_own(tmp_path):
 def test_fields_of_a_job_have_no_default_here(tmp_path):
     """A setting would be written and be without effect."""
     said = faults(tmp_path, "[limits.default]\ntimeout = '1h'\n")
-    assert said == [f"limits.default.timeout is no limit; there are {', '.join(limits.AMOUNTS)}"]
+    assert said == [f"limits.default.timeout is not a limit; known: {', '.join(limits.AMOUNTS)}"]
     assert faults(tmp_path, "[limits.max]\ntimeout = 0\noutput_limit = -1\n") == [
-        "limits.max.output_limit must be a number of bytes or a text such as \"16 MiB\", not '-1'",
+        'limits.max.output_limit must be a number of bytes or a text such as "16 MiB", not -1',
         "limits.max.timeout must be at least 0.01, not 0",
     ]
 

@@ -14,8 +14,8 @@ from worker_daemon.settings import config
 @pytest.fixture(
     params=[
         (None, "HOME is not set, and uid 54321 has no account"),
-        ("", "the home directory is '', which is no absolute path"),
-        ("relative", "the home directory is 'relative', which is no absolute path"),
+        ("", "the home directory is '', which is not an absolute path"),
+        ("relative", "the home directory is 'relative', which is not an absolute path"),
     ],
     ids=["unset", "empty", "relative"],
     autouse=True,

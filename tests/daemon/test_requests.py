@@ -10,6 +10,7 @@ from falcon import testing
 from support.api import JSON, Api, User, refused
 from worker_core import Engine, QueueFull, StoreUnavailable
 from worker_daemon.api import app
+from worker_daemon.auth import verifier
 from worker_daemon.settings import config
 
 
@@ -145,9 +146,9 @@ def test_ready(api: Api, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
     """Work would be sent to a server that is about to be gone."""
     draining = threading.Event()
-    verifier = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
+    everybody = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
     client = testing.TestClient(
-        app.create_app(engine, verifier, config.Config(), draining=draining),
+        app.create_app(engine, everybody, config.Config(), draining=draining),
         headers={"Authorization": "Basic YTpi"},
     )
     job = client.simulate_post("/jobs/run", json={"command": "sleep", "args": ["1000"]})

@@ -169,7 +169,7 @@ def test_certificates_users_and_log_level_are_reloaded(daemon, session, tmp_path
     with htpasswd.editing(daemon.users_file) as users:
         users["new"] = htpasswd.hash_password(b"another", 4)
     _reload(daemon, "reloaded certificate, users and log level")
-    assert "threads has changed; only a restart makes it work" in daemon.log()
+    assert "threads has changed; restart to apply it" in daemon.log()
     with connect(daemon) as new:
         new.verify = str(ca)
         assert new.put(f"{daemon.url}/jobs/{job}/kill", timeout=20).status_code == 200

@@ -94,7 +94,7 @@ def serving(
         return made(*call)
 
     def admit(*call: Any) -> None:
-        made.admit(*call)
+        made.may_send_body(*call)
 
     with edge.serving(application, admit=admit, verifies=True, **settings) as running:
         made = app.create_app(

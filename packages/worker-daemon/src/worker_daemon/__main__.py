@@ -16,11 +16,11 @@ from worker_daemon.settings import config, paths
 _EXAMPLES = """\
 examples:
   workerd init server.example.org     make settings, a certificate and the first user
-  workerd user add alice              ask for a password, and let alice in
-  workerd check                       say everything that is wrong with the settings
+  workerd user add alice              add a user, and ask for the password
+  workerd check                       check the configuration
   workerd                             serve in the foreground, until SIGTERM
 """
-# Settings that have a flag; all others are set in the file only.
+# The settings that are also options.
 _FLAGS = {
     "listen": "HOST:PORT",
     "cert": "FILE",
@@ -32,13 +32,13 @@ _FLAGS = {
 
 
 _NO_THREAD = (
-    "cannot start a thread: the limit on processes is reached; raise it (TasksMax= of the service, "
+    "cannot start a thread: the limit of processes is reached; raise it (TasksMax= of the service, "
     "`ulimit -u` of the account), or end other processes"
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    """Run the command; return 0 if it succeeded, 1 if it failed, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"workerd: {_NO_THREAD}\n")
         return 1
     except EOFError:
-        sys.stderr.write("\nworkerd: the input ended at a question; nothing was changed\n")
+        sys.stderr.write("\nworkerd: aborted: end of input\n")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         _parser().parse_args([*options.of, "--help"])  # which ends there
     if action == "init":
         return _init(options)
-    if action != "user":  # which talks to a person, in the encoding of the terminal
+    if action != "user":  # which uses the encoding of the terminal
         from worker_core.model import encoding
 
         encoding.use_utf8()
@@ -133,16 +133,16 @@ def _user(options: argparse.Namespace, path: Path) -> int:
     elif options.user_action == "remove":
         user.remove(path, options.name)
     else:
-        given = {"from_stdin": options.password_stdin, "cost": options.cost}
+        how = {"from_stdin": options.password_stdin, "cost": options.cost}
         if options.user_action == "add":
-            user.add(path, options.name, keep_jobs=options.keep_jobs, **given)
+            user.add(path, options.name, keep_jobs=options.keep_jobs, **how)
         else:
-            user.passwd(path, options.name, **given)
+            user.passwd(path, options.name, **how)
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that names the nearest word, as argparse does by itself from Python 3.14 on."""
+    """A parser that suggests the nearest word, as argparse does from Python 3.14 on."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         known = [str(each) for each in action.choices or ()]
@@ -169,32 +169,32 @@ def _parser() -> _Parser:
     )
     actions = parser.add_subparsers(metavar="ACTION", dest="action")
     actions.add_parser("serve", parents=[common], help="serve in the foreground (the default)")
-    actions.add_parser("check", parents=[common], help="say everything wrong with the settings")
+    actions.add_parser("check", parents=[common], help="check the configuration")
     actions.add_parser(
         "recover",
         parents=[common],
-        help="make the records of jobs again from their directories",
-        description="Make the records of jobs again from their directories, for a server whose "
-        "database is missing, damaged or an older copy. Stop workerd first. Jobs that run go on, "
-        "and nothing is deleted: what cannot be used is moved to set-aside in the state directory.",
+        help="rebuild the records of jobs from their directories",
+        description="Rebuild the records of jobs from their directories, if the database is "
+        "missing, damaged or an older copy. Stop workerd first. Running jobs keep running. Nothing "
+        "is deleted: what cannot be used is moved to set-aside in the state directory.",
         allow_abbrev=False,
     )
     _add_init(actions)
     _add_user(actions, common)
-    action = actions.add_parser("help", help="print this help, or that of an action")
-    action.add_argument("of", nargs="*", metavar="ACTION", help="the action, as in: help user add")
+    action = actions.add_parser("help", help="print this help, or the help of an action")
+    action.add_argument("of", nargs="*", metavar="ACTION", help="an action, as in: help user add")
     return parser
 
 
 def _path(value: str) -> Path:
-    if not value:  # which Path takes for the working directory
+    if not value:  # Path would take it for the working directory
         raise argparse.ArgumentTypeError("must be a path, not ''")
     return Path(value)
 
 
 def _common() -> _Parser:
-    """Return the options that every action takes, before or after its name."""
-    # SUPPRESS: an option not given after the action must not hide the one given before it.
+    """Return the options that are accepted before and after the name of every action."""
+    # SUPPRESS: the default after the action must not replace an option before it.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     common.add_argument("--config", type=_path, metavar="FILE", help="Settings (TOML).")
     for name, value in _FLAGS.items():
@@ -208,7 +208,7 @@ def _add_init(actions: Any) -> None:
         "init",
         help="make settings, a CA, a certificate and the first user",
         description="Make settings, a CA, a key and certificate for this server, and the first "
-        "user. Nothing that is there already is overwritten.",
+        "user. Existing files are not overwritten.",
         allow_abbrev=False,
     )
     action.add_argument(
@@ -231,12 +231,14 @@ def _add_init(actions: Any) -> None:
         default=":8443",
         help="where to listen (default: %(default)s, every address)",
     )
-    action.add_argument("--user", metavar="NAME", help="the first user (default: who runs this)")
-    action.add_argument("--group", help="the group of the service, which may read key and users")
+    action.add_argument("--user", metavar="NAME", help="the first user (default: your own name)")
+    action.add_argument(
+        "--group", help="the group of the service, which may then read the key and the users file"
+    )
     action.add_argument(
         "--renew",
         action="store_true",
-        help="only make a new key and certificate, from the CA that is there",
+        help="only make a new key and certificate, with the present CA",
     )
     _add_password(action)
 
@@ -244,18 +246,18 @@ def _add_init(actions: Any) -> None:
 def _default_directory() -> Path | None:
     try:
         return paths.config_dir()
-    except errors.HomeError:  # which is told to who needs one; the help does not
+    except errors.HomeError:  # reported when the directory is needed, but not in the help
         return None
 
 
 def _add_user(actions: Any, common: _Parser) -> None:
-    action = actions.add_parser("user", parents=[common], help="change who may use the daemon")
+    action = actions.add_parser("user", parents=[common], help="add, change or remove users")
     verbs = action.add_subparsers(metavar="VERB", dest="user_action", required=True)
     for name, text in (
-        ("add", "let somebody in"),
+        ("add", "add a user"),
         ("passwd", "change a password"),
-        ("remove", "let somebody in no more"),
-        ("list", "print the users"),
+        ("remove", "remove a user"),
+        ("list", "list the users"),
     ):
         verb = verbs.add_parser(name, parents=[common], help=text)
         if name != "list":
@@ -272,14 +274,14 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         "--keep-jobs",
         action="store_true",
         default=None,
-        help="give the user the jobs of an earlier user of this name, and do not ask",
+        help="give the user the jobs of an earlier user of the same name, without asking",
     )
     choice.add_argument(
         "--without-jobs",
         action="store_false",
         dest="keep_jobs",
         default=None,
-        help="keep the jobs of an earlier user of this name out of the user's reach",
+        help="do not give the user the jobs of an earlier user of the same name",
     )
 
 
@@ -287,7 +289,7 @@ def _add_password(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--password-stdin",
         action="store_true",
-        help="read the password from the first line of standard input, and do not ask",
+        help="read the password from the first line of standard input",
     )
     parser.add_argument(
         "--cost",
@@ -295,7 +297,7 @@ def _add_password(parser: argparse.ArgumentParser) -> None:
         choices=range(4, htpasswd.MAX_COST + 1),
         metavar="N",
         default=htpasswd.DEFAULT_COST,
-        help=f"bcrypt's cost, 4 to {htpasswd.MAX_COST} (default: %(default)s)",
+        help=f"the cost of bcrypt, 4 to {htpasswd.MAX_COST} (default: %(default)s)",
     )
 
 

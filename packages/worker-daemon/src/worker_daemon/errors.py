@@ -1,4 +1,4 @@
-"""The errors of worker-daemon that its callers act on."""
+"""The errors of worker-daemon that callers handle."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class DaemonError(Exception):
-    """The base of every error of this distribution; ``str()`` is a sentence for people."""
+    """The base class of all errors of this distribution; ``str()`` is a sentence for people."""
 
 
 class ConfigError(DaemonError):
-    """Settings that cannot work.
+    """The settings cannot be used.
 
-    ``faults`` holds every one of them, each a sentence of its own. ``rest`` is the configuration
-    without the settings that could not be read, which are ``broken``; None if nothing could be.
+    ``faults`` has a sentence for each fault. ``rest`` is the configuration with defaults for the
+    ``broken`` settings, which could not be read; None if nothing could be read.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ConfigError(DaemonError):
 
 
 class SettingError(ValueError):
-    """A table of the settings has faults, each with its path below the setting."""
+    """A table in the settings has faults, each with its path in the table."""
 
     def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
         self.faults = tuple(faults)
@@ -41,7 +41,7 @@ class UsersError(DaemonError):
 
 
 class HomeError(DaemonError):
-    """There is no home directory, and nothing else says where a file is."""
+    """A default path needs a home directory, and there is none."""
 
 
 class CertificateError(DaemonError):
@@ -49,4 +49,4 @@ class CertificateError(DaemonError):
 
 
 class ListenError(DaemonError):
-    """The address cannot be listened on."""
+    """workerd cannot listen on an address."""

@@ -13,30 +13,30 @@ from typing import Any
 
 _STDERR = 2
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# What a client sends must not be able to begin a line of its own, or to move the cursor.
+# Text from clients must not be able to start a new line or to move the cursor.
 _DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {
     code: repr(chr(code))[1:-1]
     for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_DIRECTIONS)
 }
-# What a client sends is shown up to here, with its real length behind: a command line may have
-# megabytes, and anybody can send a path of 64 KiB.
+# Longer text from clients is cut, and its real length shown: a command line may have megabytes, and
+# anybody can send a path of 64 KiB.
 _LONGEST_TEXT = 1000  # characters of a text
-_LONGEST_LIST = 4000  # characters of all texts of a list, as of an argv
+_LONGEST_LIST = 4000  # characters of all texts of a list, such as an argv
 _MOST_ITEMS = 100
-_LONGEST_MESSAGE = 16_000  # characters of a message or a traceback: those are ours, mostly
+_LONGEST_MESSAGE = 16_000  # characters of a message or a traceback, which are mostly our own
 _ENDS = re.compile(r"""[\s="']""")
 
 
 class TextFormatter(logging.Formatter):
-    """``TIME LEVEL message key=value …``; without the time where the journal adds its own."""
+    """``TIME LEVEL message key=value …``, without the time if the journal adds its own."""
 
     def __init__(self, *, stamped: bool) -> None:
         super().__init__()
         self._stamped = stamped
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; an exception follows on lines of its own."""
+        """Return the line, and the lines of an exception."""
         line = f"{record.levelname.lower()}: {_message(record)}"
         for name, value in _extras(record).items():
             line += f" {name}={_quoted(value)}"
@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what the caller added."""
+    """One JSON object per line: time, level, logger, message, and the fields of the caller."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -64,22 +64,22 @@ class JsonFormatter(logging.Formatter):
 
 
 class Stderr(logging.Handler):
-    """Writes each record in one step where it can; a stream of Python takes three."""
+    """Writes each record to stderr, with one system call; Python's streams need three."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line, or say on stderr why that fails."""
+        """Write the line; report a failure on stderr."""
         try:
             line = memoryview(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
             while line:
                 line = line[os.write(_STDERR, line) :]
-        except Exception:  # noqa: BLE001  # as of every handler of logging
+        except Exception:  # noqa: BLE001  # as every handler of logging does
             self.handleError(record)
 
 
 def set_up(level: str, style: str) -> None:
     """Log to stderr at `level` ("info", …) in `style` ("text" or "json")."""
     stamped = "JOURNAL_STREAM" not in os.environ
-    # Of each record only what the formatters show: the rest takes as long as the line itself
+    # Collect only what the formatters show; the rest would take as long as the line itself
     # (docs.python.org/3/howto/logging.html#optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -90,7 +90,7 @@ def set_up(level: str, style: str) -> None:
 
 
 def set_level(level: str) -> None:
-    """Change what is logged from here on."""
+    """Change the lowest level that is logged."""
     logging.getLogger().setLevel(level.upper())
 
 
@@ -100,9 +100,9 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _quoted(value: object) -> object:
-    # What holds what ends a value, or begins one, is quoted: nobody can add a field of his own.
-    told = isinstance(value, str) and _ENDS.search(value)
-    return json.dumps(value, ensure_ascii=False) if told else value
+    # A value with a separator in it is quoted, so that no client can add a field to the line.
+    needs_quotes = isinstance(value, str) and _ENDS.search(value)
+    return json.dumps(value, ensure_ascii=False) if needs_quotes else value
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _short(value: object) -> object:
-    """Return a value as a line shows it: the beginning of a long one, and how long it is."""
+    """Return a value for a line; of a long value, its beginning and its length."""
     if isinstance(value, str):
         return _cut(value, _LONGEST_TEXT)
     if isinstance(value, list | tuple):

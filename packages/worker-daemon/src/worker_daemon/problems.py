@@ -1,6 +1,6 @@
-"""Refusals: the one table that turns every error into a problem document (RFC 9457).
+"""Problem documents (RFC 9457): the one table that maps every error to a code and a status.
 
-`code` is what programs may rely on; the sentence in `detail` is for people and may change.
+Programs may rely on `code`. The sentence in `detail` is for people, and may change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHALLENGE = 'Basic realm="worker", charset="UTF-8"'
 
 
 class Kind(NamedTuple):
-    """What a code stands for."""
+    """The status and the title of a code."""
 
     status: int
     title: str
@@ -75,11 +75,11 @@ _OF_ENGINE: Mapping[type[worker_core.WorkerError], str] = {
 
 
 ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-"""Headers that no answer is without, whoever makes it."""
+"""Headers of every answer, also of those that the edge makes."""
 
 
 class Problem(Exception):
-    """A request is refused: `code` is one of KINDS, `errors` says which fields are wrong."""
+    """A refused request. `code` is one of KINDS; `errors` names the fields that are wrong."""
 
     def __init__(
         self,
@@ -116,14 +116,14 @@ class Problem(Exception):
 
 
 def broken_query() -> Problem:
-    """Return the answer to a query that cannot be read."""
+    """Return the problem for a query that cannot be read."""
     return Problem(
         "malformed_request", "the query is not percent-encoded UTF-8 of at most 200 parameters"
     )
 
 
 def invalid(errors: Iterable[worker_core.FieldError], code: str = "invalid_request") -> Problem:
-    """Return the problem of fields that cannot be accepted."""
+    """Return the problem for fields with invalid values."""
     found = tuple(errors)
     first = ": ".join(filter(None, (found[0].field, found[0].message)))
     more = f" (and {len(found) - 1} more, see errors)" if len(found) > 1 else ""
@@ -133,7 +133,7 @@ def invalid(errors: Iterable[worker_core.FieldError], code: str = "invalid_reque
 
 
 def of(error: Exception) -> Problem:
-    """Return the problem that an error is to a client; what nobody foresaw is internal_error."""
+    """Return the problem for an error; for an unexpected one, internal_error."""
     match error:
         case Problem():
             return error
@@ -145,30 +145,28 @@ def of(error: Exception) -> Problem:
             code = next((c for kind, c in _OF_ENGINE.items() if isinstance(error, kind)), None)
             return Problem(code, str(error)) if code else _internal()
         case falcon.HTTPNotFound():
-            return Problem(
-                "not_found", "there is nothing here; GET /openapi.json tells what there is"
-            )
+            return Problem("not_found", "no such resource; see GET /openapi.json")
         case falcon.HTTPError() if error.status_code == 400:
             return Problem("malformed_request", error.description or "the request is malformed")
     return _internal()
 
 
 def job_not_found(job_id: str) -> Problem:
-    """Return the answer for an id that is unknown, malformed, or of somebody else's job.
+    """Return the problem for an id that is unknown, malformed, or of another user's job.
 
-    It is made here for all of them, because nobody may be able to tell them apart.
+    All of them get the same answer, so that a client cannot tell them apart.
     """
     return Problem("job_not_found", f"you have no job with the id {job_id}; GET /jobs lists yours")
 
 
 def unauthorized(detail: str) -> Problem:
-    """Return the refusal of somebody who is not known."""
+    """Return the problem for a request without a valid login."""
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE})
 
 
 def draining() -> Problem:
-    """Return the answer to what is not begun any more while the daemon is ending."""
-    return Problem("draining", "the server is ending, and its jobs go on; ask again soon")
+    """Return the problem for a request that arrives while the daemon shuts down."""
+    return Problem("draining", "the server is shutting down; jobs keep running; retry shortly")
 
 
 def _internal() -> Problem:
@@ -178,7 +176,7 @@ def _internal() -> Problem:
 
 
 def answer(req: falcon.Request, resp: falcon.Response, error: Exception, _params: object) -> None:
-    """Answer with the problem that `error` is: falcon's handler of every exception."""
+    """Answer with the problem for `error`. falcon calls this for every exception."""
     problem = of(error)
     if problem.code == "internal_error":
         _log.error("internal error", exc_info=error, extra={"request_id": req.context.request_id})

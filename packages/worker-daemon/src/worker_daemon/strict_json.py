@@ -1,4 +1,4 @@
-"""JSON as this API reads and writes it: nothing ambiguous in, every byte out."""
+"""The JSON of this API: ambiguous texts are refused, and every byte of a job can be written."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from worker_core.model.errors import echo
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _LONGEST_NUMBER = 400  # digits; the largest float has 309
 MOST_VALUES = spec.MAX_STRINGS // 8
-"""Values of a text, by its commas and opening brackets: as many as a job can have arguments. An
-empty list of three bytes takes 64 in memory."""
-# A string, whole or to the end of the text, or what counts. Nothing is ever looked at twice: the
-# repetitions give nothing back.
+"""The most values in a text, counted by commas and opening brackets: as many as a job can have
+arguments. Each takes memory: an empty list of three bytes takes 64."""
+# A string (to its end, or to the end of the text), or a character that counts. The possessive
+# repetitions never go back, so that the time is linear.
 _COUNTED = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
 
 
 class TooManyValuesError(ValueError):
-    """A text that would take many times its length in memory."""
+    """The text would take many times its length in memory."""
 
 
 def decode(data: bytes) -> Any:
     """Read a JSON text.
 
-    Raises ValueError, as a sentence about the text, also for what Python's parser lets pass:
-    NaN, infinities, a key that comes twice, and nesting that is too deep to read. A whole number is
-    an int however it is written, as in 1.0: JSON has one kind of number.
+    Raises ValueError with a sentence about the text. This includes what Python's parser accepts:
+    NaN, infinities, and a key that occurs twice; also nesting that is too deep. Whole numbers
+    become int however they are written, as in 1.0: JSON has only one kind of number.
     """
     _check_count(data)
     try:
@@ -59,15 +59,15 @@ def _check_count(data: bytes) -> None:
 def encode(value: object) -> bytes:
     """Write a JSON text as UTF-8.
 
-    Python's stand-ins for raw bytes (U+DC80 to U+DCFF) come out as the escapes that `decode`
-    reads back as the same.
+    The surrogates that Python uses for raw bytes (U+DC80 to U+DCFF) are written as escapes, which
+    `decode` reads as the same surrogates.
     """
-    # What UTF-8 cannot say, Python escapes exactly as JSON does: \\udcff.
+    # Python escapes what UTF-8 cannot encode as JSON does: \\udcff.
     return _ENCODER.encode(value).encode("utf-8", "backslashreplace")
 
 
 def encode_inside(text: str) -> bytes:
-    """Write a part of a JSON string, without the quotation marks."""
+    """Write a part of a JSON string, without quotation marks."""
     return encode(text)[1:-1]
 
 
@@ -76,7 +76,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {echo(twice)} comes twice in one object")
+        raise ValueError(f"the key {echo(twice)} occurs twice in one object")
     return found
 
 
@@ -92,7 +92,7 @@ def _number(text: str) -> float:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it is not JSON: {name} is no number")
+    raise ValueError(f"it is not JSON: {name} is not a number in JSON")
 
 
 _DECODER = json.JSONDecoder(

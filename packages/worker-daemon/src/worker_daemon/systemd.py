@@ -1,7 +1,6 @@
-"""What a service and systemd tell each other: readiness, the watchdog, sockets opened for it.
+"""The interface to systemd: readiness, the watchdog, and sockets that systemd has opened.
 
-The protocols are those of sd_notify(3) and sd_listen_fds(3); without systemd nothing here does
-anything.
+The protocols are sd_notify(3) and sd_listen_fds(3). Without systemd, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from worker_daemon import errors
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd something, such as ``READY=1``; a manager that does not listen is no error."""
+    """Send lines such as ``READY=1`` to systemd. It is not an error if nobody receives them."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
@@ -30,12 +29,12 @@ def notify(*lines: str) -> None:
 
 
 def notify_reloading() -> None:
-    """Say that a reload has begun; ``READY=1`` ends it."""
+    """Notify systemd that a reload has begun; ``READY=1`` ends it."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def watchdog_interval() -> float | None:
-    """Return how often in seconds to send ``WATCHDOG=1``; None when nobody waits for it."""
+    """Return the seconds between two ``WATCHDOG=1``; None if the unit has no watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not (microseconds.isascii() and microseconds.isdecimal()) or not _for_this_process(
         "WATCHDOG_PID"
@@ -45,10 +44,10 @@ def watchdog_interval() -> float | None:
 
 
 def sockets(passed: list[tuple[str, int]]) -> list[socket.socket]:
-    """Return the listening sockets that systemd opened for this process; none is the usual case.
+    """Return the listening sockets that systemd has opened for this process; usually none.
 
-    `passed` is name and number of each descriptor that it has passed: see DescriptorStore. Raises
-    ListenError for one that nobody can connect to over TCP.
+    `passed` has the name and number of each passed descriptor: see DescriptorStore. Raises
+    ListenError for one that does not listen for TCP connections.
     """
     stored = worker_core.DescriptorStore.owns
     return [_listening(number) for name, number in passed if not stored(name)]

@@ -1,4 +1,4 @@
-"""Who asks, and what they may touch: every decision about other people's jobs is made here."""
+"""Access control: who may see and change whose jobs. All of it is decided here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ EVERYBODY = "*"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnerQuery:
-    """What every request about jobs may say."""
+    """The parameter `owner` of every request about jobs."""
 
     owner: Annotated[
         str | None,
         params.Field(
             params.Text(),
-            "Whose jobs are meant: by default one's own. Only an administrator may name somebody"
-            f" else, or everybody ({EVERYBODY}).",
+            "The user whose jobs are meant; by default the caller. Only an administrator may name"
+            f" another user, or all users ({EVERYBODY}).",
         ),
     ] = None
 
@@ -38,11 +38,11 @@ class Access:
         self._admins = admins
 
     def job(self, req: falcon.Request, job_id: str) -> worker_core.Job:
-        """Return the job that the request names, if the caller may touch it.
+        """Return the job that the request names, if the caller may see it.
 
-        A long spec of it is an outline, as most requests need no more.
+        A long spec is only an outline here; most requests need no more.
 
-        Raises the same for an id that is unknown or malformed, and for somebody else's job.
+        Raises the same problem for an unknown id, a malformed one, and another user's job.
         """
         owner = self.owner(req)
         try:
@@ -54,27 +54,27 @@ class Access:
         return job
 
     def owner(self, req: falcon.Request) -> str:
-        """Return whose jobs the request is about: an owner, or EVERYBODY."""
+        """Return the owner whose jobs the request is about, or EVERYBODY."""
         user: str = req.context.user
         owner_of: Callable[[str], str] = req.context.owner_of
-        asked = dict(query(req)).get("owner", user)
-        if asked == user and user != EVERYBODY:
+        wanted = dict(query(req)).get("owner", user)
+        if wanted == user and user != EVERYBODY:
             return owner_of(user)
         if not self.is_admin(user):
-            message = "only an administrator may ask for the jobs of somebody else"
+            message = "only an administrator may name another user"
             raise problems.invalid([worker_core.FieldError("owner", message)])
-        return owner_of(asked)
+        return owner_of(wanted)
 
     def is_admin(self, user: str) -> bool:
-        """Say whether a user may see and end the jobs of others."""
+        """Return whether a user may see and kill the jobs of others."""
         return user in self._admins
 
 
 def query(req: falcon.Request) -> list[tuple[str, str]]:
-    """Return the parameters of the query in order, with those that come more than once.
+    """Return the parameters of the query in order; a name may occur several times.
 
-    A value may hold any byte, as names and labels of jobs may: one that is not UTF-8 is a surrogate
-    here (surrogateescape), which `fields.from_query` refuses in every field that takes no bytes.
+    Names and labels of jobs may contain bytes that are not UTF-8, which are surrogates here
+    (surrogateescape). `params.from_query` refuses them in all other fields.
     """
     try:
         pairs = urllib.parse.parse_qsl(

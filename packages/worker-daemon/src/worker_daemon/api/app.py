@@ -1,4 +1,4 @@
-"""The application: the route table, and what every request passes through."""
+"""The application: the routes, and the middleware that every request passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worker_daemon.api.resources import (
 from worker_daemon.auth import middleware
 from worker_daemon.settings import config, run_as
 
-# A body takes up to ten times its length while it is read and stored, a record three times.
+# While it is handled, a body takes up to ten times its length in memory, a record three times.
 _BODIES = 16 << 20  # bytes
 _RECORDS = 32 << 20  # bytes
 _LONG_ANSWERS = 32
@@ -51,22 +51,22 @@ ROUTES: dict[str, Callable[[resource.Services], resource.Resource]] = {
 
 
 class App(falcon.App[falcon.Request, falcon.Response]):
-    """falcon's application, with a way to send the head of an answer before its body.
+    """falcon's application, which can also send the head of an answer before its body.
 
-    `admit` is what the server asks before it takes a long body.
+    The server calls `may_send_body` before it receives a long body.
     """
 
-    admit: Callable[[str, str | None, str], None]
+    may_send_body: Callable[[str, str | None, str], None]
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answer a request, as WSGI has it."""
+        """Answer a request (WSGI)."""
 
         def start(*args: Any) -> Any:
             env[long_requests.WRITE] = start_response(*args)
             return env[long_requests.WRITE]
 
         if env["REQUEST_METHOD"] == "WEBSOCKET":
-            # falcon's own name for something else, refused before the caller is known.
+            # falcon uses this name for WebSockets, and would refuse it before the login is checked.
             env["REQUEST_METHOD"] = "UNKNOWN"
         return super().__call__(env, start)
 
@@ -79,9 +79,10 @@ def create_app(
     draining: threading.Event | None = None,
     downloads: int = 1024,
 ) -> App:
-    """Return the WSGI application. Once `draining` is set, followers end and nothing new begins.
+    """Return the WSGI application.
 
-    At most so many `downloads` hold a file open at the same time.
+    Once `draining` is set, long requests end and no new one begins. At most so many `downloads`
+    are open at the same time.
     """
     draining = draining or threading.Event()
     measured = measure.Measure()
@@ -105,7 +106,7 @@ def create_app(
     )
     authenticated = middleware.Authentication(verifier)
 
-    def admit(method: str, header: str | None, address: str) -> None:
+    def may_send_body(method: str, header: str | None, address: str) -> None:
         try:
             authenticated.login(header, address)
         except problems.Problem as problem:
@@ -113,11 +114,11 @@ def create_app(
             raise
 
     app = App(middleware=[log.AccessLog(), measured, authenticated, methods.Methods()])
-    app.admit = admit
+    app.may_send_body = may_send_body
     app.add_error_handler(Exception, problems.answer)
     app.add_error_handler(falcon.HTTPError, problems.answer)
-    for path, made in _resources(services).items():
-        app.add_route(path, made)
+    for path, each in _resources(services).items():
+        app.add_route(path, each)
     return app
 
 

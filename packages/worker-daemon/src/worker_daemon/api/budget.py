@@ -1,4 +1,4 @@
-"""How much memory and time long bodies and long answers may take together."""
+"""Limits on the memory and time that long bodies and long answers take together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 
 from worker_daemon import problems
 
-_SECONDS = 10.0  # that a request waits for its share
+_SECONDS = 10.0  # for which a request waits for its share
 _LONGEST_REST = 1.0  # seconds
 
 Waiting = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 class Budget:
-    """Bytes that are lent to requests; who finds none left waits in line.
+    """Lends bytes to requests. A request waits while there are not enough left.
 
-    The next in line is the first of the user to whom the least is lent, so that no user alone can
-    shut the others out.
+    The next request to get some is the oldest one of the user who has borrowed least, so that no
+    user can keep the others out.
     """
 
     def __init__(
@@ -31,25 +31,25 @@ class Budget:
         clock: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`clock` tells the CPU time of the calling thread."""
+        """`clock` returns the CPU time of the calling thread."""
         self._most = most
         self._seconds = seconds
         self._clock = clock
         self._sleep = sleep
         self._changed = threading.Condition()  # guards what follows
-        self._line: dict[object, str] = {}  # who waits, in order, and the user of each
+        self._line: dict[object, str] = {}  # the waiting requests in order, and their users
         self._lent = 0
         self._lent_to: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def lent(self, size: int, user: str, waiting: Waiting) -> Iterator[None]:
-        """Lend so many bytes in this block, or all there are to a request that needs more.
+        """Lend `size` bytes during this block; a request that needs more than all gets all.
 
-        `waiting` is entered while it waits. While others wait, the block is followed by a rest that
-        takes as long as the processor was at work in it: what is at work here can hold the
-        interpreter lock for long, and short requests need it, too.
+        `waiting` is entered while the request waits. If others wait when the block ends, the thread
+        sleeps for as long as the block took CPU time: the block may have held the interpreter lock
+        for long, and short requests need it, too.
 
-        Raises Problem when nothing is left for too long.
+        Raises Problem if the bytes are not available in time.
         """
         size = min(size, self._most)
         if not self._take_at_once(size, user):
@@ -83,8 +83,8 @@ class Budget:
                 if not self._changed.wait_for(lambda: self._may_go(me, size), self._seconds):
                     raise problems.Problem(
                         "server_busy",
-                        "the server is at work on as many long requests as it has memory for; "
-                        "try again soon",
+                        "the server has no memory left for another long request at present; retry"
+                        " shortly",
                     )
                 self._note(size, user)
             finally:

@@ -1,8 +1,8 @@
-"""Requests that stay: those that follow output, read events, or wait for an end.
+"""Long-lived requests: those that follow output, read events, or wait for the end of a job.
 
-Each holds a thread, so there is a cap on them, below the number of threads: past it the others
-are told to come back, and short requests always find a thread. The last eighth of the places is
-kept for users who have none yet, so that no user alone can shut the others out.
+Each of them holds a thread. Their number is limited below the number of threads, so that short
+requests always find one; a request above the limit is refused with 503 and Retry-After. The last
+eighth of the places is for users who have none yet, so that no user can keep the others out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import worker_core
 
 from worker_daemon import problems
 
-# Seconds between two looks at whether the client is still there, and still has a login.
+# Seconds between two checks whether the client is still connected and its login still valid.
 HEARTBEAT = 0.8
-WRITE = "worker_daemon.write"  # where `app.App` puts the WSGI server's write
-LOGGED_IN = "worker_daemon.logged_in"  # where the server puts `channel.TlsChannel.logged_in`
-_NO_LOGIN = "the user was removed, or has a new password"
+WRITE = "worker_daemon.write"  # WSGI environ: the server's write(), set by `app.App`
+LOGGED_IN = "worker_daemon.logged_in"  # WSGI environ: `channel.TlsChannel.logged_in`
+_NO_LOGIN = "the user was removed, or the password was changed"
 
 
 class LongRequests:
-    """The cap on requests that stay, and `count`, how many there are."""
+    """Limits the number of long requests; `count` is how many there are now."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class LongRequests:
         self.count = 0
 
     def enter(self, user: str) -> contextlib.ExitStack:
-        """Take a place; closing what is returned gives it back.
+        """Take a place, which is given back when the returned stack is closed.
 
-        Raises Problem when the places are taken, or while the daemon is ending.
+        Raises Problem when all places are taken, or while the daemon shuts down.
         """
         if self._draining.is_set():
             raise problems.draining()
@@ -68,9 +68,9 @@ class LongRequests:
     def wait(
         self, engine: worker_core.Engine, job: worker_core.Job, req: falcon.Request, seconds: float
     ) -> worker_core.Job:
-        """Return the job once it has ended, or as it is when the time is up or nobody listens.
+        """Return the job once it has ended, or its record after `seconds`.
 
-        Raises Problem when the login of the request counts no more.
+        Returns early when the client has left. Raises Problem when its login is no longer valid.
         """
         if job.state.final or not seconds:
             return job
@@ -86,7 +86,7 @@ class LongRequests:
         return job
 
     def over(self, req: falcon.Request) -> bool:
-        """Say whether to stop: the client has left, or the daemon is ending."""
+        """Return whether to stop: the client has left, or the daemon shuts down."""
         return self._draining.is_set() or gone(req)
 
     def _leave(self, user: str) -> None:
@@ -98,16 +98,16 @@ class LongRequests:
 
 
 def gone(req: falcon.Request) -> bool:
-    """Say whether the client has hung up, as far as the server can tell."""
+    """Return whether the client has closed the connection, as far as the server knows."""
     hung_up = req.env.get("waitress.client_disconnected")
     return hung_up is not None and bool(hung_up())
 
 
 def check_login(req: falcon.Request) -> None:
-    """Break the answer off when the login of its request counts no more.
+    """Raise an OSError if the login of a request is no longer valid.
 
-    The OSError makes the server end the connection, so that no client takes it for the end of what
-    it reads; whoever comes back is told why.
+    The server then breaks the connection off, so that the client cannot take this for the end of
+    the answer. When it connects again it gets 401.
     """
     if not req.context.stands():
         raise ConnectionAbortedError(_NO_LOGIN)
@@ -116,7 +116,7 @@ def check_login(req: falcon.Request) -> None:
 def while_logged_in(
     req: falcon.Request, chunks: Generator[bytes, None, None]
 ) -> Generator[bytes, None, None]:
-    """Yield the chunks of an answer, each after a look at the login of its request."""
+    """Yield the chunks of an answer, and check the login of its request before each."""
     with contextlib.closing(chunks):
         for chunk in chunks:
             check_login(req)
@@ -124,20 +124,20 @@ def while_logged_in(
 
 
 def pass_on(resp: falcon.Response) -> None:
-    """Ask proxies to pass the answer on as it comes, neither collected nor compressed."""
-    resp.set_header("X-Accel-Buffering", "no")  # nginx, and others that follow it
+    """Ask proxies to forward the answer at once, without buffering or compressing it."""
+    resp.set_header("X-Accel-Buffering", "no")  # nginx, and others that imitate it
     resp.set_header("Cache-Control", f"{problems.ALWAYS['Cache-Control']}, no-transform")
 
 
 def send_head(req: falcon.Request) -> None:
-    """Send status and headers now; a WSGI server waits with them for the first byte of the body."""
+    """Send status and headers now; a WSGI server otherwise waits for the first byte of the body."""
     write = req.env.get(WRITE)
     if write is not None:
         write(b"")
 
 
 class Stream:
-    """A body that is made while it is sent. `ending` is closed when no more of it will be."""
+    """A body that is made while it is sent. `ending` is closed at its end."""
 
     def __init__(
         self, chunks: Generator[bytes, None, None], ending: contextlib.ExitStack | None = None
@@ -149,6 +149,6 @@ class Stream:
         return self._chunks
 
     def close(self) -> None:
-        """End it: WSGI's promise is that this is called whatever happens."""
+        """End it. A WSGI server calls this in every case."""
         with self.ending:
             self._chunks.close()

@@ -1,6 +1,6 @@
-"""The fields of queries and bodies: declared once; read, refused and documented from there.
+"""Declarative query, body and header parameters: parsing, validation, OpenAPI.
 
-A query or a body is a frozen dataclass whose annotations carry a `Field`:
+A query or a body is a frozen dataclass whose annotations contain a `Field`:
 
     wait: Annotated[float, Field(Number(0, 60), "Seconds to wait for the end.")] = 0.0
 """
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Rule(Protocol):
-    """What values a field takes. Both readers raise ValueError: "must be …"."""
+    """The values of a field. Both methods that read one raise ValueError: "must be …"."""
 
     def from_text(self, text: str) -> Any:
         """Read the value of a query parameter."""
@@ -41,7 +41,7 @@ class Rule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A field's rule, its meaning, and whether a query may give it several times."""
+    """The rule of a field, its meaning, and whether a query may have it several times."""
 
     rule: Rule
     doc: str
@@ -64,7 +64,7 @@ class Number:
         return self.from_json(int(text) if self.whole else float(text))
 
     def from_json(self, value: object) -> float:
-        """Take a number."""
+        """Check a number."""
         kind = int if self.whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kind):
             raise ValueError(self._must_be())
@@ -96,7 +96,7 @@ class Flag:
         return text == "true"
 
     def from_json(self, value: object) -> bool:
-        """Take true or false."""
+        """Check a value that must be true or false."""
         if not isinstance(value, bool):
             raise ValueError("must be true or false")
         return value
@@ -108,10 +108,10 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A text of `least` to `most` characters that matches `shape` and can be written as UTF-8.
+    """A text of `least` to `most` characters that matches `shape`.
 
-    With `raw` it may also hold bytes that are not UTF-8, as surrogates (surrogateescape). `read`
-    makes the value of it; it may raise ValueError, too.
+    It must be UTF-8; with `raw`, it may also contain other bytes, as surrogates (surrogateescape).
+    `read` converts it to the value, and may raise ValueError.
     """
 
     least: int = 1
@@ -135,7 +135,7 @@ class Text:
         return self.read(text)
 
     def from_json(self, value: object) -> Any:
-        """Take a text."""
+        """Check and convert a text."""
         if not isinstance(value, str):
             raise ValueError("must be a text")
         return self.from_text(value)
@@ -148,7 +148,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """One of a few words; `read` makes the value of it."""
+    """One of a few words; `read` converts it to the value."""
 
     words: Sequence[str]
     read: Callable[[str], Any] = str
@@ -160,7 +160,7 @@ class Word:
         return self.read(text)
 
     def from_json(self, value: object) -> Any:
-        """Take the word."""
+        """Check and convert the word."""
         return self.from_text(value if isinstance(value, str) else "")
 
     def schema(self) -> dict[str, Any]:
@@ -173,11 +173,11 @@ class Signal:
     """A signal by name or number: "TERM", "SIGTERM", 15."""
 
     def from_text(self, text: str) -> int:
-        """Read the signal; return its number."""
+        """Return the number of a signal in text."""
         return self.from_json(text)
 
     def from_json(self, value: object) -> int:
-        """Take the signal; return its number."""
+        """Return the number of a signal."""
         try:
             return signals.number(value)  # type: ignore[arg-type]  # it refuses every other type
         except InvalidRequest as error:
@@ -200,7 +200,7 @@ def _moment(text: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Ago:
-    """A time that is given by how long ago it was, for the server to work out by its own clock."""
+    """A time given as how long ago it was; the server computes it by its own clock."""
 
     seconds: float
 
@@ -208,7 +208,7 @@ class Ago:
 def _moment_or_ago(text: str) -> float | Ago:
     if not re.fullmatch(_DURATION, text, re.ASCII):
         return _moment(text)
-    return Ago(min(units.seconds(text), spec.MAX_SECONDS))  # before that there was no job
+    return Ago(min(units.seconds(text), spec.MAX_SECONDS))  # no job is older
 
 
 _DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+"
@@ -224,18 +224,18 @@ Moment = functools.partial(
 
 
 def declared(of: type) -> Mapping[str, Field]:
-    """Return the declarations of a query or a body by name."""
+    """Return the declared fields of a query or a body by name."""
     return _declared(of)
 
 
-@functools.cache  # evaluating annotations takes as long as all the rest of a request
+@functools.cache  # evaluating the annotations takes as long as the rest of a request
 def _declared(of: type) -> Mapping[str, Field]:
     hints = typing.get_type_hints(of, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
 def from_query(of: type[T], pairs: Sequence[tuple[str, str]]) -> T:
-    """Read query parameters; raise Problem, which names every one that is wrong."""
+    """Read query parameters; raises Problem, which names every invalid one."""
     given: dict[str, list[str]] = {}
     known = declared(of)
     for name, text in pairs:
@@ -255,7 +255,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def from_object(of: type[T], given: Mapping[str, object]) -> T:
-    """Read a JSON object; null is the same as nothing. Raise Problem, which names every fault."""
+    """Read a JSON object; null means a missing field. Raises Problem with all faults."""
     present = {name: value for name, value in given.items() if value is not None}
     return _read(of, present, lambda field, value: field.rule.from_json(value), "field")
 
@@ -272,7 +272,7 @@ def from_headers(of: type[T], header: Callable[[str], str | None]) -> T:
 
 
 def header_name(name: str) -> str:
-    """Return the name of the header that a field stands for."""
+    """Return the name of the header that a field represents."""
     return "-".join(map(str.title, name.split("_")))
 
 
@@ -299,7 +299,7 @@ def _faults(
     read: Callable[[Field, Any], Any],
     what: str,
 ) -> Iterator[FieldError]:
-    """Yield what is wrong; what is right goes to `values`."""
+    """Yield the faults, and put the valid values into `values`."""
     known = declared(of)
     for name, raw in given.items():
         if name not in known:

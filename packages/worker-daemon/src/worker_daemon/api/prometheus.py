@@ -1,7 +1,7 @@
-"""Counting, and telling the counts in Prometheus' text format (version 0.0.4).
+"""Metrics in Prometheus' text format (version 0.0.4).
 
-A small library of its own: a counter, a histogram, and numbers that others count are all that
-the daemon needs.
+The daemon needs only a counter, a histogram, and numbers that are counted elsewhere; so it uses no
+library for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Sample = tuple[str, Labels, float]  # suffix of the name, labels, value
 
 
 class Counter:
-    """Numbers that only grow, one for each set of values of its labels."""
+    """A number for each combination of label values, which only grows."""
 
     kind = "counter"
 
@@ -28,19 +28,19 @@ class Counter:
         self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
 
     def add(self, *values: str, amount: float = 1) -> None:
-        """Add to the number of these values of the labels."""
+        """Add to the number for these label values."""
         with self._lock:
             self._values[values] = self._values.get(values, 0) + amount
 
     def samples(self) -> Iterable[Sample]:
-        """Return what there is to tell."""
+        """Return the samples."""
         with self._lock:
             counted = sorted(self._values.items())
         return [("", dict(zip(self._labels, key, strict=True)), value) for key, value in counted]
 
 
 class Reading:
-    """Numbers that somebody else counts, as they are now: by the value of a label, or one alone."""
+    """Present numbers that are counted elsewhere: one, or one for each value of a label."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Reading:
         self._label = label
 
     def samples(self) -> Iterable[Sample]:
-        """Return what there is to tell."""
+        """Return the samples."""
         label = self._label
         return [("", {label: key} if label else {}, value) for key, value in self._values.items()]
 
 
 class Histogram:
-    """How values are spread over buckets, which are given by their upper ends."""
+    """Counts values in buckets, which are given by their upper bounds."""
 
     kind = "histogram"
 
@@ -74,14 +74,14 @@ class Histogram:
         self._sums: dict[str, float] = {}
 
     def observe(self, key: str, value: float) -> None:
-        """Take in a value."""
+        """Count a value."""
         with self._lock:
             counts = self._counts.setdefault(key, [0] * (len(self._ends) + 1))
             counts[bisect.bisect_left(self._ends, value)] += 1
             self._sums[key] = self._sums.get(key, 0.0) + value
 
     def samples(self) -> Iterable[Sample]:
-        """Return what there is to tell: each bucket counts what is in the ones before it, too."""
+        """Return the samples. Each bucket also counts the values of the smaller ones."""
         with self._lock:
             counted = {key: (list(counts), self._sums[key]) for key, counts in self._counts.items()}
         ends = [*map(_number, self._ends), "+Inf"]
@@ -98,7 +98,7 @@ Metric = Counter | Reading | Histogram
 
 
 def text(metrics: Iterable[Metric]) -> str:
-    """Return everything in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     lines: list[str] = []
     for each in metrics:
         lines += [f"# HELP {each.name} {each.doc}", f"# TYPE {each.name} {each.kind}"]
@@ -109,8 +109,8 @@ def text(metrics: Iterable[Metric]) -> str:
 
 
 def _line(name: str, labels: Labels, value: float) -> str:
-    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{told}}} {_number(value)}" if told else f"{name} {_number(value)}"
+    pairs = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{pairs}}} {_number(value)}" if pairs else f"{name} {_number(value)}"
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which bytes of an output a request wants: offset, last lines, and the Range header (RFC 9110)."""
+"""Spans of bytes, and the Range header (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ _RANGE = re.compile(r"bytes=(\d{0,999})-(\d{0,999})", re.ASCII | re.IGNORECASE)
 
 
 class Span(NamedTuple):
-    """The bytes from offset `start` up to, not including, offset `end`."""
+    """The bytes from offset `start` to before offset `end`."""
 
     start: int
     end: int
 
     @property
     def size(self) -> int:
-        """How many bytes that is."""
+        """The number of bytes."""
         return self.end - self.start
 
 
 def ranged(header: str | None, whole: Span) -> Span | None:
-    """Return the part of `whole` that a Range header asks for, None if there is nothing to cut.
+    """Return the part of `whole` that a Range header requests; None for all of it.
 
-    Ranges count within `whole`: what the same request without a Range would give. Several ranges
-    and other units are ignored, as the standard allows. Raises Problem when no byte is left.
+    Offsets in the header count from the start of `whole`, which is what the same request without
+    the header would return. Several ranges and other units are ignored, as RFC 9110 allows. Raises
+    Problem when the range contains no byte.
     """
     match = _RANGE.fullmatch(header.replace(" ", "")) if header else None
     if match is None or match[1] == match[2] == "":

@@ -1,4 +1,4 @@
-"""Bodies: bytes that a client sent become a value of the type that the resource declares."""
+"""Request bodies: read JSON, and convert it to the type that the resource declares."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SEND_JSON = "send JSON, with the header Content-Type: application/json"
 
 
 LONG = 64 << 10
-"""Bytes of a body from which on it takes its share of a budget; none but a job may be longer."""
+"""Bytes. A longer body needs a share of the budget, and only a job may have one."""
 
 
 def size(req: falcon.Request, of: type, longest: int) -> int:
-    """Return how long a body may be: as its head says, else as long as is allowed."""
+    """Return the declared length of a body, or the maximum where it is not declared."""
     longest = _longest(of, longest)
     return longest if req.content_length is None else min(req.content_length, longest)
 
 
 def read(req: falcon.Request, of: type[T], longest: int, *, required: bool) -> T:
-    """Read the body as an `of`; without a body, which only some may leave out, as an empty one."""
+    """Read the body as an `of`; a missing one that is not `required` as an empty object."""
     data = _bytes(req, _longest(of, longest))
     if not data and not required:
         return params.from_object(of, {})
@@ -74,12 +74,12 @@ def _check_encoding(req: falcon.Request) -> None:
 def _check_media_type(req: falcon.Request) -> None:
     media, _, parameters = (req.content_type or "").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
-    # Many programs name no type, and nothing but JSON is taken here. But a page of another site may
-    # make a browser send a body without a type and with the user's login, and browsers say where a
-    # page is from.
+    # Many programs send no type, and only JSON is accepted anyway. But the page of another site can
+    # make a browser send a body without a type and with the user's login (CSRF). Browsers then send
+    # Origin, so that with it a type is required.
     unnamed = not media.strip() and req.get_header("Origin") is None
     if not unnamed and media.strip().lower() != falcon.MEDIA_JSON:
-        given = f"not {media.strip()}" if media.strip() else "and not without one"
-        raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, {given}")
+        problem = f"not {media.strip()}" if media.strip() else "which is missing"
+        raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, {problem}")
     if charset not in ("", "charset=utf-8"):
         raise problems.Problem("unsupported_media_type", f"{_SEND_JSON}, in UTF-8")

@@ -1,8 +1,8 @@
-"""What all resources share: who they work with, and how a request becomes a call.
+"""What all resources share: the services they use, and how a request becomes a method call.
 
-`operation` makes a responder of a method. It does, always in this order: decide whether the
-caller may touch the job, read the query, the headers and the body; only then the method runs. The
-OpenAPI document is made from the same declaration.
+`operation` makes a responder from a method. The responder checks whether the caller may see the
+job, then reads the query, the headers and the body, in this order, and only then calls the method.
+The OpenAPI document is made from the same declaration.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from worker_daemon.api import access, budget, long_requests, params, prometheus,
 from worker_daemon.settings import limits
 
 _PIECE = 64 << 10  # bytes
-_LONG = 256 << 10  # bytes of an answer from which on it takes a place
-_LARGE = 4 << 20  # bytes of one from which on few are in memory at a time
-_LONG_RECORD = 8 << 20  # bytes: what a long record is taken for before it is read
+_LONG = 256 << 10  # bytes; a longer answer takes a place
+_LARGE = 4 << 20  # bytes; of longer answers only a few are in memory at a time
+_LONG_RECORD = 8 << 20  # bytes: the assumed size of a long record before it is read
 
 
 @dataclasses.dataclass(frozen=True)
 class Services:
-    """What the resources work with."""
+    """What all resources use."""
 
     engine: worker_core.Engine
     access: access.Access
     long_answers: long_requests.LongRequests
-    """The cap on answers of more than `_LARGE` bytes, which wait in memory to be sent."""
+    """Limits the answers of more than `_LARGE` bytes, which are in memory until they are sent."""
     searches: long_requests.LongRequests
-    """The cap on searches for jobs that take long."""
+    """Limits the searches for jobs that take long."""
     downloads: long_requests.LongRequests
-    """The cap on outputs that are being sent, each of which holds a file open."""
+    """Limits the outputs that are being sent, each of which keeps a file open."""
     long_requests: long_requests.LongRequests
     draining: threading.Event
     metrics: Sequence[prometheus.Metric]
@@ -47,14 +47,14 @@ class Services:
     output_limit: int
     run_as: Callable[[str], str | None]
     bodies: budget.Budget
-    """What long bodies may take together, in bytes of their own, until each is answered."""
+    """Limits the bytes of all long bodies together, each until its request is answered."""
     records: budget.Budget
-    """What long records may take together, in bytes of their specs, while they are read."""
+    """Limits the bytes of all long specs together while records are read."""
 
     def held(
         self, req: falcon.Request, body: type | None
     ) -> contextlib.AbstractContextManager[object]:
-        """Hold what a request needs of `bodies` while it is answered."""
+        """Hold the share of `bodies` that a request needs until it is answered."""
         if (
             body is None
             or (size := request_body.size(req, body, self.max_body)) < request_body.LONG
@@ -65,7 +65,7 @@ class Services:
 
 
 class Resource:
-    """A resource; `operation` marks the methods that answer requests."""
+    """A resource. Its methods that answer requests are made with `operation`."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -74,15 +74,15 @@ class Resource:
 
 @dataclasses.dataclass(frozen=True)
 class NoQuery:
-    """The query of what has no parameters."""
+    """The query of an operation without parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What a responder does, for the reader of the OpenAPI document."""
+    """What a responder does, for the OpenAPI document."""
 
     summary: str
-    answers: Mapping[int, tuple[str, ...]]  # status: the names of what is answered
+    answers: Mapping[int, tuple[str, ...]]  # status: the names of the schemas
     problems: tuple[str, ...]
     query: type | None
     body: type | None
@@ -100,7 +100,7 @@ def operation(
     body_required: bool = False,
     headers: type | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a responder of `method(self, req, resp, [job,] [query,] [headers,] [body])`."""
+    """Return a decorator for `method(self, req, resp, [job,] [query,] [headers,] [body])`."""
     described = Operation(summary, answers, problems, query, body, body_required, headers)
 
     def make(method: Callable[..., None]) -> Callable[..., None]:
@@ -118,9 +118,9 @@ def operation(
             if "job_id" in path:
                 req.context.job_id = path["job_id"]
                 values.append(self.services.access.job(req, path["job_id"]))
-            given: object = params.from_query(query or implied_query(path), access.query(req))
+            parsed: object = params.from_query(query or implied_query(path), access.query(req))
             if query is not None:
-                values.append(given)
+                values.append(parsed)
             if headers is not None:
                 values.append(params.from_headers(headers, req.get_header))
             if body is not None:
@@ -136,12 +136,12 @@ def operation(
 
 
 def implied_query(path: Container[str]) -> type:
-    """Return the query of a responder that declares none, by the fields of its path."""
+    """Return the query of a responder that declares none: whether its path has a job."""
     return access.OwnerQuery if "job_id" in path else NoQuery
 
 
 def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
-    """Answer with JSON; the newline at the end is for people at a terminal."""
+    """Answer with JSON, and a newline for people at a terminal."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = strict_json.encode(value) + b"\n"
@@ -154,7 +154,7 @@ def answer_record(
     jobs: Sequence[worker_core.Job],
     value: Callable[[list[bytes]], bytes],
 ) -> None:
-    """Answer with JSON made of the whole records of jobs, whose specs may be long."""
+    """Answer with JSON made from the whole records of jobs, whose specs may be long."""
     if all(job.spec.whole for job in jobs):
         answer_long(req, resp, services, value([_record(job) for job in jobs]))
         return
@@ -169,8 +169,11 @@ def answer_record(
 
 
 def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
-    """Return a record in JSON, with a long spec as it is stored: to read one and write it again
-    would keep all other requests waiting for tens of milliseconds."""
+    """Return a record in JSON; `spec` is a long one as it is stored.
+
+    Decoding and encoding a long spec again would hold up all other requests for tens of
+    milliseconds.
+    """
     view = job.record_view()
     if spec is None:
         return strict_json.encode(view)
@@ -181,7 +184,7 @@ def _record(job: worker_core.Job, spec: str | None = None) -> bytes:
 def answer_long(
     req: falcon.Request, resp: falcon.Response, services: Services, data: bytes
 ) -> None:
-    """Answer with JSON; one that is long takes a place, as it waits in memory until it is sent."""
+    """Answer with JSON. A long answer takes a place, because it is in memory until it is sent."""
     resp.content_type, resp.data = falcon.MEDIA_JSON, data
     if len(data) > _LONG and req.method != "HEAD":
         cap = services.long_answers if len(data) > _LARGE else services.long_requests
@@ -196,5 +199,5 @@ def _pieces(data: bytes) -> Generator[bytes, None, None]:
 
 
 def brief(job: worker_core.Job) -> dict[str, str]:
-    """Return the least that is said of a job."""
+    """Return the id and the state of a job."""
     return {"id": job.id, "status": job.state.value}

@@ -1,1 +1,1 @@
-"""The verbs of `workerd`, one module each."""
+"""The actions of `workerd`, one module each."""

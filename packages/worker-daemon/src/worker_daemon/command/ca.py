@@ -1,4 +1,4 @@
-"""A certificate authority of one's own: the CA, and server certificates that it signs."""
+"""The private certificate authority that `workerd init` makes, and certificates signed by it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERVER_YEARS = 5
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _DAY = datetime.timedelta(days=1)
 
-# The usages of RFC 5280, 4.2.1.3; all that are not named are off.
+# All key usages of RFC 5280, 4.2.1.3, turned off.
 _NO_USAGE = dict.fromkeys(
     (
         "digital_signature",
@@ -39,16 +39,16 @@ _NO_USAGE = dict.fromkeys(
 
 
 class Authority:
-    """A CA's certificate and key, in PEM as `certificate` and `key`."""
+    """A CA: its certificate and key, both in PEM."""
 
     def __init__(self, certificate: bytes, key: bytes) -> None:
-        """Take what `create` made, or what was read from files."""
+        """Use an existing certificate and key."""
         self.certificate = certificate
         self.key = key
 
     @classmethod
     def create(cls, name: str, names: Sequence[str] = ()) -> Authority:
-        """Make a CA for the server called `name`; clients believe it for `names` only, if given."""
+        """Make a CA for the server `name`; with `names`, clients trust it only for these."""
         private = ec.generate_private_key(ec.SECP256R1())
         subject = _name(f"worker CA of {name}")
         builder = (
@@ -65,7 +65,7 @@ class Authority:
 
     @classmethod
     def read(cls, certificate: Path, key: Path) -> Authority:
-        """Read a CA; raises CertificateError when it is not there."""
+        """Read a CA from files; raises CertificateError if that is not possible."""
         try:
             return cls(certificate.read_bytes(), key.read_bytes())
         except OSError as error:
@@ -76,9 +76,9 @@ class Authority:
     def issue(
         self, names: Sequence[str], *, now: datetime.datetime | None = None
     ) -> tuple[bytes, bytes]:
-        """Return certificate and new key, both in PEM, for a server reached by `names`.
+        """Return a certificate and a new key, both in PEM, for a server with these `names`.
 
-        Raises CertificateError when clients would not believe this CA for one of them.
+        Raises CertificateError if clients do not trust this CA for one of them.
         """
         ca = x509.load_pem_x509_certificate(self.certificate)
         _check_permitted(ca, names)
@@ -102,7 +102,7 @@ class Authority:
     def _private(self) -> ec.EllipticCurvePrivateKey:
         private = serialization.load_pem_private_key(self.key, None)
         if not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise errors.CertificateError("the CA's key is none that `workerd init` has made")
+            raise errors.CertificateError("the key of the CA was not made by `workerd init`")
         return private
 
 
@@ -120,13 +120,13 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)  # a workstation's clock may be behind
+        .not_valid_before(now - _DAY)  # the clock of a workstation may be slow
         .not_valid_after(now + 365 * years * _DAY)
     )
 
 
 def _name(text: str) -> x509.Name:
-    # A common name has at most 64 characters (RFC 5280, A.1). Clients do not look at it.
+    # A common name has at most 64 characters (RFC 5280, A.1). Clients do not use it.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
 
 
@@ -140,10 +140,10 @@ def _issuer_key(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
 
 
 def _constraints(names: Sequence[str]) -> x509.NameConstraints:
-    """Return the extension that lets a CA sign for `names`, and what is below a host's name.
+    """Return the extension that restricts a CA to `names` and to names below a host name.
 
-    Everything of a kind that is not permitted is refused, but a kind of which nothing is named is
-    left open (RFC 5280, 4.2.1.10). So `names` need a host name and an address.
+    The restriction applies only to kinds of names that occur in it (RFC 5280, 4.2.1.10). So
+    `names` must contain a host name and an IP address.
     """
     return x509.NameConstraints([_subtree(_alternative(name)) for name in names], None)
 
@@ -157,7 +157,7 @@ def _is_address(name: x509.GeneralName) -> bool:
 
 
 def _check_permitted(ca: x509.Certificate, names: Sequence[str]) -> None:
-    """Raise CertificateError for a name that a constrained CA is not for."""
+    """Raise CertificateError for names that the constraints of a CA exclude."""
     try:
         extension = ca.extensions.get_extension_for_class(x509.NameConstraints)
     except x509.ExtensionNotFound:
@@ -169,8 +169,8 @@ def _check_permitted(ca: x509.Certificate, names: Sequence[str]) -> None:
             str(each.value).removesuffix("/32").removesuffix("/128") for each in permitted
         )
         raise errors.CertificateError(
-            f"cannot issue a certificate for {', '.join(strangers)}: clients believe this CA for"
-            f" {known} only; make a new CA with `workerd init --directory DIRECTORY NAME …`, and"
+            f"cannot issue a certificate for {', '.join(strangers)}: clients trust this CA only for"
+            f" {known}; make a new CA with `workerd init --directory DIRECTORY NAME …`, and"
             " give its ca.pem to all clients"
         )
 
@@ -205,7 +205,7 @@ def names_of(certificate: Path) -> list[str]:
 
 
 def check_name(name: str) -> None:
-    """Raise CertificateError when no certificate can be issued for `name`."""
+    """Raise CertificateError if `name` is neither a host name nor an IP address."""
     _alternative(name)
 
 
@@ -219,8 +219,8 @@ def _alternative(name: str) -> x509.GeneralName:
     except UnicodeError:
         host = ""
     *parents, last = host.split(".")
-    # A name of several labels that ends in a number is an address that is none: no top-level
-    # domain is a number (RFC 3696, 2), and clients would not look it up.
+    # A name of several labels that ends in a number is a mistyped address: no top-level domain is a
+    # number (RFC 3696, 2).
     mistyped = parents and last.isdigit()
     if mistyped or not all(map(_LABEL.fullmatch, host.split("."))):
         raise errors.CertificateError(f"{name!r} is neither a host name nor an IP address")

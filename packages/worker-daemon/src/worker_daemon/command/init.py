@@ -1,4 +1,4 @@
-"""`workerd init`: settings, a CA, a server certificate and the first user, for a real server."""
+"""`workerd init`: make settings, a CA, a server certificate and the first user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker_daemon.command import ca, user
 from worker_daemon.settings import config, paths, units
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-# Paths in the settings start at their own directory; some settings have no default to show.
+# Examples for settings without a default, and for paths, which start at the settings' directory.
 _SHOWN = {
     "cert": "server.pem",
     "key": "server.key",
@@ -25,13 +25,13 @@ _SHOWN = {
     "client_ca": "clients.pem",
     "run_as_default": "jobs",
 }
-_EVERY = ("::", "0.0.0.0")  # noqa: S104  # to say what these mean, not to listen there
+_EVERY = ("::", "0.0.0.0")  # noqa: S104  # only to explain them, not to listen there
 _TABLES = ("run_as", "limits")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to make, and where."""
+    """What `init` makes, and where."""
 
     directory: Path
     names: Sequence[str]  # the first is the one that clients use
@@ -101,11 +101,11 @@ def _own_name() -> str:
 
 
 def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
-    """Make everything, unless something of it is there already; then say what comes next.
+    """Make everything, and print the next steps. Nothing is overwritten.
 
-    The password is asked for first, so that a slip leaves nothing behind.
+    The password is asked for before anything is made, so that a mistake leaves nothing behind.
     """
-    with _told():
+    with _writing():
         _refuse_to_overwrite(wanted)
     if not wanted.user:
         raise errors.DaemonError(
@@ -115,7 +115,7 @@ def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
     user.check_name(wanted.user)
     password = user.ask(wanted.user, from_stdin=from_stdin)
     authority = ca.Authority.create(wanted.names[0], wanted.names)
-    with _told():
+    with _writing():
         wanted.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         _write(wanted, "ca.pem", authority.certificate, 0o644)
         _write(wanted, "ca.key", authority.key, 0o600)
@@ -127,9 +127,9 @@ def init(wanted: Plan, *, from_stdin: bool, cost: int) -> None:
 
 
 def renew(wanted: Plan) -> None:
-    """Make a new key and certificate from the CA that is there; clients go on trusting it."""
+    """Make a new key and certificate with the present CA, which clients already trust."""
     authority = ca.Authority.read(wanted.path("ca.pem"), wanted.path("ca.key"))
-    with _told():
+    with _writing():
         _issue(wanted, authority)
     sys.stderr.write(
         f"made a new key and certificate for {', '.join(wanted.names)}; a running workerd uses them"
@@ -138,8 +138,8 @@ def renew(wanted: Plan) -> None:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Tell of a file that cannot be written, in place of a traceback."""
+def _writing() -> Iterator[None]:
+    """Raise DaemonError for a file that cannot be written."""
     try:
         yield
     except OSError as error:
@@ -160,13 +160,14 @@ def _refuse_to_overwrite(wanted: Plan) -> None:
 
 def _issue(wanted: Plan, authority: ca.Authority) -> None:
     certificate, key = authority.issue(wanted.names)
-    # The key first: should the second write fail, the old pair no longer fits, and says so.
+    # The key comes first: if the second write fails, key and certificate do not match, and the
+    # next start reports it.
     _write(wanted, "server.key", key, 0o640, shared=True)
     _write(wanted, "server.pem", certificate, 0o644)
 
 
 def _write(wanted: Plan, name: str, content: bytes, mode: int, *, shared: bool = False) -> None:
-    """Write a file that is whole or not there; what is `shared` is so with the group only."""
+    """Write a file of the plan. A `shared` file is readable for the group, if there is one."""
     path = wanted.path(name)
     if shared and wanted.group is None:
         mode &= ~0o077
@@ -181,8 +182,8 @@ def _group(name: str) -> int:
 
 
 def _settings(wanted: Plan) -> str:
-    """Return a configuration: what was asked for, and all else as comments with its default."""
-    lines = ["# Settings of workerd. A line without # in front is in force.", ""]
+    """Return a settings file in which all other settings are comments with their defaults."""
+    lines = ["# Settings of workerd. Remove the # in front of a line to change its default.", ""]
     needed = {"listen": f'"{wanted.listen}"', **_state_dir()}
     for name, setting in config.settings().items():
         line = f"{name} = {needed[name]}" if name in needed else f"# {name} = {example(name)}"
@@ -191,7 +192,7 @@ def _settings(wanted: Plan) -> str:
 
 
 def _state_dir() -> dict[str, str]:
-    """Return the setting `state_dir` where it has no default: beside the settings."""
+    """Return the setting `state_dir`, beside the settings, if it has no default."""
     try:
         paths.state_dir()
     except errors.HomeError:
@@ -200,7 +201,7 @@ def _state_dir() -> dict[str, str]:
 
 
 def example(name: str) -> str:
-    """Return the default of a setting in TOML, or where there is none a value that is likely."""
+    """Return the default of a setting in TOML, or an example if it has none."""
     if name in _SHOWN:
         return f'"{_SHOWN[name]}"'
     if name in _TABLES:
@@ -231,7 +232,7 @@ def _next_steps(wanted: Plan) -> str:
     return (
         f"Made settings, a CA, a certificate for {', '.join(wanted.names)} and the user"
         f" {wanted.user} in {wanted.directory}.\n"
-        f"It will listen on {wanted.listen}{every}; `listen` in {file.name} says where.\n"
+        f"workerd will listen on {wanted.listen}{every}; `listen` in {file.name} sets it.\n"
         f"On this machine:  {command}\n"
         "On a workstation, in a clone of worker:\n"
         # An environment of its own: Debian's Python lets pip install nowhere else (PEP 668).

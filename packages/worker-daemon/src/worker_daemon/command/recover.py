@@ -1,4 +1,4 @@
-"""`workerd recover`: make the records of jobs again, and print what was found."""
+"""`workerd recover`: rebuild the records of jobs, and print a report."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SHOWN = 10  # ids on the screen
 
 
 def recover(state_dir: Path) -> int:
-    """Make the records again; return the exit code 0. Raises DaemonError."""
+    """Rebuild the records; return the exit code 0. Raises DaemonError."""
     try:
-        rebuild = worker_core.rebuild_records  # now: that account may not be able to import it
+        rebuild = worker_core.rebuild_records  # import it now: the other account may not be able to
         _act_as_owner(state_dir)
         report = rebuild(state_dir)
     except worker_core.WorkerError as error:
@@ -28,7 +28,7 @@ def recover(state_dir: Path) -> int:
 
 
 def _act_as_owner(state_dir: Path) -> None:
-    """Become the account of the service, which must be able to use what is made here."""
+    """Change to the account of the service, which must own the new files."""
     owner = state_dir.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.setgroups([owner.st_gid])

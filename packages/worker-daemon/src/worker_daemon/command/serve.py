@@ -1,4 +1,4 @@
-"""`workerd`: serve until told to stop."""
+"""`workerd`: serve until SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CLOSING = 1.5  # seconds for everything that comes after the requests
+_CLOSING = 1.5  # seconds for everything after the last request
 _RELOADED = {"cert", "key", "client_ca", "tls_min_version", "users", "log_level"}
 
 
 def serve(settings: config.Config, load: Callable[[], config.Config]) -> int:
-    """Serve in the foreground; `load` reads the settings again for SIGHUP.
+    """Serve in the foreground until SIGTERM or SIGINT, and return the exit code.
 
-    Returns the exit code once SIGTERM or SIGINT has ended it; jobs go on. Raises ConfigError with
-    everything that is wrong before anything is started.
+    Jobs keep running. `load` reads the settings again, for SIGHUP. Raises ConfigError with all
+    faults before anything is started.
     """
     if faults := check.faults(settings):
         raise errors.ConfigError(faults)
@@ -67,7 +67,7 @@ def _passed() -> list[tuple[str, int]]:
 
 def _sockets(settings: config.Config, passed: list[tuple[str, int]]) -> list[socket.socket]:
     sockets = systemd.sockets(passed) or listeners.open_sockets(settings.listen)
-    # Sockets from systemd may be anywhere, whatever the settings say.
+    # Sockets from systemd may listen on other addresses than the settings name.
     if faults := check.exposure(settings, listeners.addresses(sockets)):
         raise errors.ConfigError(faults)
     return sockets
@@ -76,11 +76,11 @@ def _sockets(settings: config.Config, passed: list[tuple[str, int]]) -> list[soc
 def _engine_while_importing(
     settings: config.Config, store: worker_core.DescriptorStore
 ) -> worker_core.Engine:
-    """Open the engine, which mostly waits for its supervisor, and import the rest meanwhile."""
+    """Open the engine, and import the rest while it waits for its supervisor."""
     import worker_core
 
-    # Imported at its first use, and this is alone with that: the sooner the supervisor is started,
-    # the more of the rest is done meanwhile.
+    # Import the engine first and alone, so that the supervisor is started as early as possible: the
+    # other imports then take place while it starts.
     _ = worker_core.Engine
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         opened = pool.submit(_engine, settings, store)
@@ -133,7 +133,7 @@ def _own_files(settings: config.Config) -> list[str]:
 
 
 def _watchdog() -> Callable[[float], None]:
-    """Return what the main loop calls again and again to show systemd that it is alive."""
+    """Return a function that the main loop calls regularly, to notify systemd's watchdog."""
     interval = systemd.watchdog_interval()
     due = 0.0
 
@@ -147,16 +147,16 @@ def _watchdog() -> Callable[[float], None]:
 
 
 def _limit_end(seconds: float) -> None:
-    """End this process after a time, whatever hangs; a traceback shows what it was."""
+    """End this process after a time even if something hangs; a traceback then shows where."""
     try:
         faulthandler.dump_traceback_later(seconds, exit=True)
-    except RuntimeError:  # no thread can be started for that: then without a traceback
+    except RuntimeError:  # it cannot start its thread: end without a traceback
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 class _Daemon:
-    """The running daemon and what signals do to it."""
+    """The running daemon, and its signal handlers."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class _Daemon:
         self._users = verifier.Users(settings.users, known=known)
         self._tls = tls.Tls(settings)
         draining = threading.Event()
-        # After the engine, whose supervisor must not inherit the room that this makes for files.
+        # After the engine is open: its supervisor must not inherit the raised limit.
         shares = open_files.make_room(settings)
         application = app.create_app(
             engine, self._users, settings, draining=draining, downloads=shares.downloads
@@ -187,13 +187,13 @@ class _Daemon:
             sockets,
             draining=draining,
             on_tick=_watchdog(),
-            admit=application.admit,
+            admit=application.may_send_body,
             shares=shares,
         )
         self._users.before_waiting = self._server.threads.leave_place
 
     def run(self) -> None:
-        """Serve until a signal ends it."""
+        """Serve until a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, lambda *_: self._server.call(self._reload))
@@ -206,7 +206,7 @@ class _Daemon:
         return f"https://{units.Address(self._settings.listen.host, self._server.port)}"
 
     def _end(self, number: int, _frame: object) -> None:
-        """Drain at the first signal, exit at once at the second. Runs as a signal handler."""
+        """Drain at the first signal, exit at the second. This is a signal handler."""
         if self._ending:
             os._exit(128 + number)
         self._ending = True
@@ -215,7 +215,7 @@ class _Daemon:
         self._server.drain()
 
     def _reload(self) -> None:
-        """Take over what can change while serving; on any fault everything stays as it is."""
+        """Apply the settings that can change while serving; on any fault nothing changes."""
         systemd.notify_reloading()
         try:
             settings = self._load()
@@ -227,14 +227,14 @@ class _Daemon:
             for fault in str(error).splitlines():
                 _log.error("not reloaded: %s", fault)
         else:
-            self._say_what_needs_a_restart(settings)
+            self._warn_of_needed_restart(settings)
             self._settings = settings
             logs.set_level(settings.log_level)
             _log.info("reloaded certificate, users and log level")
         systemd.notify("READY=1")
 
-    def _say_what_needs_a_restart(self, settings: config.Config) -> None:
+    def _warn_of_needed_restart(self, settings: config.Config) -> None:
         before, after = dataclasses.asdict(self._settings), dataclasses.asdict(settings)
         for name in config.settings():
             if name not in _RELOADED and before[name] != after[name]:
-                _log.warning("%s has changed; only a restart makes it work", name)
+                _log.warning("%s has changed; restart to apply it", name)

@@ -1,4 +1,4 @@
-"""`workerd user`: who may use the daemon. A running daemon notices each change at once."""
+"""`workerd user`: add and remove users. A running workerd notices each change at once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def add(
     cost: int = htpasswd.DEFAULT_COST,
     keep_jobs: bool | None = None,
 ) -> None:
-    """Add the user `name` to the file at `path`, which is made if it is not there.
+    """Add the user `name` to the file at `path`, which is made if it does not exist.
 
-    `keep_jobs` says whether the user gets the jobs of an earlier user of this name; where it is
-    None and there was one, a terminal is asked.
+    `keep_jobs` is whether the user gets the jobs of an earlier user of this name. If it is None and
+    there was one, this asks at the terminal.
     """
     check_name(name)
     before = None
@@ -31,7 +31,7 @@ def add(
         before = owners.get(name)
         if name in entries:
             raise errors.UsersError(
-                f"{name} is there already; `workerd user passwd` changes the password"
+                f"the user {name} exists; `workerd user passwd {name}` changes the password"
             )
     if keep_jobs is None:
         keep_jobs = before is None or _keeps_jobs(name, from_stdin=from_stdin)
@@ -47,7 +47,7 @@ def add(
         _say(f"{name} starts without jobs; administrators find earlier ones with ?owner={earlier}")
     elif before is not None:
         _say(
-            f"{name} was a user before, and has the jobs of that time; to start without them:"
+            f"{name} was a user before, and gets the jobs of that time; to start without them:"
             f" `workerd user remove {name}`, then `workerd user add --without-jobs {name}`"
         )
 
@@ -55,14 +55,14 @@ def add(
 def _keeps_jobs(name: str, *, from_stdin: bool) -> bool:
     if from_stdin or not sys.stdin.isatty():
         return True
-    _say(f"{name} was a user before. Jobs of that time are kept, and belong to this name.")
+    _say(f"{name} was a user before. The jobs of that time are kept, and belong to this name.")
     return input(f"Give them to the new {name}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def passwd(
     path: Path, name: str, *, from_stdin: bool = False, cost: int = htpasswd.DEFAULT_COST
 ) -> None:
-    """Change the password of the user `name`, which mends a line of his without one, too."""
+    """Change the password of the user `name`; this also repairs a line without a hash."""
     _check_known(htpasswd.named(path), name)
     check_name(name)
     put(path, name, ask(name, from_stdin=from_stdin), cost)
@@ -71,30 +71,30 @@ def passwd(
 
 
 def put(path: Path, name: str, password: bytes, cost: int) -> None:
-    """Write a user's password into the file at `path`, whether the user is in it or not."""
+    """Set the password of a user in the file at `path`; adds the user if needed."""
     hashed = htpasswd.hash_password(password, cost)
     with htpasswd.editing(path) as users:
         users[name] = hashed
 
 
 def remove(path: Path, name: str) -> None:
-    """Remove the user `name`; jobs of that user stay."""
+    """Remove the user `name`, but no jobs."""
     with htpasswd.editing(path) as users:
         _check_known(users, name)
         del users[name]
-        users.owners.setdefault(name, 1)  # for `add`, should the name come again
-    _say(f"removed {name}; jobs that {name} has started go on")
+        users.owners.setdefault(name, 1)  # for `add`, if the name is used again
+    _say(f"removed {name}; running jobs of {name} keep running")
     _say_what_is_left(path)
 
 
 def list_(path: Path) -> None:
-    """Print the users, one a line."""
+    """Print the names of the users, one per line."""
     for name in sorted(htpasswd.load(path)[0]):
         sys.stdout.write(f"{name}\n")
 
 
 def check_name(name: str) -> None:
-    """Raise UsersError when nobody can be called `name`."""
+    """Raise UsersError if `name` cannot be the name of a user."""
     if fault := htpasswd.name_fault(name):
         raise errors.UsersError(f"{name!r} {fault}")
 
@@ -105,9 +105,9 @@ def _check_known(users: Container[str], name: str) -> None:
 
 
 def ask(name: str, *, from_stdin: bool) -> bytes:
-    """Return a password for `name`, from the first line of stdin or asked for twice.
+    """Return a password for `name`, from the first line of stdin or typed twice.
 
-    Raises UsersError when it cannot be anybody's.
+    Raises UsersError if it cannot be used.
     """
     password = _from_stdin() if from_stdin else _from_terminal(name)
     if fault := htpasswd.new_password_fault(password):
@@ -129,7 +129,7 @@ def _from_terminal(name: str) -> bytes:
 
 
 def _say_what_is_left(path: Path) -> None:
-    """Say what still keeps the daemon from letting anybody in."""
+    """Print the faults of the file because of which nobody can log in."""
     try:
         htpasswd.load(path)
     except errors.UsersError as error:

@@ -1,7 +1,7 @@
-"""The settings of workerd: a TOML file and command-line flags become one frozen `Config`.
+"""The settings of workerd: a TOML file and command-line options make one frozen `Config`.
 
-Every setting is declared once, in `Config`, together with how it is read and what it means;
-the documentation and the file that ``workerd init`` writes are made from the same declarations.
+Every setting is declared once, in `Config`, with the function that reads it and a sentence about
+it. The documentation and the file that ``workerd init`` writes are made from these declarations.
 """
 
 from __future__ import annotations
@@ -75,18 +75,18 @@ def _accounts(value: object) -> Mapping[str, str]:
 def _positive(value: object) -> float:
     seconds = units.duration(value)
     if not seconds:
-        raise ValueError("must be longer than no time at all")
+        raise ValueError("must be longer than 0 seconds")
     return seconds
 
 
 def _age(value: object) -> float | None:
-    # Elsewhere 0 stands for any number; here it would mean that no outcome can be read.
+    # In other settings 0 means no limit. Here it would delete every job before its result is read.
     return None if value == "forever" else units.Duration(60)(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a setting is read from the file or a flag, and what it means.
+    """How a setting is read from the file or an option, and what it means.
 
     `old_name` is the name of the setting in the release before; it is still accepted, with a
     warning.
@@ -99,7 +99,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that can be set, each with a default; `Config()` is what nothing set means."""
+    """All settings; `Config()` has the default of each."""
 
     listen: Annotated[
         units.Address, Setting(units.address, "Where to listen, HOST:PORT; port 0 picks one.")
@@ -128,21 +128,21 @@ class Config:
             "running job.",
         ),
     ] = 256
-    max_queued: Annotated[
-        int, Setting(_count(0), "How many more may wait for their turn; 0 for none.")
-    ] = 100_000
+    max_queued: Annotated[int, Setting(_count(0), "How many more jobs may wait; 0 for none.")] = (
+        100_000
+    )
     max_running_per_user: Annotated[
         int, Setting(_count(0), "How many jobs of one user run at the same time; 0 for any number.")
     ] = 0
     max_queued_per_user: Annotated[
-        int, Setting(_count(0), "How many more of one user may wait; 0 for any number.")
+        int, Setting(_count(0), "How many more jobs of one user may wait; 0 for any number.")
     ] = 0
     output_limit: Annotated[
         int,
         Setting(
             units.size,
-            "Bytes of output kept of a job that sets no limit, the newest (and up to 64 KiB "
-            "more); 0 keeps all.",
+            "Bytes of output kept of a job that sets no limit: the newest, and up to 64 KiB more. "
+            "0 keeps all.",
         ),
     ] = 1 << 30
     keep_age: Annotated[
@@ -155,24 +155,24 @@ class Config:
         int,
         Setting(
             units.size,
-            "Bytes of finished jobs that are kept, their outputs, inputs and specs; 0 keeps all.",
+            "Bytes of finished jobs that are kept: outputs, inputs and specs. 0 keeps all.",
         ),
     ] = 0
     keep_bytes_per_user: Annotated[
         int, Setting(units.size, "The same for the jobs of one user.")
     ] = 0
     no_new_privileges: Annotated[
-        bool, Setting(_flag, "Jobs gain no privileges by executing a file, as with sudo.")
+        bool, Setting(_flag, "Jobs cannot gain privileges by executing a file, as with sudo.")
     ] = True
     threads: Annotated[
-        int, Setting(_count(1), "Requests served at the same time, besides long ones.")
+        int, Setting(_count(1), "Requests served at the same time, in addition to long ones.")
     ] = 32
     max_long_requests: Annotated[
         int,
         Setting(
             _count(1),
-            "Requests that follow output or wait for an end at a time; the last eighth is kept for "
-            "users who have none yet.",
+            "Requests that follow output or wait at the same time. The last eighth is for users "
+            "who have none yet.",
             old_name="max_followers",
         ),
     ] = 640
@@ -183,8 +183,8 @@ class Config:
         int,
         Setting(
             _count(1),
-            "Connections without a login from one IPv4 address or IPv6 /64 at a time; one more "
-            "closes the oldest of them.",
+            "Connections without a login from one IPv4 address or IPv6 /64 at the same time; one "
+            "more closes the oldest of them.",
         ),
     ] = 1024
     max_body: Annotated[
@@ -208,7 +208,7 @@ class Config:
     ] = 20.0
     body_timeout: Annotated[
         float,
-        Setting(units.Duration(1), "How long a body or an answer may stand still on its way."),
+        Setting(units.Duration(1), "How long a body or an answer may make no progress."),
     ] = 30.0
     idle_timeout: Annotated[
         float, Setting(units.Duration(1), "How long a connection is kept without a request.")
@@ -220,31 +220,35 @@ class Config:
         str,
         Setting(
             _choice("debug", "info", "warning", "error"),
-            'What is logged at least: "debug", "info", "warning" or "error".',
+            'The lowest level that is logged: "debug", "info", "warning" or "error".',
         ),
     ] = "info"
     log_format: Annotated[
-        str, Setting(_choice("text", "json"), 'Lines of "text" for people, "json" for programs.')
+        str,
+        Setting(
+            _choice("text", "json"),
+            'Log lines as "text" for people or "json" for programs.',
+        ),
     ] = "text"
     supervisor: Annotated[
         str,
         Setting(
             _choice("own", "service"),
-            'Who runs the jobs: a process of workerd\'s "own", or root\'s "service".',
+            'What runs the jobs: a process of workerd\'s "own", or root\'s "service".',
         ),
     ] = "own"
     run_as_default: Annotated[
         str | None,
         Setting(
             _account,
-            "The Unix account of jobs; without one it is that of workerd, which is refused where "
-            "root's service runs the jobs.",
+            "The Unix account of jobs; by default that of workerd. It is required where root's "
+            "service runs the jobs.",
         ),
     ] = None
-    # Tables come last: in TOML everything below the head of one belongs to it.
+    # Tables come last: in TOML, everything below the header of a table belongs to it.
     run_as: Annotated[
         Mapping[str, str],
-        Setting(_accounts, "The Unix account of the jobs of each user; only here it may be root."),
+        Setting(_accounts, "The Unix account of the jobs of each user. Only here may it be root."),
     ] = dataclasses.field(default_factory=dict)
     limits: Annotated[
         limits.LimitPolicy, Setting(limits.read, "What jobs may use, by default and at most.")
@@ -257,7 +261,7 @@ class Config:
 
 
 def default(name: str) -> Any:
-    """Return what a setting is when nothing sets it; raises HomeError for want of a directory."""
+    """Return the default of a setting; raises HomeError if it needs an unknown directory."""
     (field,) = (each for each in dataclasses.fields(Config) if each.name == name)
     if field.default_factory is dataclasses.MISSING:
         return field.default
@@ -266,7 +270,7 @@ def default(name: str) -> Any:
 
 @functools.cache
 def settings() -> Mapping[str, Setting]:
-    """Return the declarations of all settings by name, in the order of their documentation."""
+    """Return the declarations of all settings by name, in the order of the documentation."""
     hints = typing.get_type_hints(Config, include_extras=True)
     return {
         name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")
@@ -279,25 +283,25 @@ def _renamed() -> Mapping[str, str]:
 
 
 def load(path: Path | None = None, flags: Mapping[str, object] | None = None) -> Config:
-    """Read the settings: `flags` win over the file at `path`, and that over the defaults.
+    """Read the settings: `flags` override the file at `path`, which overrides the defaults.
 
-    Without `path` the default file is read if there is one. Relative paths in the file start at
-    its directory, where certificate, key and users are too unless something else is set. Raises
-    ConfigError with everything that is wrong, not only the first.
+    Without `path`, the default file is read if it exists. Relative paths in the file start at its
+    directory, where certificate, key and users file are by default, too. Raises ConfigError with
+    all faults, not only the first.
     """
-    given = path if path is not None else _default_file()
+    file = path if path is not None else _default_file()
     faults: list[str] = []
-    raw = _from_file(given, required=path is not None, faults=faults)
+    raw = _from_file(file, required=path is not None, faults=faults)
     if faults:
         raise errors.ConfigError(faults)
-    warnings = _use_new_names(raw, given, faults)
-    values = _read_all(raw, given, faults)
+    warnings = _use_new_names(raw, file, faults)
+    values = _read_all(raw, file, faults)
     flags = {name: value for name, value in (flags or {}).items() if value is not None}
     values.update(_read_all(flags, None, faults))
     broken = {*raw, *flags} - set(values)
     if "state_dir" not in values:
         values["state_dir"] = _default_state_dir(broken, faults)
-    found = Config(**{**paths.beside(given), **values}, source=given, warnings=tuple(warnings))
+    found = Config(**{**paths.beside(file), **values}, source=file, warnings=tuple(warnings))
     if faults:
         raise errors.ConfigError(faults, found, broken)
     return found
@@ -319,7 +323,7 @@ def _default_state_dir(broken: set[str], faults: list[str]) -> Path:
             cure = "set HOME or XDG_STATE_HOME, or state_dir in the settings (--state-dir)"
             faults.append(f"cannot tell where jobs are kept: {error}; {cure}")
             broken.add("state_dir")
-        return Path()  # which nobody looks at
+        return Path()  # never used
 
 
 def _from_file(path: Path, *, required: bool, faults: list[str]) -> dict[str, object]:
@@ -358,7 +362,7 @@ def _use_new_names(raw: dict[str, object], source: Path, faults: list[str]) -> l
 
 
 def _read_all(raw: Mapping[str, object], source: Path | None, faults: list[str]) -> dict[str, Any]:
-    """Read the settings in `raw`; what cannot be read is added to `faults`."""
+    """Read the settings in `raw`; add a fault for each that cannot be read."""
     known = settings()
     values: dict[str, Any] = {}
     for name, value in raw.items():

@@ -1,12 +1,12 @@
-"""What jobs may use: the setting `limits`, and what it makes of the limits that a job asks for.
+"""The setting `limits`: what jobs may use by default and at most, for all users and for each.
 
-[limits.default]              # where a job says nothing
+[limits.default]              # for a job that sets no limit of its own
 memory = "1GiB"
-[limits.max]                  # what it may ask for at most, and has if it says nothing
+[limits.max]                  # the maximum, and the limit of a job without another one
 memory = "8GiB"
 io = { write = "100MiB" }
-output_limit = "10GiB"        # a field of the job object beside its limits
-[limits.users.alice.max]      # the same for one user, amount by amount instead of the above
+output_limit = "10GiB"        # a field of the job object outside its limits
+[limits.users.alice.max]      # for one user; overrides single values of the above
 memory = "unlimited"
 """
 
@@ -29,11 +29,11 @@ UNLIMITED = "unlimited"
 BEST_EFFORT = "best_effort"
 
 _Fault = tuple[str, str]  # path below the setting, what is wrong there
-_Values = dict[str, float]  # by the names of AMOUNTS; infinite where it is "unlimited"
+_Values = dict[str, float]  # by the names of AMOUNTS; infinite for "unlimited"
 
 
 class LimitKind(NamedTuple):
-    """How an amount is read from the settings and told to people, and what it means."""
+    """How a limit is read from the settings and printed, and what it means."""
 
     read: Callable[[object], float]
     text: Callable[[float], str]
@@ -57,8 +57,8 @@ def _bytes(value: float) -> str:
     return units.size_text(int(value))
 
 
-# With less no program would start: it could hold neither itself nor open its libraries, or would
-# wait for hours until it is read from the disk.
+# With a smaller maximum no program would start: it would not fit into memory, could not open its
+# libraries, or would be read from the disk for hours.
 AMOUNTS: Mapping[str, LimitKind] = {
     "memory": LimitKind(
         units.Size(1 << 20), _bytes, "Memory of all processes; none of it is swapped out."
@@ -73,33 +73,35 @@ AMOUNTS: Mapping[str, LimitKind] = {
         units.Size(1), _bytes, "Size of each file written, the output included."
     ),
 }
-"""What can be bounded, by its path in the job object's `limits`."""
+"""What can be limited, by its path in the job object's `limits`."""
 
 FIELDS: Mapping[str, LimitKind] = {
     "output_limit": LimitKind(
-        units.Size(1), _bytes, "Bytes of output kept of a job; 0, which keeps all, is refused."
+        units.Size(1),
+        _bytes,
+        "Bytes of output kept of a job. 0, which keeps all, is refused.",
     ),
     "timeout": LimitKind(units.Duration(0.01), units.duration_text, "Seconds that a job runs."),
     "stop_grace": LimitKind(
-        units.Duration(0), units.duration_text, "Seconds from the stop signal to SIGKILL."
+        units.Duration(0), units.duration_text, "Seconds between the stop signal and SIGKILL."
     ),
 }
-"""What else of a job object can have a maximum, by its name there."""
+"""Other fields of a job object that can have a maximum, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UserLimits:
-    """What holds for the jobs of one user, or one table of the settings."""
+    """The limits for the jobs of one user, or in one table of the settings."""
 
     default: Mapping[str, float] = dataclasses.field(default_factory=dict)
     most: Mapping[str, float] = dataclasses.field(default_factory=dict)
     best_effort: bool | None = None
-    """Whether amounts that this machine cannot enforce refuse no job."""
+    """Whether jobs run although this machine cannot enforce one of their limits."""
     fields: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Maxima by the names of FIELDS."""
+    """Maxima, by the names of FIELDS."""
 
     def below(self, other: UserLimits) -> UserLimits:
-        """Return these bounds, and those of `other` where these say nothing."""
+        """Return these limits, completed with those of `other`."""
         return UserLimits(
             {**other.default, **self.default},
             {**other.most, **self.most},
@@ -108,11 +110,11 @@ class UserLimits:
         )
 
     def most_of(self, name: str) -> float:
-        """Return the maximum of one of FIELDS; infinite where there is none."""
+        """Return the maximum of one of FIELDS; infinite if there is none."""
         return self.fields.get(name, math.inf)
 
     def check(self, name: str, value: float) -> list[worker_core.FieldError]:
-        """Return the fault of a value over the maximum of one of FIELDS."""
+        """Return a fault if a value is over the maximum of one of FIELDS."""
         import worker_core
 
         most = self.most_of(name)
@@ -124,8 +126,11 @@ class UserLimits:
         return [worker_core.FieldError(name, f"{text}, {_yours(name)}")]
 
     def completed(self, spec: worker_core.JobSpec, output_limit: int) -> worker_core.JobSpec:
-        """Return a job whose FIELDS are within their maxima, which it gets where it says nothing;
-        `output_limit` is the setting. Raises InvalidSpec, which names each that is over."""
+        """Return a job in which each of FIELDS is set and within its maximum.
+
+        A field that is not set gets the maximum. `output_limit` is the setting of that name. Raises
+        InvalidSpec, which names every value over its maximum.
+        """
         import worker_core
 
         faults: list[worker_core.FieldError] = []
@@ -138,25 +143,25 @@ class UserLimits:
                 whole = name == "output_limit"
                 changes[name] = min(int(most), output_limit or int(most)) if whole else most
         if self.most_of("stop_grace") < spec.stop_grace == worker_core.JobSpec.stop_grace:
-            # The default, and not what the job asks for.
+            # The job has the default, and did not ask for it.
             faults = [each for each in faults if each.field != "stop_grace"]
             changes["stop_grace"] = self.most_of("stop_grace")
         if faults:
             raise worker_core.InvalidSpec(faults)
         return dataclasses.replace(spec, **changes) if changes else spec
 
-    def applied(self, asked: worker_core.Limits) -> worker_core.Limits:
-        """Return the limits that a job gets which asks for these.
+    def applied(self, requested: worker_core.Limits) -> worker_core.Limits:
+        """Return the limits of a job that asks for `requested`.
 
-        What an administrator bounds is enforced, or the job is refused: there `best_effort` of
-        the job does not count. Raises InvalidSpec, which names each amount over its maximum.
+        A maximum of the administrator is enforced, or the job is refused: `best_effort` of the job
+        does not apply to it. Raises InvalidSpec, which names every limit over its maximum.
         """
         import worker_core
 
         if not (self.default or self.most or self.best_effort):
-            return asked
+            return requested
         most = {name: value for name, value in self.most.items() if math.isfinite(value)}
-        wanted = flat(asked)
+        wanted = flat(requested)
         over = [
             worker_core.FieldError(
                 f"limits.{name}",
@@ -172,27 +177,27 @@ class UserLimits:
             for name, value in {**most, **self.default}.items()
         }
         given = {name: value for name, value in default.items() if math.isfinite(value)}
-        best_effort = bool(self.best_effort) or (asked.best_effort and not most)
+        best_effort = bool(self.best_effort) or (requested.best_effort and not most)
         return _nested({**given, **wanted}, best_effort=best_effort)
 
 
 @dataclasses.dataclass(frozen=True)
 class LimitPolicy:
-    """The setting `limits`: bounds for everybody, and what differs for single users."""
+    """The setting `limits`: the limits for everybody, and exceptions for single users."""
 
     everybody: UserLimits = dataclasses.field(default_factory=UserLimits)
     users: Mapping[str, UserLimits] = dataclasses.field(default_factory=dict)
 
     def of(self, user: str) -> UserLimits:
-        """Return what holds for the jobs of a user."""
+        """Return the limits for the jobs of a user."""
         return self.users.get(user, UserLimits()).below(self.everybody)
 
     def bounded(
         self, spec: worker_core.JobSpec, user: str, output_limit: int = 0
     ) -> worker_core.JobSpec:
-        """Return a job as this user gets it; raises InvalidSpec over a maximum.
+        """Return a user's job with its limits; raises InvalidSpec for values over a maximum.
 
-        `output_limit` is the setting, for a job that says nothing.
+        `output_limit` is the setting of that name, for a job that does not set one.
         """
         own = self.of(user)
         limits = own.applied(spec.limits)
@@ -205,7 +210,7 @@ def _yours(name: str) -> str:
 
 
 def flat(limits: worker_core.Limits) -> _Values:
-    """Return the amounts that are set, by the names of AMOUNTS."""
+    """Return the limits that are set, by the names of AMOUNTS."""
     set_ = limits.to_dict()
     set_.pop(BEST_EFFORT, None)
     io = {f"io.{name}": value for name, value in set_.pop("io", {}).items()}
@@ -225,7 +230,7 @@ def _nested(values: Mapping[str, float], *, best_effort: bool) -> worker_core.Li
 
 
 def read(value: object) -> LimitPolicy:
-    """Read the setting; raises SettingError with everything that is wrong with it."""
+    """Read the setting; raises SettingError with all its faults."""
     faults: list[_Fault] = []
     given = _tables(value, "", ("default", "max", "users"), faults)
     everybody = _user_limits(given, "", faults)
@@ -260,7 +265,7 @@ def _user_limits(table: Mapping[str, object], path: str, faults: list[_Fault]) -
     most = _table(table.get("max", {}), f"{path}.max", faults)
     if BEST_EFFORT in most:
         del most[BEST_EFFORT]
-        faults.append((f"{path}.max.{BEST_EFFORT}", "is no amount; it belongs to default"))
+        faults.append((f"{path}.max.{BEST_EFFORT}", "is not a limit; it belongs in default"))
     fields = _amounts(
         {name: most.pop(name) for name in FIELDS if name in most}, f"{path}.max", faults
     )
@@ -274,7 +279,7 @@ def _amounts(table: Mapping[str, object], path: str, faults: list[_Fault]) -> _V
     given = {name: each for name, each in table.items() if name != "io"}
     for name, value in {**given, **{f"io.{each}": io[each] for each in io}}.items():
         if name not in known:
-            faults.append((f"{path}.{_key(name)}", f"is no limit; there are {', '.join(known)}"))
+            faults.append((f"{path}.{_key(name)}", f"is not a limit; known: {', '.join(known)}"))
             continue
         try:
             values[name] = math.inf if value == UNLIMITED else known[name].read(value)
@@ -289,8 +294,8 @@ def _tables(
     table = _table(value, path, faults)
     for name in [name for name in table if known is not None and name not in known]:
         del table[name]
-        told = f"is not known here; there are {', '.join(known or ())}"
-        faults.append((f"{path}.{_key(name)}", told))
+        message = f"is not known here; known: {', '.join(known or ())}"
+        faults.append((f"{path}.{_key(name)}", message))
     return table
 
 

@@ -1,7 +1,7 @@
-"""How many files may be open, and how they are shared out (RLIMIT_NOFILE).
+"""The limit of open files (RLIMIT_NOFILE), divided among what needs them.
 
-Connections, outputs that are being sent and long bodies each hold a descriptor. Each kind has a
-share of its own, and the sum is below the limit: none of them can leave the others without.
+Each connection, each output that is being sent and each long body keeps a file open. Each kind has
+a share of its own, and all shares together are below the limit, so that no kind can use them up.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from worker_daemon.settings import config
 
 _log = logging.getLogger(__name__)
 
-_OTHER = 256  # descriptors for everything else: the database, logs, files that are read at once
+_OTHER = 256  # files for everything else: the database, logs, files that are read at once
 _BODIES = 128  # long bodies that are received at the same time
 
 
 class Shares(NamedTuple):
-    """How many of each kind may be there at the same time."""
+    """How many of each kind may be open at the same time."""
 
     connections: int
     downloads: int
@@ -28,7 +28,7 @@ class Shares(NamedTuple):
 
 
 def make_room(settings: config.Config) -> Shares:
-    """Return the shares, having raised the limit of this process as far as they need it."""
+    """Raise the limit of this process as far as needed and permitted, and return the shares."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _OTHER + settings.max_running + sum(_wanted(settings))
     if soft < needed:
@@ -45,8 +45,8 @@ def make_room(settings: config.Config) -> Shares:
 
 
 def shares(settings: config.Config, limit: int) -> Shares:
-    """Return the shares where `limit` files may be open."""
-    # For each running job there is a descriptor of its process.
+    """Return the shares of a limit of `limit` files."""
+    # The engine keeps a descriptor for the process of each running job.
     free = limit - _OTHER - min(settings.max_running, limit // 4)
     wanted = _wanted(settings)
     if sum(wanted) <= free:
@@ -62,7 +62,7 @@ def _wanted(settings: config.Config) -> Shares:
 
 
 class Download:
-    """An output that is being sent. It keeps its place until it is closed."""
+    """An output that is being sent. It takes a place until it is closed."""
 
     def __init__(self, file: BinaryIO, place: contextlib.ExitStack) -> None:
         self._file, self._place = file, place

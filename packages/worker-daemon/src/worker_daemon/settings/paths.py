@@ -1,8 +1,8 @@
-"""Where workerd's files are when nothing says otherwise.
+"""The default paths of workerd's files.
 
-systemd says it through the environment of a service (``CONFIGURATION_DIRECTORY``,
-``STATE_DIRECTORY``, ``CREDENTIALS_DIRECTORY``). Without it root uses the site's directories and
-everybody else their own, as the platform lays them out.
+systemd sets them in the environment of a service (``CONFIGURATION_DIRECTORY``, ``STATE_DIRECTORY``,
+``CREDENTIALS_DIRECTORY``). Otherwise root uses the directories of the system, and every other user
+those of the XDG base directory specification.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIRS = platformdirs.PlatformDirs("workerd", appauthor=False)
 
 
 NO_DIRECTORY = (
-    "must be an absolute path: the working directory was removed (or change to one that is there)"
+    "must be an absolute path: the working directory was removed (or change to one that exists)"
 )
 
 
@@ -54,9 +54,9 @@ def users() -> Path:
 
 
 def beside(configuration: Path) -> dict[str, Path]:
-    """Return the files that are beside a configuration, by the names of their settings.
+    """Return the paths of the files beside a configuration, by the names of their settings.
 
-    Certificate and key may come as a service's credentials instead, which only it can read.
+    Certificate and key may be credentials of the service instead, which only it can read.
     """
     directory = configuration.absolute().parent
     return {
@@ -67,7 +67,7 @@ def beside(configuration: Path) -> dict[str, Path]:
 
 
 def has_directory() -> bool:
-    """Return whether the working directory is still there."""
+    """Return whether the working directory still exists."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def has_directory() -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """Return an absolute path without `..`; raise ValueError if that is not known any more."""
+    """Return an absolute path without `..`; raises ValueError if there is no working directory."""
     try:
         return Path(os.path.abspath(path))
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def state_dir() -> Path:
 
 
 def expanded(path: Path) -> Path:
-    """Return a path with the directory that a ~ or ~NAME in front stands for. Raises HomeError."""
+    """Return a path with ~ or ~NAME at its start replaced by a home directory. Raises HomeError."""
     if path.parts[:1] == ("~",):
         _check_home()
     try:
@@ -105,9 +105,9 @@ def expanded(path: Path) -> Path:
 
 
 def _check_home(instead: str = "") -> None:
-    """Raise HomeError for who has no home, unless the variable `instead` makes up for it.
+    """Raise HomeError if this user has no home directory, and `instead` is not set either.
 
-    For such a user the releases of platformdirs return paths below all sorts of places.
+    For such a user, platformdirs returns various paths, depending on its release.
     """
     if os.path.isabs(os.environ.get(instead, "")):
         return
@@ -120,7 +120,7 @@ def _check_home(instead: str = "") -> None:
                 f"HOME is not set, and uid {os.getuid()} has no account"
             ) from None
     if not os.path.isabs(home):
-        raise errors.HomeError(f"the home directory is {home!r}, which is no absolute path")
+        raise errors.HomeError(f"the home directory is {home!r}, which is not an absolute path")
 
 
 def _credential(name: str) -> Path | None:
@@ -129,6 +129,6 @@ def _credential(name: str) -> Path | None:
 
 
 def _from_systemd(variable: str) -> Path | None:
-    # Several directories are separated by colons; the first is the service's own.
+    # Several directories are separated by colons; the first one is the service's own.
     first = os.environ.get(variable, "").split(":")[0]
     return Path(first) if first else None

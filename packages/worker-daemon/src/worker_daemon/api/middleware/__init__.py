@@ -1,1 +1,1 @@
-"""What happens to every request before and after its resource."""
+"""Middleware: what runs before and after the resource of every request."""

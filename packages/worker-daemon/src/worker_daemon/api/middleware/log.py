@@ -1,6 +1,6 @@
-"""The access log: one line for each request, with the id that its answer carries.
+"""The access log: one line for each request, with the request id that the answer has, too.
 
-Never in it: queries, headers, bodies, and the names of those who are not logged in.
+It never contains queries, headers, bodies, or user names whose login was not verified.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ _log = logging.getLogger("worker_daemon.api.access")
 class AccessLog:
     """Gives each request its id, and writes its line when the answer is made.
 
-    The line of an answer that is made while it is sent (a followed output) comes at its end.
+    For an answer that is made while it is sent, such as a followed output, the line is written at
+    the end.
     """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Begin: this must come before everything that may refuse."""
-        # Distinct, but no secret: one of uuid4 asks the kernel for it.
+        """Give the request its id. This must run before anything that may refuse the request."""
+        # It must be unique, but need not be secret: uuid4() would make a system call.
         req.context.request_id = str(uuid.UUID(int=_random.getrandbits(128), version=4))
         req.context.begun = time.perf_counter()
         req.context.user = None
@@ -38,7 +39,7 @@ class AccessLog:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """Write the line, now or when the answer's stream ends."""
+        """Write the line, now or when the stream of the answer ends."""
         if isinstance(resp.stream, long_requests.Stream):
             resp.stream.ending.callback(self._write, req, resp)
         else:

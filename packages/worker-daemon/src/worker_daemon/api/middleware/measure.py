@@ -1,4 +1,4 @@
-"""What is counted of every request."""
+"""Counters and times of all requests, for /metrics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Measure:
-    """Counts answers by route and status, and the time until each was made.
+    """Counts answers by method, route and status, and measures the time until each was made.
 
-    A route is told by its template and a method only if it is one that HTTP has, so that no client
-    can make up new ones for ever.
+    Routes are counted by their templates, and methods that HTTP does not have as "other": otherwise
+    clients could create counters without end.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Measure:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """Count."""
+        """Count the answer to a request."""
         route = req.uri_template or "other"
         self.count(req.method, route, str(resp.status_code))
         self.seconds.observe(route, time.perf_counter() - req.context.begun)

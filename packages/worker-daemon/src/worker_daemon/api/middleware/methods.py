@@ -1,4 +1,4 @@
-"""Methods that a resource does not have, known to HTTP or not, are all refused alike."""
+"""Answer 405 for every unsupported method, including unknown ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker_daemon import problems
 
 
 class Methods:
-    """Answers 405 with what is allowed."""
+    """Answers 405 and names the allowed methods."""
 
     def __init__(self) -> None:
         self._allowed: dict[type, list[str]] = {}
@@ -16,7 +16,7 @@ class Methods:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object
     ) -> None:
-        """Refuse before the resource is asked."""
+        """Refuse the method before the resource is called."""
         kind = type(resource)
         if kind not in self._allowed:
             methods = (name[3:].upper() for name in dir(kind) if name.startswith("on_"))
@@ -25,6 +25,6 @@ class Methods:
         if req.method not in allowed and req.method != "OPTIONS":
             raise problems.Problem(
                 "method_not_allowed",
-                f"{req.method} does nothing here; use {', '.join(allowed)}",
+                f"{req.method} is not allowed on this resource; allowed: {', '.join(allowed)}",
                 headers={"Allow": ", ".join(allowed)},
             )

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes and from the types that read their requests."""
+"""The OpenAPI 3.1 document, made from the routes and the types of their parameters."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _JOB_ID = {
     "name": "job_id",
     "in": "path",
     "required": True,
-    "description": "The whole id of a job, as POST /jobs/run answers it.",
+    "description": "The whole id of a job, as in the answer of POST /jobs/run.",
     "schema": {"type": "string"},
 }
-# What comes back as something else than JSON: the media types, and what they hold.
+# Answers that are not JSON: their media types and schemas.
 _OTHER_CONTENT: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "Bytes": {
         "application/octet-stream": {
             "type": "string",
             "format": "binary",
-            "description": "The bytes as the job has written them.",
+            "description": "The bytes that the job has written.",
         },
         "text/plain": {"type": "string", "description": "The same bytes."},
     },
     "Events": {
         "text/event-stream": {
             "type": "string",
-            "description": "Messages of server-sent events. Those about a job hold an Event: the"
-            " fields `id`, `event` and, as JSON, `data`. The others are only there to keep the"
-            " connection open.",
+            "description": "Server-sent events. A message about a job is an Event: it has the"
+            " fields `id`, `event` and, as JSON, `data`. Other messages only keep the connection"
+            " open.",
             "contentSchema": schemas.ref("Event"),
         }
     },
-    "Metrics": {"text/plain": {"type": "string", "description": "Numbers for Prometheus."}},
+    "Metrics": {"text/plain": {"type": "string", "description": "Metrics for Prometheus."}},
     "Document": {falcon.MEDIA_JSON: {"type": "object", "description": "OpenAPI 3.1."}},
 }
 _TAGS = {
-    "jobs": "Jobs of the caller: run them, look at them, end them.",
+    "jobs": "The jobs of the caller: run, inspect, follow and kill them.",
     "server": "The server itself.",
 }
 
@@ -61,7 +61,8 @@ def document(resources: Mapping[str, resource.Resource]) -> dict[str, Any]:
         "info": {
             "title": "workerd",
             "version": worker_daemon.__version__,
-            "description": "Run commands on this server, and read their output.",
+            "description": "Run commands on this server, and read their output. Sizes are bytes and"
+            " durations are seconds, as numbers.",
             "contact": {"name": "the administrator of this server"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -75,7 +76,7 @@ def document(resources: Mapping[str, resource.Resource]) -> dict[str, Any]:
                 "basic": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "The name and the password of a user of this server.",
+                    "description": "The name and password of a user of this server.",
                 }
             },
         },
@@ -83,7 +84,7 @@ def document(resources: Mapping[str, resource.Resource]) -> dict[str, Any]:
 
 
 def _links(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what can be done with the id of a new job."""
+    """Return links to the operations on a new job."""
     ids = [
         paths[path][method]["operationId"]
         for path in paths
@@ -106,21 +107,21 @@ def _path(path: str, resource: resource.Resource) -> dict[str, Any]:
 def _operation(path: str, method: str, responder: Any) -> dict[str, Any]:
     operation: resource.Operation = responder.operation
     public = path in middleware.PUBLIC
-    bare = " Only the head of the answer is sent." if method == "head" else ""
-    told: dict[str, Any] = {
+    bare = " The answer has no body." if method == "head" else ""
+    described: dict[str, Any] = {
         "operationId": "_".join([method, *re.findall(r"\w+", path)]),
         "summary": operation.summary,
-        # Without docstrings (python -OO) the summary has to do.
+        # Without docstrings (python -OO) there is only the summary.
         "description": inspect.cleandoc(responder.__doc__ or operation.summary) + bare,
         "tags": ["jobs" if path.startswith(("/jobs", "/events")) else "server"],
         "responses": _responses(path, operation, public=public, bare=method == "head"),
     }
     if parameters := _parameters(path, operation):
-        told["parameters"] = parameters
+        described["parameters"] = parameters
     if operation.body is not None:
         content = {falcon.MEDIA_JSON: {"schema": schemas.of_request(operation.body)}}
-        told["requestBody"] = {"required": operation.body_required, "content": content}
-    return told | ({"security": []} if public else {})
+        described["requestBody"] = {"required": operation.body_required, "content": content}
+    return described | ({"security": []} if public else {})
 
 
 def _parameters(path: str, operation: resource.Operation) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) made from the types that the daemon reads and answers with."""
+"""JSON Schemas (2020-12), made from the types of requests and answers."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def of(annotation: Any) -> Schema:
 
 
 def ref(name: str) -> Schema:
-    """Return the schema that stands for a component."""
+    """Return a reference to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def of_object(kind: type) -> Schema:
-    """Return the schema of a dataclass that is read from a JSON object."""
+    """Return the schema of a part of the job object."""
     properties = {name: rule.schema() for name, rule in _RULES[kind].items()}
     docs = descriptions.OF_MEMBER[kind]
     schema = _request(properties, required=params.required(kind), docs=docs)
@@ -72,7 +72,7 @@ def of_request(kind: type) -> Schema:
 
 
 def components() -> dict[str, Schema]:
-    """Return all schemas that have a name."""
+    """Return all schemas by name."""
     found = {
         kind.__name__: of_object(kind)
         for kind in (worker_core.JobSpec, worker_core.Limits, worker_core.Isolation)
@@ -92,7 +92,7 @@ def components() -> dict[str, Schema]:
 
 
 def _answers() -> dict[str, Schema]:
-    """Return the schemas of everything that is answered, by name."""
+    """Return the schemas of all answers by name."""
     word = of(str)
     size = {"type": "integer", "minimum": 0}
     brief = {"id": word | {"format": "uuid"}, "status": of(worker_core.State)}
@@ -147,7 +147,7 @@ def _members(kind: type, *, but: str = "") -> dict[str, Schema]:
 
 
 def _stored_spec() -> Schema:
-    """Return the schema of the job object in a record, where stdin is not shown."""
+    """Return the schema of the job object in a record, which has only the size of stdin."""
     members = _members(worker_core.JobSpec, but="stdin")
     size = of(int) | {"description": descriptions.OF_ANSWER_MEMBER["stdin_size"]}
     members["stdin"] = _or_null({"type": "object", "properties": {"size": size}})
@@ -156,9 +156,9 @@ def _stored_spec() -> Schema:
 
 def _problem() -> Schema:
     word = of(str)
-    told = dict.fromkeys(("type", "title", "detail", "request_id"), word)
+    texts = dict.fromkeys(("type", "title", "detail", "request_id"), word)
     code = word | {"enum": sorted(problems.KINDS)}
-    schema = _answer(told | {"status": of(int), "code": code})
+    schema = _answer(texts | {"status": of(int), "code": code})
     errors = of(list[worker_core.FieldError])
     schema["properties"]["errors"] = _described(errors, descriptions.OF_ANSWER_MEMBER["errors"])
     return schema
@@ -167,9 +167,9 @@ def _problem() -> Schema:
 def _request(
     properties: Mapping[str, Schema], required: Sequence[str], docs: Mapping[str, str]
 ) -> Schema:
-    """Return the schema of an object that has these properties and no others.
+    """Return the schema of a request's object, which may have no other properties.
 
-    Null is the same as leaving out what may be left out.
+    An optional property may also be null, which means the same as a missing one.
     """
     either = {
         name: _described(schema if name in required else _or_null(schema), docs[name])
@@ -185,14 +185,14 @@ def _answer(
     *,
     optional: str = "",
 ) -> Schema:
-    """Return the schema of an object to which later releases may add."""
+    """Return the schema of an answer. Later releases may add properties to it."""
     described = {name: _described(schema, docs[name]) for name, schema in properties.items()}
     required = [name for name in properties if name != optional]
     return {"type": "object", "properties": described, "required": required}
 
 
 def _described(schema: Schema, text: str) -> Schema:
-    """Return the schema of a member with what it means."""
+    """Return the schema with a description."""
     return schema | {"description": text}
 
 

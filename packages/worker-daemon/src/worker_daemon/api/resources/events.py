@@ -1,4 +1,4 @@
-"""GET /events: server-sent events of the caller's jobs, as they change."""
+"""GET /events: server-sent events about the changes of a user's jobs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import worker_core
 from worker_daemon import problems, strict_json
 from worker_daemon.api import access, long_requests, params, resource
 
-_SAY_SOMETHING = 15.0  # seconds of silence after which proxies might hang up
-_REMEMBERED = 1000  # events, of about 400 bytes each
+_KEEP_ALIVE = 15.0  # seconds; after more silence, proxies may close the connection
+_REMEMBERED = 1000  # encoded events, of about 400 bytes each
 _RETRY = b"retry: 2000\n\n"  # milliseconds until a browser connects again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EventsQuery(access.OwnerQuery):
-    """Whose events, and in which form."""
+    """Whose events to send, and in which form."""
 
     unnamed: Annotated[
         bool,
@@ -33,25 +33,26 @@ class EventsQuery(access.OwnerQuery):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EventsHeaders:
-    """Where to go on."""
+    """Where to continue."""
 
     last_event_id: Annotated[
         int | None,
         params.Field(
-            params.Whole(0, (1 << 53) - 1), "The id of the last event seen: goes on after it."
+            params.Whole(0, (1 << 53) - 1),
+            "The id of the last event seen; the stream begins after it.",
         ),
     ] = None
 
 
 class Events(resource.Resource):
-    """What happens to jobs: an event `status` for each change, `end` for the last one."""
+    """Events about jobs: `status` for each change, `end` for the last one."""
 
     def __init__(self, services: resource.Services) -> None:
         super().__init__(services)
         self._named, self._unnamed = _Encoded(named=True), _Encoded(named=False)
 
     @resource.operation(
-        "Tell of the caller's jobs as they change (server-sent events)",
+        "Send the changes of the caller's jobs (server-sent events)",
         {200: ("Events",)},
         query=EventsQuery,
         problems=("too_many_followers", "draining"),
@@ -66,25 +67,25 @@ class Events(resource.Resource):
     ) -> None:
         """Send an event for each change of a job: `end` for the last one, `status` for the others.
 
-        The data is what GET /jobs/{job_id}/status answers. The stream begins with the changes after
-        the event that `Last-Event-Id` names, or with the next change, and does not end by itself.
-        With `unnamed=true` events have no name, and `onmessage` of an EventSource receives them.
+        The data is the same as in GET /jobs/{job_id}/status. The stream begins after the event that
+        `Last-Event-Id` names, or with the next change, and does not end by itself. With
+        `unnamed=true` events have no name, so that `onmessage` of an EventSource receives them.
         """
         owner = self.services.access.owner(req)
         if owner == access.EVERYBODY:
-            fault = worker_core.FieldError("owner", "events are told of one user at a time")
+            fault = worker_core.FieldError("owner", "a stream has the events of one user only")
             raise problems.invalid([fault])
         resp.content_type = "text/event-stream"
         long_requests.pass_on(resp)
         if req.method != "HEAD":
             place = self.services.long_requests.enter(req.context.user)
             encoded = self._unnamed if query.unnamed else self._named
-            told = self._told(req, owner, headers.last_event_id, encoded)
-            resp.stream = long_requests.Stream(told, place)
+            events = self._events(req, owner, headers.last_event_id, encoded)
+            resp.stream = long_requests.Stream(events, place)
 
     on_head = on_get
 
-    def _told(
+    def _events(
         self, req: falcon.Request, owner: str, after: int | None, encoded: _Encoded
     ) -> Generator[bytes, None, None]:
         silent = 0.0
@@ -97,13 +98,13 @@ class Events(resource.Resource):
             silent = 0.0 if jobs else silent + long_requests.HEARTBEAT
             if jobs:
                 yield b"".join(map(encoded.event, jobs))
-            elif silent >= _SAY_SOMETHING:
+            elif silent >= _KEEP_ALIVE:
                 silent = 0.0
                 yield b":\n\n"
 
 
 class _Encoded:
-    """Events as bytes. Each is made once, however many streams it goes to."""
+    """Encodes events, each once for all streams."""
 
     def __init__(self, *, named: bool) -> None:
         self._is_named = named
@@ -121,7 +122,7 @@ class _Encoded:
 
 def _event(job: worker_core.Job, *, named: bool) -> bytes:
     name = b"event: %s\n" % (b"end" if job.state.final else b"status") if named else b""
-    # No line of JSON text contains a line break: they are escaped.
+    # JSON escapes line breaks, so that the data is always one line.
     return b"id: %d\n%sdata: %s\n\n" % (
         job.version,
         name,

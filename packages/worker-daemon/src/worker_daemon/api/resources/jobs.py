@@ -1,4 +1,4 @@
-"""GET /jobs, GET and DELETE /jobs/{id}: the records of jobs."""
+"""GET /jobs, GET and DELETE /jobs/{job_id}: the records of jobs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from worker_daemon import problems, strict_json
 from worker_daemon.api import access, audit, params, resource
 
 _MOST = 500
-_LONG = ("too_many_followers", "server_busy", "draining")  # what refuses what may take long
-_SEARCH_SECONDS = 5.0  # that a search takes at most
-_SEARCH_AT_ONCE = 0.1  # seconds that one takes without a place
+_LONG = ("too_many_followers", "server_busy", "draining")  # problems of requests that may take long
+_SEARCH_SECONDS = 5.0  # the longest search
+_SEARCH_AT_ONCE = 0.1  # seconds; a longer search takes a place
 _MOST_BYTES = 1 << 20  # of the specs on a page, in JSON
 
 
@@ -131,8 +131,10 @@ class Jobs(resource.Resource):
 
 
 class _Search:
-    """A search for jobs that may take long: one that does takes a place as a follower does, and
-    ends when its time is up or nobody waits for it any more."""
+    """A search for jobs that may take long.
+
+    After a while it takes a place. It ends when its time is up or its client has left.
+    """
 
     def __init__(
         self, services: resource.Services, req: falcon.Request, place: contextlib.ExitStack
@@ -144,14 +146,14 @@ class _Search:
         self._placed = False
 
     def look(self) -> None:
-        """Go on, or raise Problem."""
+        """Return if the search may go on; raises Problem otherwise."""
         taken = time.monotonic() - self._begun
         if self._services.searches.over(self._req):
             raise problems.draining()
         if taken > _SEARCH_SECONDS:
             cure = "give fewer filters, or since and ended_before"
-            told = f"the search took more than {_SEARCH_SECONDS:g} s; {cure}"
-            raise problems.invalid([worker_core.FieldError("", told)])
+            message = f"the search took more than {_SEARCH_SECONDS:g} s; {cure}"
+            raise problems.invalid([worker_core.FieldError("", message)])
         if taken > _SEARCH_AT_ONCE and not self._placed:
             self._placed = True
             self._place.enter_context(self._services.searches.enter(self._req.context.user))
@@ -160,7 +162,7 @@ class _Search:
 class Job(resource.Resource):
     """The whole record of a job."""
 
-    @resource.operation("Tell everything about a job", {200: ("Job",)}, problems=_LONG)
+    @resource.operation("Return the whole record of a job", {200: ("Job",)}, problems=_LONG)
     def on_get(
         self,
         req: falcon.Request,
@@ -189,7 +191,7 @@ class Job(resource.Resource):
         resp: falcon.Response,
         job: worker_core.Job,
     ) -> None:
-        """Remove it, unless it has not ended."""
+        """Remove a job that has ended. A job that runs or waits is not touched (409)."""
         self.engine.remove(job.id)
         audit.remove(req, job)
         resp.status = 204

@@ -1,4 +1,4 @@
-"""PUT /jobs/{id}/kill: end a job."""
+"""PUT /jobs/{job_id}/kill: kill a job."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class KillQuery(access.OwnerQuery):
         float,
         params.Field(
             params.Number(0, status.LONGEST_WAIT),
-            "Answer once the job has ended, or when so many seconds are over.",
+            "Answer once the job has ended, or after this many seconds.",
         ),
     ] = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KillBody:
-    """How to end the job; without a body, as its spec says."""
+    """How to kill the job; without a body, as its spec says."""
 
     signal: Annotated[
-        int | None, params.Field(params.Signal(), "Sent first, instead of the job's stop_signal.")
+        int | None, params.Field(params.Signal(), "The stop signal, instead of the job's own.")
     ] = None
     grace: Annotated[
         float | None,
@@ -46,10 +46,10 @@ class KillBody:
 
 
 class Kill(resource.Resource):
-    """Where a job is ended, with everything that it started."""
+    """Kills a job."""
 
     @resource.operation(
-        "End a job and everything that it started",
+        "Kill a job and every process that it started",
         {200: ("Brief",), 202: ("Stopping",)},
         query=KillQuery,
         body=KillBody,
@@ -63,7 +63,7 @@ class Kill(resource.Resource):
         query: KillQuery,
         body: KillBody,
     ) -> None:
-        """Answer 200 once it has ended, 202 while it has not, 409 when it ended by itself."""
+        """Answer 200 once the job has ended, 202 if it has not, 409 if it ended by itself."""
         if body.grace is not None:
             faults = self.services.limits.of(req.context.user).check("stop_grace", body.grace)
             if faults:
@@ -73,7 +73,7 @@ class Kill(resource.Resource):
         try:
             job = self.services.long_requests.wait(self.engine, job, req, query.wait)
         except problems.Problem as problem:
-            # A kill is never refused for want of a place to wait in.
+            # A kill is never refused because there is no place to wait in.
             if problem.code not in ("too_many_followers", "draining"):
                 raise
         if job.state in (worker_core.State.COMPLETED, worker_core.State.FAILED):

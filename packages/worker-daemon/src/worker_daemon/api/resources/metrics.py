@@ -1,4 +1,4 @@
-"""GET /metrics: numbers for Prometheus."""
+"""GET /metrics: metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from worker_daemon.api import prometheus, resource
 
 
 class Metrics(resource.Resource):
-    """What is counted, here and by the engine."""
+    """Metrics of the requests and of the engine."""
 
     @resource.operation(
-        "Tell numbers of the server, in Prometheus' text format", {200: ("Metrics",)}
+        "Return the metrics of the server, in Prometheus' text format", {200: ("Metrics",)}
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with everything that is counted; nothing of it names a user."""
+        """Answer with all metrics. None of them names a user."""
         resp.content_type = prometheus.CONTENT_TYPE
         resp.text = prometheus.text(
             [*self.services.metrics, *self._of_requests(), *self._of_jobs()]
@@ -32,10 +32,10 @@ class Metrics(resource.Resource):
         ]
 
     def _of_jobs(self) -> list[prometheus.Metric]:
-        told = self.engine.statistics()
-        states = {state.value: told.by_state.get(state.value, 0) for state in worker_core.State}
+        counts = self.engine.statistics()
+        states = {state.value: counts.by_state.get(state.value, 0) for state in worker_core.State}
         ended = {
-            state.value: told.ended.get(state.value, 0)
+            state.value: counts.ended.get(state.value, 0)
             for state in worker_core.State
             if state.final
         }
@@ -44,7 +44,7 @@ class Metrics(resource.Resource):
                 "workerd_jobs", "Jobs that are kept, by state.", states, label="state", kind="gauge"
             ),
             prometheus.Reading(
-                "workerd_jobs_started_total", "Jobs started.", told.started, kind="counter"
+                "workerd_jobs_started_total", "Jobs started.", counts.started, kind="counter"
             ),
             prometheus.Reading(
                 "workerd_jobs_ended_total",
@@ -62,7 +62,7 @@ class Metrics(resource.Resource):
             prometheus.Reading(
                 "workerd_output_bytes",
                 "Bytes that finished jobs take on the disk: outputs, inputs and specs.",
-                told.output_bytes,
+                counts.output_bytes,
                 kind="gauge",
             ),
         ]

@@ -1,4 +1,4 @@
-"""GET /jobs/{id}/out: what a job has written, as text in JSON or as the bytes themselves."""
+"""GET /jobs/{job_id}/out: the output of a job, as text in JSON or as bytes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _log = logging.getLogger(__name__)
 
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
-_AT_ONCE = 64 << 10  # bytes up to which an answer is made in memory, and takes no place
-_BLOCKS_AT_ONCE = 16  # blocks of a tail, 1 MiB, that are searched without a place
+_AT_ONCE = 64 << 10  # bytes; a longer answer is made while it is sent, and takes a place
+_BLOCKS_AT_ONCE = 16  # blocks, 1 MiB; a longer search for a tail takes a place
 _FAR = 1 << 62
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputQuery(access.OwnerQuery):
-    """Which part, and whether to stay."""
+    """Which part of the output, and whether to follow it."""
 
     stream: Annotated[
         str,
         params.Field(
             params.Word(["stdout", "stderr"]),
-            "stderr only of a job with separate_stderr; otherwise it is part of stdout.",
+            "stderr exists only for a job with separate_stderr; otherwise it is part of stdout.",
         ),
     ] = "stdout"
     offset: Annotated[
@@ -42,14 +42,14 @@ class OutputQuery(access.OwnerQuery):
         int | None,
         params.Field(
             params.Whole(0, _FAR),
-            "Begin where the last so many lines do, but no more than 256 MiB before the end.",
+            "Begin with the last so many lines, but at most 256 MiB before the end.",
         ),
     ] = None
     follow: Annotated[
         bool,
         params.Field(
             params.Flag(),
-            "Send what there is and what is still to come, until the job has ended. Only as bytes.",
+            "Send the output so far and what the job still writes, until it has ended. Bytes only.",
         ),
     ] = False
 
@@ -58,7 +58,7 @@ class Output(resource.Resource):
     """A job's output."""
 
     @resource.operation(
-        "Give the output of a job",
+        "Return the output of a job",
         {200: ("Output", "Bytes"), 206: ("Bytes",), 304: ()},
         query=OutputQuery,
         problems=(
@@ -76,7 +76,7 @@ class Output(resource.Resource):
         job: worker_core.Job,
         query: OutputQuery,
     ) -> None:
-        """Answer with what there is now, or with all that is still to come."""
+        """Answer with the output so far, or follow it until the job has ended."""
         stream = output_stream.OutputStream.open(self.engine, job, query.stream)
         span = ranges.Span(self._begin(req, stream, query), stream.info.size)
         resp.content_type = _media_type(req, query)
@@ -229,7 +229,7 @@ def _tag(stream: output_stream.OutputStream, span: ranges.Span) -> falcon.ETag |
 
 
 def _media_type(req: falcon.Request, query: OutputQuery) -> str:
-    """Return what to send: JSON unless bytes are preferred, bytes to whoever follows."""
+    """Return the media type: JSON unless the client prefers bytes; always bytes to follow."""
     offered = (
         (OCTETS, TEXT, falcon.MEDIA_JSON) if query.follow else (falcon.MEDIA_JSON, OCTETS, TEXT)
     )

@@ -14,19 +14,19 @@ from worker_daemon.api import audit, params, resource
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunHeaders:
-    """What makes it safe to send the request again."""
+    """The header that makes it safe to send a request again."""
 
     idempotency_key: Annotated[
         str | None,
         params.Field(
             params.Text(),
-            "The same key with the same body answers with the same job, and starts nothing.",
+            "A request with the same key and body again returns the same job, and starts nothing.",
         ),
     ] = None
 
 
 class Run(resource.Resource):
-    """Where jobs are created."""
+    """Creates jobs."""
 
     @resource.operation(
         "Create a job",
@@ -51,7 +51,7 @@ class Run(resource.Resource):
         headers: RunHeaders,
         spec: worker_core.JobSpec,
     ) -> None:
-        """Store the job for good, then answer; it has perhaps not started yet."""
+        """Answer once the job is stored durably. It may not have started yet."""
         if self.services.draining.is_set():
             raise problems.draining()
         user = req.context.user

@@ -1,4 +1,4 @@
-"""PUT /jobs/{id}/signal: send a signal, without the wish to end the job."""
+"""PUT /jobs/{job_id}/signal: send a signal that is not meant to end the job."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from worker_daemon.api import audit, params, resource
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignalBody:
-    """What to send."""
+    """The signal."""
 
-    signal: Annotated[int, params.Field(params.Signal(), "A signal's name or number.")]
+    signal: Annotated[int, params.Field(params.Signal(), "The name or the number of a signal.")]
 
 
 class Signal(resource.Resource):
-    """Where a signal is sent to everything that a job has started."""
+    """Sends a signal to every process of a job."""
 
     @resource.operation(
-        "Send a signal to a job, without the wish to end it",
+        "Send a signal to every process of a job",
         {200: ("Brief",)},
         body=SignalBody,
         body_required=True,
@@ -35,6 +35,9 @@ class Signal(resource.Resource):
         job: worker_core.Job,
         body: SignalBody,
     ) -> None:
-        """Answer once the signal was sent; what the job makes of it is not known yet."""
+        """Answer once the signal was sent. What the job does then is not known yet.
+
+        A job that ends by it has ended by itself, and is not `killed`.
+        """
         audit.signal(req, job, body.signal)
         resource.answer(resp, resource.brief(self.engine.signal(job.id, body.signal)))

@@ -1,4 +1,4 @@
-"""GET /jobs/{id}/status: how a job is, now or once it has ended."""
+"""GET /jobs/{job_id}/status: the state and outcome of a job, now or once it has ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StatusQuery(access.OwnerQuery):
         float,
         params.Field(
             params.Number(0, LONGEST_WAIT),
-            "Answer once the job has ended, or when so many seconds are over.",
+            "Answer once the job has ended, or after this many seconds.",
         ),
     ] = 0.0
 
@@ -30,7 +30,7 @@ class Status(resource.Resource):
     """A job's state and outcome."""
 
     @resource.operation(
-        "Tell the state and the outcome of a job",
+        "Return the state and the outcome of a job",
         {200: ("Status",)},
         query=StatusQuery,
         problems=("too_many_followers", "draining"),
@@ -42,7 +42,7 @@ class Status(resource.Resource):
         job: worker_core.Job,
         query: StatusQuery,
     ) -> None:
-        """Answer at once, or after the wait."""
+        """Answer at once, or when the wait is over."""
         job = self.services.long_requests.wait(self.engine, job, req, query.wait)
         resource.answer(resp, job.status_view())
 

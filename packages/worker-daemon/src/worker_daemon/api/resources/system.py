@@ -1,4 +1,4 @@
-"""What the daemon says of itself: /healthz, /readyz, /version, /whoami, /openapi.json."""
+"""The server itself: /healthz, /readyz, /version, /whoami, /openapi.json."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker_daemon.api.openapi import document
 
 
 class Healthz(resource.Resource):
-    """Liveness, for everybody."""
+    """Liveness; needs no login."""
 
-    @resource.operation("Tell that the server answers", {200: ("Health",)})
+    @resource.operation("Return whether the server answers", {200: ("Health",)})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer, whatever else is wrong."""
+        """Answer 200, whatever else is wrong."""
         resource.answer(resp, {"status": "ok"})
 
     on_head = on_get
@@ -30,16 +30,16 @@ class Readyz(resource.Resource):
     """Readiness: whether jobs can be run."""
 
     @resource.operation(
-        "Tell whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready", "draining")
+        "Return whether jobs can be run", {200: ("Readiness",)}, problems=("not_ready", "draining")
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 200 when the store, the supervisor and the disk are in order."""
+        """Answer 200 if store, supervisor and disk work, else 503 with what does not."""
         if self.services.draining.is_set():
             raise problems.draining()
         checks = self.engine.health()
-        wrong = {part: says for part, says in checks.items() if says != "ok"}
-        if wrong:
-            detail = "; ".join(f"{part}: {says}" for part, says in wrong.items())
+        faults = {part: fault for part, fault in checks.items() if fault != "ok"}
+        if faults:
+            detail = "; ".join(f"{part}: {fault}" for part, fault in faults.items())
             raise problems.Problem("not_ready", detail)
         resource.answer(resp, {"status": "ok", "checks": checks})
 
@@ -47,11 +47,11 @@ class Readyz(resource.Resource):
 
 
 class Version(resource.Resource):
-    """Which release this is."""
+    """The release of the server."""
 
-    @resource.operation("Tell the server's version", {200: ("Version",)})
+    @resource.operation("Return the version of the server", {200: ("Version",)})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the versions of the daemon and of the engine."""
+        """Answer with the versions of workerd and of worker-core."""
         versions = {"version": worker_daemon.__version__, "core": worker_core.__version__}
         resource.answer(resp, {"name": "workerd", **versions})
 
@@ -59,11 +59,11 @@ class Version(resource.Resource):
 
 
 class Whoami(resource.Resource):
-    """Who the caller is."""
+    """The caller."""
 
-    @resource.operation("Tell who is asking", {200: ("Whoami",)})
+    @resource.operation("Return the name of the caller", {200: ("Whoami",)})
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the user's name, and whether it is an administrator's."""
+        """Answer with the name of the user, and whether the user is an administrator."""
         user = req.context.user
         resource.answer(resp, {"user": user, "admin": self.services.access.is_admin(user)})
 
@@ -71,7 +71,7 @@ class Whoami(resource.Resource):
 
 
 class OpenApi(resource.Resource):
-    """This API, for programs."""
+    """The OpenAPI document."""
 
     def __init__(
         self, services: resource.Services, resources: Mapping[str, resource.Resource]
