@@ -1,5 +1,6 @@
 """Files of the state directory: private from the first instant, whole or not there."""
 
+import errno
 import json
 import os
 import stat
@@ -140,3 +141,70 @@ def test_the_end_of_a_job_tells_its_beginning(tmp_path):
         end = JobDir(engine.state_dir, job.id).exit()
         assert int(engine.read_output(job.id)) == job.pid == end.pid
         assert job.created_at <= job.started_at == end.started_at <= job.ended_at
+
+
+def described(**more):
+    spec = {"command": "true", "name": "n", "labels": {"a": "b"}, "stdin": None, **more}
+    return {"format": 1, "owner": "me", "run_as": "other", "spec": spec}
+
+
+def test_the_claim_is_the_record_once_more_and_says_when_it_was_made(tmp_path):
+    """Each job would take a file more; or one that waited through a restart would look lost."""
+    directory = JobDir(str(tmp_path), "job")
+    directory.make()
+    directory.write_record(described(timeout=5))
+    os.utime(directory.file("record.json"), (1, 1))
+    before = directory.disk_bytes()
+    assert directory.claimed() is None
+    assert directory.claim({"command": "not used"})
+    assert not directory.claim({"command": "not used"})
+    assert directory.disk_bytes() == before
+    assert directory.claimed_at() > 1
+    spec = {"command": "true", "stdin": None, "timeout": 5, "run_as": "other", "owner": "me"}
+    assert directory.claimed() == spec
+    directory.unclaim()
+    assert directory.record() == described(timeout=5)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EXDEV])
+def test_where_a_file_has_one_name_only_the_claim_is_a_file(tmp_path, monkeypatch, number):
+    """On a file system without hard links no job would start."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    directory = JobDir(str(tmp_path), "job")
+    directory.make()
+    directory.write_record(described())
+    spec = {"command": "true", "stop_signal": "SIGINT"}
+    assert directory.claim(spec)
+    assert not directory.claim(spec)
+    assert directory.claimed() == spec
+
+
+def test_a_claim_says_where_the_input_is(tmp_path):
+    """A supervisor that takes a job over would not know its input as the engine has told it."""
+    directory = JobDir(str(tmp_path), "job")
+    directory.make()
+    for stdin, path in (({"size": 3}, directory.file("stdin")), ({"file": "/a"}, "/a")):
+        directory.write_record(described(stdin=stdin))
+        directory.claim({})
+        assert directory.claimed()["stdin"] == path
+        for name in ("spec.json", "record.json"):
+            os.unlink(directory.file(name))
+
+
+@pytest.mark.parametrize("half", [b"", b'{"cause": "ow'])
+@pytest.mark.parametrize("sync", [False, True])
+def test_an_end_takes_the_place_of_half_of_it(tmp_path, half, sync):
+    """The end of a job whose supervisor was killed while it wrote would never be recorded."""
+    directory = JobDir(str(tmp_path), "job")
+    directory.make()
+    with open(directory.file("exit.json"), "wb") as file:
+        file.write(half)
+    assert directory.exit() is None
+    end = Exit(Cause.OWN, 3, None, None, 1.0)
+    directory.write_exit(end, sync=sync)
+    assert directory.exit() == end
+    assert os.listdir(directory.path) == ["exit.json"]

@@ -374,13 +374,8 @@ def _wanted(job: Job) -> tuple[int, float]:
 
 def _start_message(state_dir: str, job: Job, settings: EngineSettings) -> dict[str, Any]:
     """Return what the supervisor needs of a spec."""
-    spec = job.spec.to_dict()
-    match spec["stdin"]:
-        case {"size": _}:
-            spec["stdin"] = JobDir(state_dir, job.id).file("stdin")
-        case {"file": path}:
-            spec["stdin"] = path
-    spec |= {"run_as": job.run_as, "owner": job.owner}
+    directory = JobDir(state_dir, job.id)
+    message = directory.start_message(job.spec.to_dict(), job.owner, job.run_as)
     if job.spec.isolation.read_only and settings.hidden_paths:
-        spec["hidden"] = list(settings.hidden_paths)
-    return {name: value for name, value in spec.items() if name not in ("name", "labels")}
+        message["hidden"] = list(settings.hidden_paths)
+    return message

@@ -32,6 +32,14 @@ def read_all(fd: int) -> bytes:
     return data
 
 
+def read_again(fd: int) -> bytes:
+    """Return what a file holds now, from its beginning; its descriptor may be used again."""
+    data = b""
+    while part := os.pread(fd, _CHUNK, len(data)):
+        data += part
+    return data
+
+
 def open_regular(path: str, flags: int) -> int:
     """Open a regular file, new ones with mode 0600; raise OSError if it is something else.
 

@@ -7,16 +7,18 @@
         removed         by the engine before it deletes the record, so that half a removal is told
                         from a job that the database has lost; deleted last
         stdin           by the engine before the job is committed, when there is input
-        spec.json       by the supervisor before it forks: the claim. A job is started only by who
-                        creates this file, so it is started at most once
+        spec.json       by the supervisor before it forks: the claim. A job is started only by the
+                        supervisor that creates this file, so it is started at most once. It is a
+                        second name of record.json; where there is none, or a file can have only one
+                        name, it holds the spec as the engine has sent it
         output, stderr  created by the supervisor, written by the job itself
         pid.json        by the supervisor once the job has run for a moment: pid, start time, boot
                         id; until then its process is known by its mark (supervisor/tree.py)
         kill.json       by the supervisor before its first signal: why, and when SIGKILL is due
         start.json      by the supervisor: the first byte still kept, per stream
-        exit.json       by the supervisor, before anybody is told: what came of it
+        exit.json       by the supervisor before any engine learns of it: how the job ended
 
-kill.json, start.json and exit.json appear in one step (`files.replace`).
+kill.json and start.json appear in one step (`files.replace`). Half an exit.json counts as none.
 
 A supervisor of root that serves an engine of another account believes none of this: it keeps
 pid.json and kill.json once more where only root can write (supervisor/rundir.py). What it reads and
@@ -33,7 +35,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from worker_core.disk import files
@@ -48,7 +50,7 @@ LOG = "supervisor.log"
 _REMOVED = "removed"
 _RECORD = "record.json"
 STREAMS = {"stdout": "output", "stderr": "stderr"}
-_COUNTED = (*STREAMS.values(), "stdin", "spec.json", _RECORD)  # files that may be large
+_COUNTED = (*STREAMS.values(), "stdin")  # files that may be large, beside the spec
 
 _MOST_RECORD = 1 << 18  # bytes of a record; the longest text in it is a reason
 _MOST_SPEC = 128 << 20  # bytes of a claim: as many as a message can have (wire.MAX_FRAME)
@@ -126,12 +128,9 @@ class Exit:
     @classmethod
     def _read(cls, value: dict[str, Any]) -> Exit | None:
         used = {name: value[name] for name in usage.TYPES if value.get(name) is not None}
-        if not all(_FITS[usage.TYPES[name].__name__](each) for name, each in used.items()):
+        if not all(_USAGE_FITS[name](each) for name, each in used.items()):
             return None
-        end = _load(cls, {name: each for name, each in value.items() if name != "usage"})
-        if end is None or "wall_seconds" not in used:
-            return end
-        return replace(end, usage=Usage(**used))
+        return _load(cls, value, usage=Usage(**used) if "wall_seconds" in used else None)
 
 
 _NO_USAGE = dict.fromkeys(usage.TYPES)
@@ -153,10 +152,18 @@ class JobDir:
         database; a hole takes nothing."""
         total = 0
         for name in _COUNTED:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.stat(self.file(name))
-                total += found.st_blocks * 512 + (found.st_size if name == _RECORD else 0)
-        return total
+            found = self._stat(name)
+            total += 0 if found is None else found.st_blocks * 512
+        record = self._stat(_RECORD)
+        claim = self._stat("spec.json") if record is None or record.st_nlink == 1 else None
+        total += 0 if claim is None else claim.st_blocks * 512
+        return total + (0 if record is None else record.st_blocks * 512 + record.st_size)
+
+    def _stat(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(self.file(name))
+        except FileNotFoundError:
+            return None
 
     def stream(self, stream: str) -> str:
         """Return the path of the spool file of "stdout" or "stderr"."""
@@ -230,7 +237,8 @@ class JobDir:
         """Claim the job for starting; False if it was claimed before."""
         try:
             with self.opened() as path:
-                files.create(f"{path}/spec.json", _encode(spec))
+                if not _linked(f"{path}/{_RECORD}", f"{path}/spec.json"):
+                    files.create(f"{path}/spec.json", _encode(spec))
         except FileNotFoundError:
             self.make()
             return self.claim(spec)
@@ -244,11 +252,26 @@ class JobDir:
             os.unlink(f"{path}/spec.json")
 
     def claimed(self) -> dict[str, Any] | None:
-        """Return what the claim holds; {} if it was cut short; None if there is none."""
+        """Return the spec of the claim as the engine has sent it; {} if the claim was cut short;
+        None if there is none."""
         found = self._read("spec.json", _MOST_SPEC)
-        if found is None and self.claimed_at() is not None:
-            return {}
+        if found is None:
+            return None if self.claimed_at() is None else {}
+        if isinstance(found.get("spec"), dict):  # it is the job's record as well
+            return self.start_message(found["spec"], found.get("owner"), found.get("run_as"))
         return found
+
+    def start_message(
+        self, spec: dict[str, Any], owner: str | None, run_as: str | None
+    ) -> dict[str, Any]:
+        """Return what a supervisor needs of a spec, from the spec's JSON form."""
+        message = {name: value for name, value in spec.items() if name not in ("name", "labels")}
+        match spec.get("stdin"):
+            case {"size": _}:
+                message["stdin"] = self.file("stdin")
+            case {"file": path}:
+                message["stdin"] = path
+        return message | {"run_as": run_as, "owner": owner}
 
     def claimed_at(self) -> float | None:
         """Return when the job was claimed (Unix seconds), also if the claim was cut short."""
@@ -293,15 +316,24 @@ class JobDir:
         return {name: found[name] for name in STREAMS if _is_int(found.get(name))}
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
-        """Record what came of the job, even if somebody has removed its directory."""
+        """Record how the job ended, even if somebody has removed its directory."""
         data = _encode(end.to_dict())
         try:
-            with self.opened() as path:
-                files.replace(f"{path}/exit.json", data, sync=sync)
+            self._write_exit(data, sync=sync)
         except FileNotFoundError:
             self.make()
-            with self.opened() as path:
-                files.replace(f"{path}/exit.json", data, sync=sync)
+            self._write_exit(data, sync=sync)
+
+    def _write_exit(self, data: bytes, *, sync: bool) -> None:
+        with self.opened() as path:
+            name = f"{path}/exit.json"
+            try:
+                if not sync:
+                    files.create(name, data)
+                    return
+            except FileExistsError:  # half of it, by a supervisor that was killed
+                pass
+            files.replace(name, data, sync=sync)
 
     def exit(self) -> Exit | None:
         """Return what came of the job, if that was recorded."""
@@ -319,6 +351,21 @@ class JobDir:
         except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def _linked(record: str, claim: str) -> bool:
+    """Make the claim a second name of the record; False if that is not possible here.
+
+    Raises FileExistsError if there is a claim.
+    """
+    try:
+        os.link(record, claim, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    os.utime(claim, follow_symlinks=False)  # when it was claimed: `claimed_at`
+    return True
 
 
 def make_private_dir(path: str) -> None:
@@ -348,21 +395,21 @@ def is_id(value: object) -> bool:
 _Record = TypeVar("_Record", Pid, Kill, Exit)
 
 
-def _load(kind: type[_Record], found: dict[str, Any] | None) -> _Record | None:
-    """Return a record from what a file holds, None if it is not one.
+def _load(kind: type[_Record], found: dict[str, Any] | None, **more: Any) -> _Record | None:
+    """Return a record from what a file holds, None if it is not one; `more` is not in the file.
 
     Fields of a later release are left out.
     """
     if found is None:
         return None
-    known = {each.name: each.type for each in fields(kind)}
-    given = {name: value for name, value in found.items() if name in known}
-    if not all(_FITS[str(known[name])](value) for name, value in given.items()):
+    checks = _CHECKS[kind]
+    given = {name: value for name, value in found.items() if name in checks}
+    if not all(checks[name](value) for name, value in given.items()):
         return None
     if "cause" in given:
         given["cause"] = Cause(given["cause"])
     try:
-        return kind(**given)
+        return kind(**given, **more)
     except TypeError:  # a field is missing
         return None
 
@@ -390,7 +437,9 @@ def _is_enforced(value: object) -> bool:
     )
 
 
-_FITS: dict[str, Callable[[Any], bool]] = {
+_CAUSES = frozenset(Cause)
+
+_FITS: dict[Any, Callable[[Any], bool]] = {
     "int": _is_int,
     "int | None": lambda value: value is None or _is_int(value),
     "float": _is_number,
@@ -400,6 +449,12 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "list[int]": _are_ints,
     "dict[str, str | None]": _is_enforced,
-    "Cause": lambda value: value in set(Cause),
+    "Cause": lambda value: isinstance(value, str) and value in _CAUSES,
 }
 """What fits a field of a record, by how its type is written."""
+
+_USAGE_FITS = {name: _FITS[kind.__name__] for name, kind in usage.TYPES.items()}
+_CHECKS: dict[Any, dict[str, Callable[[Any], bool]]] = {
+    kind: {each.name: _FITS[each.type] for each in fields(kind) if each.type in _FITS}
+    for kind in (Pid, Kill, Exit)
+}

@@ -192,12 +192,20 @@ def shutting_down() -> bool:
 def children(parent: int) -> list[int]:
     """Return the ids of the direct children of a process with one thread."""
     try:
+        if parent == os.getpid():
+            return [int(pid) for pid in files.read_again(_own_children(parent)).split()]
         return [int(pid) for pid in files.read(f"/proc/{parent}/task/{parent}/children").split()]
     except ProcessLookupError:
         return []
     except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
         found = (stat(pid) for pid in pids())
         return [each.pid for each in found if each is not None and each.ppid == parent]
+
+
+@functools.lru_cache(1)
+def _own_children(own: int) -> int:
+    """Return the descriptor of the list of this process's children, which is read often."""
+    return os.open(f"/proc/{own}/task/{own}/children", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def inner_pid(pid: int) -> int | None:

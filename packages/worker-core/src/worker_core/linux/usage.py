@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,10 @@ _ALWAYS = "cpu"  # cgroup v2 counts CPU time in every cgroup, also without the c
 
 def counted(group: str, controllers: Iterable[str], *, pid_namespace: bool) -> dict[str, Any]:
     """Return what a cgroup's controllers counted, by the names of Usage."""
-    counting = {*controllers, _ALWAYS}
-    totals = {each.file: _totals(group, each.file, counting) for each in COUNTERS.values()}
+    totals = {name: _totals(group, name) for name in _files(frozenset(controllers))}
     found: dict[str, Any] = {}
     for name, counter in COUNTERS.items():
-        values = totals[counter.file]
+        values = totals.get(counter.file)
         if values is not None:
             total = values.get(counter.key, 0)
             found[name] = total if counter.units == 1 else total / counter.units
@@ -61,14 +61,19 @@ def since_boot(start_time: int) -> float:
     return start_time / _TICK
 
 
-def _totals(group: str, name: str, controllers: Iterable[str]) -> dict[str, int] | None:
+@functools.cache
+def _files(controllers: frozenset[str]) -> frozenset[str]:
+    """Return the files in which a cgroup with these controllers counts something."""
+    counting = {*controllers, _ALWAYS}
+    return frozenset(each.file for each in COUNTERS.values() if each.controller in counting)
+
+
+def _totals(group: str, name: str) -> dict[str, int] | None:
     """Return the values in a cgroup's file, by key; None if nothing is counted there.
 
     A file is either one number, which has the key "", or lines of "KEY NUMBER", or lines of
     "DEVICE KEY=NUMBER …", of which the numbers of all devices are added up.
     """
-    if name.partition(".")[0] not in controllers:
-        return None
     data = _read(f"{group}/{name}")
     if data is None:
         return None

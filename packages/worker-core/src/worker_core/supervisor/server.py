@@ -52,6 +52,7 @@ class Connection:
         self._came: list[int] = []
         self.greeted = False
         self._paused = False
+        self._watched = selectors.EVENT_READ
         peer.setblocking(False)
         loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
 
@@ -164,6 +165,9 @@ class Connection:
             return
         events = 0 if self._paused else selectors.EVENT_READ
         events |= selectors.EVENT_WRITE if self._out else 0
+        if events == self._watched:
+            return
+        self._watched = events
         if events:
             self._loop.watch(descriptor, events, self._ready)
         else:
