@@ -37,6 +37,21 @@ def test_the_bytes_of_one_owner_cost_nobody_else():
     assert expired(iter(JOBS), {"a": Kept(3, 300), "b": rest}, settings, None) == ["0"]
 
 
+def test_whoever_keeps_the_most_loses_jobs_first():
+    """A user could have the results of all others removed by running `true` often enough."""
+    jobs = [Finished("b1", "b", 1.0, 100), Finished("b2", "b", 2.0, 100)]
+    jobs += [Finished(f"a{n}", "a", 3.0 + n, 10) for n in range(8)]
+    kept = {"a": Kept(8, 80), "b": Kept(2, 200)}
+
+    def removed(**limits):
+        return expired(iter(jobs), kept, EngineSettings(**{"keep_age": None} | limits), None)
+
+    assert removed(keep_count=6) == ["a0", "a1", "a2", "a3"]
+    assert removed(keep_count=2) == ["b1", *(f"a{n}" for n in range(7))]
+    assert removed(keep_bytes=180) == ["b1"]  # a's 80 bytes are less than its share
+    assert removed(keep_bytes=100) == ["b1", "b2", "a0", "a1", "a2"]
+
+
 def test_no_more_is_read_than_needed():
     """Each minute the records of all jobs would be read."""
     jobs = iter(JOBS)

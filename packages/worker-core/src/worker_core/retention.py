@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -48,32 +49,51 @@ def expired(
     limits: Limits,
     too_old: float | None,
 ) -> list[str]:
-    """Return the ids to remove: the oldest, until what is left is within every limit.
+    """Return the ids to remove: of each owner with too much the oldest, until all is within limits.
+
+    A limit on the total is shared: what owners do not use of their equal share goes to the others.
+    So whoever keeps the most loses jobs first, and nobody can have the jobs of others removed.
 
     Reads no further than it must. `kept` has an entry for every owner; a job that ended before the
     stamp `too_old` goes in any case.
     """
-    count = sum(each.jobs for each in kept.values())
-    sizes = {owner: each.output_bytes for owner, each in kept.items()}
-    size = sum(sizes.values())
-    too_large = {owner for owner in sizes if _over(sizes[owner], limits.keep_bytes_per_owner)}
+    count = {owner: each.jobs for owner, each in kept.items()}
+    size = {owner: each.output_bytes for owner, each in kept.items()}
+    most_jobs = _share(count.values(), limits.keep_count)
+    most_bytes = min(_share(size.values(), limits.keep_bytes), _or_any(limits.keep_bytes_per_owner))
+
+    def over(owner: str) -> bool:
+        return count[owner] > most_jobs or size[owner] > most_bytes
+
+    too_much = {owner for owner in kept if over(owner)}
     gone = []
     for each in oldest_first:
         old = too_old is not None and each.ended_at < too_old
-        over = _over(count, limits.keep_count) or _over(size, limits.keep_bytes)
-        if not (old or over or too_large):
+        if not (old or too_much):
             break
-        if old or over or each.owner in too_large:
+        if old or each.owner in too_much:
             gone.append(each.id)
-            count, size = count - 1, size - each.output_bytes
-            sizes[each.owner] -= each.output_bytes
-            if not _over(sizes[each.owner], limits.keep_bytes_per_owner):
-                too_large.discard(each.owner)
+            count[each.owner] -= 1
+            size[each.owner] -= each.output_bytes
+            if not over(each.owner):
+                too_much.discard(each.owner)
     return gone
 
 
-def _over(value: int, most: int | None) -> bool:
-    return most is not None and value > most
+def _share(amounts: Iterable[int], total: int | None) -> float:
+    """Return the most that each may keep so that all together keep at most `total`."""
+    left = _or_any(total)
+    ascending = sorted(amounts)
+    for at, amount in enumerate(ascending):
+        share = left // (len(ascending) - at)
+        if amount > share:
+            return share
+        left -= amount
+    return math.inf
+
+
+def _or_any(limit: int | None) -> float:
+    return math.inf if limit is None else limit
 
 
 class Retention:

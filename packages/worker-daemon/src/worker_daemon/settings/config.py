@@ -149,7 +149,12 @@ class Config:
         float | None, Setting(_age, 'How long a finished job is kept: "7d", or "forever".')
     ] = 7 * 86400.0
     keep_count: Annotated[
-        int, Setting(_count(0), "How many finished jobs are kept; 0 for any number.")
+        int,
+        Setting(
+            _count(0),
+            "How many finished jobs are kept; 0 for any number. Users with the most lose theirs "
+            "first.",
+        ),
     ] = 0
     keep_bytes: Annotated[
         int,
