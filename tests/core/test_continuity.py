@@ -131,6 +131,35 @@ def test_a_new_state_directory_needs_no_database(tmp_path):
         assert engine.list().jobs == ()
 
 
+def crashed(state_dir):
+    """Have the state directory look as if its engine had been killed."""
+    number, _, _ = (state_dir / "generation").read_text().partition(" ")
+    (state_dir / "generation").write_text(number)
+
+
+def test_after_a_clean_end_the_directories_are_not_compared(used, monkeypatch):
+    """With a million jobs each start would take seconds in which nobody is served."""
+    listed = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(str(path)) or real(path))
+    with Engine(used, executor=FakeExecutor()):
+        wait_until(lambda: (used / "generation").read_text().isdecimal())  # or a crash is missed
+    assert str(used / "jobs") not in listed
+    assert " closed " in (used / "generation").read_text()
+    crashed(used)
+    with Engine(used, executor=FakeExecutor()):
+        assert str(used / "jobs") in listed
+
+
+def test_a_database_that_changed_after_a_clean_end_is_compared(used):
+    """A copy that somebody puts in place while nothing runs would be taken for the latest one."""
+    with sqlite3.connect(used / "worker.db") as db:
+        db.execute("DELETE FROM jobs")
+    db.close()
+    with pytest.raises(StoreUnavailable, match="1 job has no record although it was started"):
+        Engine(used)
+
+
 def test_what_a_crash_left_of_an_unrecorded_job_is_moved_aside(used):
     """What the database does not know would be deleted, whatever the database is."""
     jobs, never, bare = used / "jobs", str(uuid.uuid4()), str(uuid.uuid4())
@@ -138,6 +167,7 @@ def test_what_a_crash_left_of_an_unrecorded_job_is_moved_aside(used):
     (jobs / never / "stdin").write_bytes(b"x")
     (jobs / bare).mkdir()
     (jobs / "lost+found").mkdir()
+    crashed(used)
     (kept,) = {each.name for each in jobs.iterdir()} - {never, bare, "lost+found"}
     with Engine(used) as engine:
         wait_until(lambda: {each.name for each in jobs.iterdir()} == {kept, "lost+found"})

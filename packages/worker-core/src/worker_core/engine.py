@@ -109,12 +109,13 @@ class Engine:
             self._left = continuity.Leftovers()
             if self._ephemeral:
                 self._store = Store(path, durable=False, on_full=self._reserve.give_up)
+                undo.callback(self._store.close)
             else:
                 self._store, self._left = continuity.open_store(
                     self.state_dir, path, self._reserve.give_up
                 )
+                undo.callback(continuity.close_store, self.state_dir, self._store)
                 continuity.advance(self.state_dir, self._store)
-            undo.callback(self._store.close)
             self._remover = Remover(self.state_dir, self._store, self._reserve.give_up)
             self._copies = backups.DailyCopies(self.state_dir, path, self._closed.is_set)
             self._timeline = self._remembered_timeline()

@@ -57,7 +57,8 @@ def created_mark(db: sqlite3.Connection, since: float) -> int:
 
 def ids(db: sqlite3.Connection) -> set[str]:
     """Return the id of every job."""
-    return {row[0] for row in db.execute(QUERIES["ids"])}
+    (together,) = db.execute(QUERIES["ids"]).fetchone()  # faster than a million rows
+    return set(together.split("/")) if together else set()
 
 
 def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | None:

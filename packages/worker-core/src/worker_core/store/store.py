@@ -86,9 +86,13 @@ class Store:
                 job = records.get(db, job_id)
         return job
 
+    def finish(self) -> None:
+        """Finish what was asked for; nothing can be written after this."""
+        self._commits.close()
+
     def close(self) -> None:
         """Finish what was asked for, then close."""
-        self._commits.close()
+        self.finish()
         self._database.close()
 
 

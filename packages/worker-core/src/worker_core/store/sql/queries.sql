@@ -43,7 +43,7 @@ SELECT coalesce(
 ) FROM owners;
 
 -- name: ids
-SELECT id FROM jobs;
+SELECT group_concat(id, '/') FROM jobs;
 
 -- name: finished_oldest_first
 SELECT id, owner, ended_at, output_bytes FROM jobs WHERE ended_at IS NOT NULL ORDER BY ended_at;
