@@ -21,7 +21,8 @@ class EngineSettings:
     """The limits and habits of an engine. None or 0 means no limit, as each setting says."""
 
     max_running: int = 256
-    """Jobs that run at the same time; further jobs wait. 0: no limit."""
+    """Jobs that run at the same time; further jobs wait. One slot of 16 is kept for owners without a
+    running job. 0: no limit."""
     max_running_per_owner: int = 0
     """Jobs of one owner that run at the same time; further ones wait. 0: no separate limit."""
     max_queued_per_owner: int = 0
