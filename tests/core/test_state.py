@@ -186,8 +186,11 @@ def test_the_views_are_what_the_api_shows():
         "ended_at",
         "duration",
         "usage",
+        "waiting",
     }
     assert view["created_at"] == "1970-01-01T00:00:01.000Z"
     assert view["status"] == "queued"
     record = job(Q).record_view()
-    assert set(record) - set(view) == {"owner", "run_as", "pid", "spec", "enforced"}
+    assert set(record) - set(view) == {
+        "owner", "run_as", "pid", "spec", "enforced", "priority", "hold", "start_after",
+    }  # fmt: skip

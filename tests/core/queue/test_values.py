@@ -267,10 +267,10 @@ def test_without_an_item_nothing_is_replaced():
 @pytest.mark.parametrize(
     ("problems", "value", "why"),
     [
-        (queueing.priority_problems, True, ": must be a whole number"),
-        (queueing.priority_problems, 101, ": must be from -100 to 100"),
-        (queueing.start_after_problems, float("inf"), ": must be a time between the years 1970"),
-        (queueing.start_after_problems, "now", ": must be a time in Unix seconds"),
+        (queueing.Priority().problems, True, ": must be a whole number"),
+        (queueing.Priority().problems, 101, ": must be from -100 to 100"),
+        (queueing.Moment().problems, float("inf"), ": must be a time between the years 1970"),
+        (queueing.Moment().problems, "now", ": must be a time in Unix seconds"),
         (queueing.resources_problems, ["gpu"], ": must be an object of pools and how many"),
         (queueing.resources_problems, {"gpu": 0}, "['gpu']: must be from 1 to"),
         (queueing.resources_problems, {"gpu": 1.5}, "['gpu']: must be a whole number of units"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         JobNotFinished,
         JobNotFound,
         JobNotRunning,
+        JobNotWaiting,
         QueueFull,
         StateDirInUse,
         StoreUnavailable,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from worker_core.model.spec import JobSpec
     from worker_core.model.state import State
     from worker_core.model.usage import Usage
+    from worker_core.model.waits import UNCHANGED
     from worker_core.output.spool import OutputInfo
     from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
@@ -60,6 +62,7 @@ _MODULES = {
     "JobNotFinished": "model.errors",
     "JobNotFound": "model.errors",
     "JobNotRunning": "model.errors",
+    "JobNotWaiting": "model.errors",
     "JobSpec": "model.spec",
     "Limits": "model.limits",
     "OutputInfo": "output.spool",
@@ -71,6 +74,7 @@ _MODULES = {
     "Statistics": "lifecycle",
     "StoreUnavailable": "model.errors",
     "StreamNotSeparate": "model.errors",
+    "UNCHANGED": "model.waits",
     "UNKNOWN_OWNER": "rebuild",
     "Usage": "model.usage",
     "WorkerError": "model.errors",
@@ -80,6 +84,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "UNCHANGED",
     "UNKNOWN_OWNER",
     "DescriptorStore",
     "Engine",
@@ -95,6 +100,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobNotRunning",
+    "JobNotWaiting",
     "JobSpec",
     "Limits",
     "OutputInfo",

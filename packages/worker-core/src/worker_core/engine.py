@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from worker_core import failpoints, rebuild, retention
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
@@ -26,6 +26,7 @@ from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.linux import procfs
 from worker_core.linux.descriptor_store import DescriptorStore
 from worker_core.model import signals
+from worker_core.model import spec as specs
 from worker_core.model.errors import (
     EngineClosed,
     ExecutorUnavailable,
@@ -42,6 +43,7 @@ from worker_core.model.job import Change, Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.spec import DEFAULT, JobSpec
 from worker_core.model.state import Event, IllegalTransition, State
+from worker_core.model.waits import UNCHANGED, Unchanged
 from worker_core.output.spool import OutputInfo
 from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
@@ -142,6 +144,7 @@ class Engine:
             if not self._jobs.recovered.wait(_RECOVERY_SECONDS):
                 log.error("the supervisor does not answer yet; going on without")
             undo.callback(retention.Retention(self._tidy).close)
+            undo.callback(self._jobs.close)
             undo.callback(self._jobs.notifier.close)
             self._undo = undo.pop_all()
 
@@ -202,7 +205,7 @@ class Engine:
 
         try:
             self._check_disk()
-            self._jobs.check_room(owner)
+            self._jobs.check_room(job)
             accepted = self._admit(job, spec_hash, idempotency_key, insertion)
         except (QueueFull, StoreUnavailable):
             earlier = self._earlier(owner, idempotency_key, spec_hash)
@@ -335,6 +338,29 @@ class Engine:
         if job.state in (State.COMPLETED, State.FAILED):
             raise JobNotRunning(job)
         return job
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        priority: int | None = None,
+        hold: bool | None = None,
+        start_after: float | Unchanged | None = UNCHANGED,
+    ) -> Job:
+        """Change what a waiting job waits for; return its record.
+
+        None for `priority` or `hold` leaves it as it is; None for `start_after` is no time. On
+        return the change is on the disk, and the job may have started because of it.
+
+        Raises InvalidSpec, JobNotFound, JobNotWaiting or StoreUnavailable.
+        """
+        self._check_open()
+        given = {"priority": priority, "hold": hold}
+        changes: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+        if start_after is not UNCHANGED:
+            changes["start_after"] = start_after
+        specs.check(changes)
+        return self._jobs.with_reason(self._jobs.update(self._record(job_id), changes))
 
     def signal(self, job_id: str, signal: str | int) -> Job:
         """Send a signal to the job's whole tree, with no intent to end it.
@@ -553,7 +579,7 @@ class Engine:
         """Make the job's directory and have it recorded; leave nothing of one that is not."""
         try:
             self._make_dir(job, spec_hash, key)
-            accepted = self._jobs.admit(job.id, job.owner, insertion)
+            accepted = self._jobs.admit(job, insertion)
         except OSError as error:
             self._discard(job.id)
             raise StoreUnavailable(f"cannot store the job: {error}") from error

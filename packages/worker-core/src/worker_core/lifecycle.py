@@ -8,6 +8,7 @@ store's writer      after the commit, who waits is woken, and a free slot goes t
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sqlite3
 import threading
@@ -17,13 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker_core import failpoints, reconcile
+from worker_core.alarm import Alarm
 from worker_core.clock import Clock
 from worker_core.disk import jobdir
 from worker_core.disk.jobdir import Exit, JobDir
 from worker_core.executor import Executor
 from worker_core.linux import usage
 from worker_core.model import signals
-from worker_core.model.errors import JobNotFound, QueueFull, WorkerError
+from worker_core.model.errors import (
+    JobNotFound,
+    JobNotWaiting,
+    QueueFull,
+    StoreUnavailable,
+    WorkerError,
+)
 from worker_core.model.job import Change, Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.state import Cause, Event, State
@@ -72,7 +80,10 @@ class Lifecycle:
         self._clock = clock
         self._touch = touch
         self._lock = threading.Lock()  # guards the queue
-        self._queue = JobQueue(settings.max_running, settings.max_running_per_owner)
+        self._queue = JobQueue(
+            settings.max_running, settings.max_running_per_owner, shares=settings.shares
+        )
+        self._alarm = Alarm(clock, self._next_time, self._ring)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # of running jobs, in monotonic time
         self._begun = 0  # this and the next are only written by the store's writer thread
@@ -85,26 +96,30 @@ class Lifecycle:
 
     # -- callers' threads --------------------------------------------------------------------------
 
-    def admit(self, job_id: str, owner: str, insertion: Callable[[State], Operation[Job]]) -> Job:
+    def admit(self, job: Job, insertion: Callable[[State], Operation[Job]]) -> Job:
         """Give a new job a slot or a place in the queue, and record it; raise QueueFull.
 
         `insertion` makes the write for the state that the job begins in.
         """
         with self._lock:
-            self._check_room(owner)
-            state = State.RUNNING if self._queue.admit(Waiting(job_id, owner)) else State.QUEUED
+            self._check_room(job)
+            started = self._queue.admit(_waiting(job), self._clock.now())
+            state = State.RUNNING if started else State.QUEUED
             # In the lock: a slot that is free a moment later may be given to this job, and what
             # records that must come to the store after this.
             write = self._store.write(insertion(state), self.accepted)
+        if not started:
+            self._alarm.look()
         return write.result()
 
-    def check_room(self, owner: str) -> None:
-        """Raise QueueFull if no job of this owner would be admitted now."""
+    def check_room(self, job: Job) -> None:
+        """Raise QueueFull if this job would not be admitted now."""
         with self._lock:
-            self._check_room(owner)
+            self._check_room(job)
 
-    def _check_room(self, owner: str) -> None:
-        if self._queue.would_start(Waiting("", owner)):
+    def _check_room(self, job: Job) -> None:
+        owner = job.owner
+        if self._queue.would_start(_waiting(job), self._clock.now()):
             return
         waiting, own = self._queue.queued, self._queue.queued_of(owner)
         most = self._settings.max_queued_per_owner
@@ -113,6 +128,50 @@ class Lifecycle:
             number = own if whose else waiting
             full = f"{number} jobs{whose} wait already" if number else "all slots are taken"
             raise QueueFull(f"{full}; try again when some have ended")
+
+    def update(self, job: Job, changes: Mapping[str, Any]) -> Job:
+        """Change fields of `let_wait` of a waiting job, and record that; raise JobNotWaiting.
+
+        On return it may have started because of that.
+        """
+
+        def record(db: sqlite3.Connection) -> Job:
+            found = self._store.jobs.current(db, job.id)
+            if found.state is not State.QUEUED:
+                raise JobNotWaiting(found)
+            waits = dataclasses.replace(found.let_wait, **changes)
+            return self._store.jobs.save(db, found.replaced(waits=waits))
+
+        # In the lock: a job that starts because of this, or instead of it, starts after or before
+        # in the store, too.
+        with self._lock:
+            if not self._queue.waits(job.id):
+                raise JobNotWaiting(self._store.job(job.id))
+            write = self._store.write(record, self.notifier.publish)
+            ready = self._queue.update(job.id, changes, self._clock.now())
+            for each in ready:
+                self._dispatch(each)
+        self._alarm.look()
+        try:
+            return write.result()
+        except StoreUnavailable:
+            with self._lock:
+                self._queue.update(job.id, vars(job.let_wait), self._clock.now())
+            raise
+
+    def close(self) -> None:
+        """Let no more jobs start because their time has come."""
+        self._alarm.close()
+
+    def _next_time(self) -> float | None:
+        with self._lock:
+            return self._queue.next_time()
+
+    def _ring(self) -> None:
+        with self._lock:
+            ready = self._queue.tick(self._clock.now())
+        for each in ready:
+            self._dispatch(each)
 
     def release(self, job_id: str) -> None:
         """Take back the slot or the place of a job; the next one begins."""
@@ -155,7 +214,9 @@ class Lifecycle:
         if job.state is not State.QUEUED:
             return self._held_back(self.with_duration(job))
         with self._lock:
-            return job.replaced(reason=self._queue.why_waiting(job.id))
+            closed = self._queue.closed(job.id)
+        reason = closed[0].text if closed else "about to start"
+        return job.replaced(reason=reason, waiting=closed)
 
     def _held_back(self, job: Job) -> Job:
         """Return the record; if its process has ended unrecorded, as stopping, with the reason.
@@ -278,6 +339,7 @@ class Lifecycle:
             self._remember_boot()
             self._same_boot = True
         self.recovered.set()
+        self._alarm.look()
 
     def _observe(self, job_id: str, change: Change) -> None:
         """Have what was observed recorded, with all else that is observed at this time."""
@@ -344,9 +406,15 @@ class Lifecycle:
         with self._store.reading() as db:
             for job in records.active(db):
                 if job.state is State.QUEUED:
-                    self._queue.enqueue(Waiting(job.id, job.owner))
+                    self._queue.enqueue(_waiting(job), self._clock.now())
                 else:
-                    self._queue.occupy(Waiting(job.id, job.owner))
+                    self._queue.occupy(_waiting(job))
+
+
+def _waiting(job: Job) -> Waiting:
+    """Return a job as the queue knows it."""
+    waits = job.let_wait
+    return Waiting(job.id, job.owner, waits.priority, waits.hold, waits.start_after)
 
 
 def ending(end: Exit) -> Change:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 _OLD_NAMES = {
@@ -21,10 +21,13 @@ class EngineSettings:
     """The limits and habits of an engine. None or 0 means no limit, as each setting says."""
 
     max_running: int = 256
-    """Jobs that run at the same time; further jobs wait. One slot of 16 is kept for owners without a
-    running job. 0: no limit."""
+    """Jobs that run at the same time; further jobs wait. One slot of 16 is kept for owners without
+    a running job. 0: no limit."""
     max_running_per_owner: int = 0
     """Jobs of one owner that run at the same time; further ones wait. 0: no separate limit."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of the slots, an owner with a share of 2 gets twice as many as one with a share of 1, which
+    an owner has who is not named here."""
     max_queued_per_owner: int = 0
     """Jobs of one owner that wait; further ones are refused. 0: no separate limit."""
     max_queued: int = 100_000

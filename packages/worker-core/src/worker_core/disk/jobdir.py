@@ -70,6 +70,10 @@ NOT_OURS = {
 one that somebody holds a lease on, or one that is closed to us."""
 
 
+_NOT_SENT = frozenset({"name", "labels", "priority", "hold", "start_after"})
+"""Fields of a spec that the supervisor does not need."""
+
+
 @dataclass(frozen=True)
 class Pid:
     """Which process the leader is; the three together never name another one."""
@@ -265,7 +269,7 @@ class JobDir:
         self, spec: dict[str, Any], owner: str | None, run_as: str | None
     ) -> dict[str, Any]:
         """Return what a supervisor needs of a spec, from the spec's JSON form."""
-        message = {name: value for name, value in spec.items() if name not in ("name", "labels")}
+        message = {name: value for name, value in spec.items() if name not in _NOT_SENT}
         match spec.get("stdin"):
             case {"size": _}:
                 message["stdin"] = self.file("stdin")

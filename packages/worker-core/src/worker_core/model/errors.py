@@ -78,6 +78,15 @@ class JobNotRunning(WorkerError):
             super().__init__(f"job {job.id} has already {job.summary()}")
 
 
+class JobNotWaiting(WorkerError):
+    """The job has started or ended, so that what it waits for cannot be changed; see `job`."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        ended = f"has already {job.summary()}" if job.state.final else f"is {job.state.value}"
+        super().__init__(f"job {job.id} {ended}; only a job that waits can be changed")
+
+
 class JobNotFinished(WorkerError):
     """The job has not ended yet, which the request needs; `job` is its record."""
 

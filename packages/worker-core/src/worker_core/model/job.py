@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,9 +11,11 @@ from worker_core.model import state
 from worker_core.model.kill import KillRequest
 from worker_core.model.state import Cause, Event, State
 from worker_core.model.usage import Usage
+from worker_core.model.waits import Waits
 
 if TYPE_CHECKING:
     from worker_core.model.spec import JobSpec
+    from worker_core.queue.gates import Closed
 
 
 _ENDED = {
@@ -61,7 +63,7 @@ class Job:
 
     FIXED: ClassVar[frozenset[str]] = frozenset({"id", "owner", "spec", "created_at", "run_as"})
     """Fields that never change."""
-    COMPUTED: ClassVar[frozenset[str]] = frozenset({"duration"})
+    COMPUTED: ClassVar[frozenset[str]] = frozenset({"duration", "waiting"})
     """Fields that are not stored: the engine computes them for each record that it returns."""
 
     id: str
@@ -86,8 +88,19 @@ class Job:
     duration: float | None = None
     """Seconds that it has run up to now, if the engine has measured that; not a difference of the
     stamps above, because the clock that they are read from can be set."""
+    waits: Waits | None = None
+    """What the owner has changed while it waited; None is what `spec` says. See `let_wait`."""
+    waiting: Sequence[Closed] = ()
+    """Everything that keeps a waiting job from starting now."""
     version: int = 0
     """Grows with every change of any job in the store; what `Engine.events` resumes from."""
+
+    @property
+    def let_wait(self) -> Waits:
+        """What its owner lets it wait for."""
+        if self.waits is not None:
+            return self.waits
+        return Waits(self.spec.priority, self.spec.hold, self.spec.start_after)
 
     def replaced(self, **changed: Any) -> Job:
         """Return the record with other values of some fields, as `dataclasses.replace` would.
@@ -168,13 +181,17 @@ class Job:
             "ended_at": stamp(self.ended_at),
             "duration": self.duration if self.usage is None else self.usage.wall_seconds,
             "usage": None if self.usage is None else dict(vars(self.usage)),
+            "waiting": [gate.to_dict() for gate in self.waiting],
         }
 
     def record_view(self) -> dict[str, Any]:
         """Return the whole record, spec included, ready for JSON."""
         spec = self.spec.to_dict()
         more = {"owner": self.owner, "run_as": self.run_as, "pid": self.pid, "spec": spec}
-        return self.status_view() | more | {"enforced": dict(self.enforced)}
+        waits = self.let_wait
+        more |= {"priority": waits.priority, "hold": waits.hold}
+        more |= {"start_after": stamp(waits.start_after), "enforced": dict(self.enforced)}
+        return self.status_view() | more
 
 
 def stamp(at: float | None) -> str | None:

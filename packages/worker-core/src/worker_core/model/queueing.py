@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from worker_core.model.errors import echo, name_echo
+from worker_core.model.rules import Schema
 
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
 
@@ -23,22 +24,34 @@ _RFC_3339 = re.compile(
 _ZONE = re.compile(r"([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
 
 
-def priority_problems(value: object) -> Problems:
-    """Yield what is wrong with a priority."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        yield "", "must be a whole number"
-    elif not LEAST_PRIORITY <= value <= MOST_PRIORITY:
-        yield "", f"must be from {LEAST_PRIORITY} to {MOST_PRIORITY}"
+class Priority:
+    """Orders the waiting jobs of one owner: higher first."""
+
+    def problems(self, value: object) -> Problems:
+        """Yield what is wrong with a number."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            yield "", "must be a whole number"
+        elif not LEAST_PRIORITY <= value <= MOST_PRIORITY:
+            yield "", f"must be from {LEAST_PRIORITY} to {MOST_PRIORITY}"
+
+    def schema(self) -> Schema:
+        """Return the schema."""
+        return {"type": "integer", "minimum": LEAST_PRIORITY, "maximum": MOST_PRIORITY}
 
 
-def start_after_problems(value: object) -> Problems:
-    """Yield what is wrong with a time, in Unix seconds, before which a job does not start."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        yield "", "must be a time in Unix seconds"
-    elif not math.isfinite(value) or not 0 <= value <= _MOST_TIME:
-        yield "", "must be a time between the years 1970 and 9999"
+class Moment:
+    """A time in Unix seconds; in JSON, a text in RFC 3339."""
+
+    def problems(self, value: object) -> Problems:
+        """Yield what is wrong with a time."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield "", "must be a time in Unix seconds"
+        elif not math.isfinite(value) or not 0 <= value <= _MOST_TIME:
+            yield "", "must be a time between the years 1970 and 9999"
+
+    def schema(self) -> Schema:
+        """Return the schema of the JSON form."""
+        return {"type": "string", "format": "date-time"}
 
 
 def resources_problems(value: object) -> Problems:

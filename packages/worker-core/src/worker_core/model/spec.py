@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from worker_core.model import limits, rules, signals
+from worker_core.model import limits, queueing, rules, signals
 from worker_core.model.errors import (
     MOST_FAULTS,
     FieldError,
     InvalidSpec,
     name_echo,
 )
+from worker_core.model.job import stamp
 from worker_core.model.limits import Isolation, Limits
 
 MAX_NAME = 255  # characters in a name, a label's key or its value
@@ -75,6 +76,12 @@ class JobSpec:
     output_limit: int | None = None
     """Bytes of each stream to keep, the newest, and up to 64 KiB more; 0 is no limit, None the
     engine's default."""
+    priority: int = 0
+    """From -100 to 100: of its owner's waiting jobs the one with the highest is first."""
+    hold: bool = False
+    """Whether it waits until `Engine.update` releases it."""
+    start_after: float | None = None
+    """Unix time before which it does not start."""
 
     def __post_init__(self) -> None:
         """Validate every field and bring it to its one form."""
@@ -127,6 +134,8 @@ class JobSpec:
         shown["args"] = list(self.args)
         shown["limits"] = {} if self.limits is _NO_LIMITS else self.limits.to_dict()
         shown["isolation"] = {} if self.isolation is _NO_ISOLATION else self.isolation.to_dict()
+        if self.start_after is not None:
+            shown["start_after"] = stamp(self.start_after)
         match self.stdin:
             case bytes():
                 shown["stdin"] = {"size": len(self.stdin)}
@@ -148,6 +157,8 @@ class JobSpec:
         if stdin is not None:
             stored = StoredStdin(stdin["size"]) if "size" in stdin else Path(stdin["file"])
             value = value | {"stdin": stored}
+        if value.get("start_after") is not None:
+            value = value | {"start_after": queueing.moment(value["start_after"])}
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
@@ -206,7 +217,18 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "stdin": rules.bytes_from_json,
     "limits": lambda value: limits.from_dict(Limits, value),
     "isolation": lambda value: limits.from_dict(Isolation, value),
+    "start_after": queueing.moment,
 }
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raise InvalidSpec for fields that are wrong; what is None is left out."""
+    found: list[FieldError] = []
+    for name, value in values.items():
+        if value is not None:
+            _check(name, value, found)
+    if found:
+        raise InvalidSpec(found)
 
 
 def _few(found: Iterable[T]) -> list[T]:
@@ -280,6 +302,9 @@ RULES: Mapping[str, rules.Rule] = {
     "limits": _Part(Limits),
     "isolation": _Part(Isolation),
     "output_limit": rules.Size(),
+    "priority": queueing.Priority(),
+    "hold": rules.Flag(),
+    "start_after": queueing.Moment(),
 }
 """The rule of each field. None is the default of the fields that take it, and needs no rule."""
 

@@ -191,6 +191,10 @@ class JobQueue:
         """How many jobs of an owner wait."""
         return self._queued[owner]
 
+    def waits(self, job_id: str) -> bool:
+        """Return whether a job waits; an element of an array waits with its array."""
+        return self._find(job_id) is not None
+
     def next_time(self) -> float | None:
         """Return when `tick` is to be called next; None if nothing waits for a time."""
         return self._timers.next()

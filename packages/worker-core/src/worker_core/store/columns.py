@@ -18,6 +18,7 @@ from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
 from worker_core.model.state import State
 from worker_core.model.usage import Usage
+from worker_core.model.waits import Waits
 
 _Convert = Callable[[Any], Any] | None  # None: the value is stored as it is
 
@@ -37,7 +38,11 @@ _TYPES: dict[str, tuple[str, _Convert, _Convert]] = {
 }
 """Type of a field, as it is written -> type of its column, conversion to it, conversion back."""
 
-_NESTED: dict[str, tuple[type[Any], str]] = {"usage": (Usage, ""), "kill": (KillRequest, "kill_")}
+_NESTED: dict[str, tuple[type[Any], str]] = {
+    "usage": (Usage, ""),
+    "kill": (KillRequest, "kill_"),
+    "waits": (Waits, "waits_"),
+}
 """Field of Job whose value has several columns -> its class, and how the names of these columns
 begin. If the column of the first field is NULL, the whole value is None."""
 
@@ -109,4 +114,6 @@ def missing(db: sqlite3.Connection) -> list[str]:
 
 def _sql_type(hint: Any) -> str:
     written = str(hint)
-    return "REAL" if "float" in written else "INTEGER" if "int" in written else "TEXT"
+    if "float" in written:
+        return "REAL"
+    return "INTEGER" if "int" in written or "bool" in written else "TEXT"

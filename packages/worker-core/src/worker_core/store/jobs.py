@@ -62,8 +62,11 @@ class JobTable:
 
     def change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
         """Apply a change; raise JobNotFound or IllegalTransition, having written nothing."""
-        job = self.cache.in_transaction(job_id) or records.get(db, job_id)
-        return self.save(db, job.after(change))
+        return self.save(db, self.current(db, job_id).after(change))
+
+    def current(self, db: sqlite3.Connection, job_id: str) -> Job:
+        """Return a record as this transaction has left it; raise JobNotFound."""
+        return self.cache.in_transaction(job_id) or records.get(db, job_id)
 
     def save(self, db: sqlite3.Connection, job: Job) -> Job:
         """Write a record as it is now; its owner and its spec never change."""
