@@ -248,7 +248,7 @@ def test_a_directory_that_others_can_write_is_refused(state_dir, mode):
     made.run_dir.chmod(mode)
     done = subprocess.run(made.argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert f"others than root can write in {made.run_dir}" in done.stderr
+    assert f"accounts other than root can write in {made.run_dir}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -385,7 +385,7 @@ def test_an_account_that_root_has_not_listed_runs_nothing(supervisor, name):
     engine = supervisor.engine()
     end = engine.end(engine.start(run_as=name))
     assert end["cause"] == "not_started"
-    assert end["reason"].startswith(f"cannot run as {name}: root's supervisor has not been told")
+    assert end["reason"].startswith(f"cannot run as {name}: root's supervisor may not run jobs")
     assert "--accounts" in end["reason"]
 
 
@@ -399,7 +399,7 @@ def test_a_list_that_others_can_write_is_refused(state_dir, place, mode):
     made = Supervisor(state_dir, "--accounts", str(listed))
     done = subprocess.run(made.argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert f"others than root can write in {listed}" in done.stderr
+    assert f"accounts other than root can write in {listed}" in done.stderr
 
 
 @sentence(5, 6)

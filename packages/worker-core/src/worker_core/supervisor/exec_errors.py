@@ -1,4 +1,4 @@
-"""Why a process could not be started, in the words of a shell."""
+"""Why a program could not be executed, in the words of a shell."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from worker_core.model import encoding
 NOT_EXECUTABLE = 126  # the exit codes of a POSIX shell for these two
 NOT_FOUND = 127
 
-_NESTED = 5  # scripts that read scripts: execve(2) follows no more
+_NESTED = 5  # interpreters that are scripts themselves: execve(2) follows no more
 LONGEST_PATH = (1 << 17) - len("PATH=") - 1  # bytes: execve(2), MAX_ARG_STRLEN
 
 
 class NotStartedError(Exception):
-    """The job cannot be started; the message is its reason, `exit_code` a shell's code for it."""
+    """A job cannot be started; the message is the reason, `exit_code` what a shell would return."""
 
     def __init__(self, reason: str, exit_code: int = NOT_EXECUTABLE) -> None:
         self.exit_code = exit_code
@@ -25,10 +25,10 @@ class NotStartedError(Exception):
 
 
 def diagnose(error: OSError, command: str, env: dict[str, str], cwd: str) -> NotStartedError:
-    """Say in a shell's words why a program could not be executed.
+    """Return why a program could not be executed, in the words of a shell.
 
-    It looks into the job's files, so it may wait for ever, and sees what its process may see: it is
-    for a process that has the job's rights and that nobody waits for.
+    This looks into the job's files, so it may hang and needs the job's rights. Call it in the child
+    or in a launcher, never in the supervisor.
     """
     found = find(command, env, cwd)
     match error.errno:
@@ -69,12 +69,12 @@ def check_directory(cwd: str) -> None:
 
 
 def no_directory(cwd: str, error: OSError) -> NotStartedError:
-    """Say that a process cannot change to a directory."""
+    """Return the error that a process cannot change to a directory."""
     return NotStartedError(f"cannot change to working directory {cwd}: {error.strerror}")
 
 
 def find(command: str, env: dict[str, str], cwd: str) -> str | None:
-    """Return the file that a command names, None if there is none."""
+    """Return the file that a command names, None if it does not exist."""
     if "/" in command:
         path = os.path.join(cwd, command)
         return path if os.path.lexists(path) else None
@@ -83,8 +83,10 @@ def find(command: str, env: dict[str, str], cwd: str) -> str | None:
 
 
 def candidates(command: str, env: dict[str, str]) -> list[str]:
-    """Return where a command without a slash is looked for, each place once; relative to the
-    working directory where PATH is."""
+    """Return the paths at which a command without a slash may be, each once.
+
+    They are relative to the working directory where PATH has relative directories.
+    """
     if len(env["PATH"]) > LONGEST_PATH:
         raise NotStartedError(
             f"{command}: argument list too long: PATH has {len(env['PATH'])} bytes, and no program "
@@ -94,9 +96,9 @@ def candidates(command: str, env: dict[str, str]) -> list[str]:
 
 
 def choose(command: str, env: dict[str, str], cwd: str) -> str:
-    """Return which file is to be executed for a command, as execvp(3) would find it.
+    """Return the file to execute for a command, as execvp(3) finds it.
 
-    Relative to `cwd` if it is relative. Raises OSError as execve(2) would.
+    A relative path is relative to `cwd`. Raises OSError as execve(2) would.
     """
     if "/" in command:
         return command
@@ -115,7 +117,10 @@ def choose(command: str, env: dict[str, str], cwd: str) -> str:
 
 
 def _interpreter(path: str) -> str:
-    """Exec says "no such file" of a file that exists: what is missing is what should read it."""
+    """Return why execve(2) reports "no such file" for a file that exists.
+
+    Its interpreter or its loader is missing.
+    """
     with contextlib.suppress(OSError):
         if os.path.islink(path) and not os.path.exists(path):
             return "no such file or directory (a dangling link)"
@@ -132,7 +137,7 @@ def _interpreter(path: str) -> str:
 
 
 def _not_allowed(path: str | None) -> str:
-    """Exec says "permission denied" of the file, of its interpreter, and of a whole mount."""
+    """Return why execve(2) reports "permission denied": the file, an interpreter, or a mount."""
     why = "permission denied (not executable)"
     with contextlib.suppress(OSError):
         if path is None or not _is_executable(path):
@@ -152,13 +157,15 @@ def _is_executable(path: str) -> bool:
 
 
 def _missing(path: str) -> str | None:
-    """Return the interpreter that is not there: of a script, or of its interpreter."""
+    """Return the interpreter that does not exist: of a script, or of its interpreter."""
     return next((each for each in _interpreters(path) if not os.path.exists(each)), None)
 
 
 def _interpreters(path: str) -> list[str]:
-    """Return what is to read a script, as the kernel reads its first line; the last one may be
-    missing."""
+    """Return the interpreters of a script, as the kernel reads the first line of each.
+
+    The last one may not exist.
+    """
     found: list[str] = []
     while len(found) < _NESTED:
         try:
@@ -175,9 +182,9 @@ def _interpreters(path: str) -> list[str]:
 
 
 def _beginning(path: str) -> bytes:
-    """Return what the kernel reads of a program; nothing of what is not a file.
+    """Return the part of a program that the kernel reads; nothing if it is not a regular file.
 
-    A FIFO may have taken the place of the file since: opening it must not wait for a writer.
+    A FIFO may have taken the place of the file meanwhile; opening it must not wait for a writer.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

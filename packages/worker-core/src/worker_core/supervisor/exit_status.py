@@ -1,14 +1,13 @@
-"""How a leader ended that this supervisor adopted, and which is therefore not its child.
+"""How an adopted leader ended, which is not a child of this supervisor.
 
-The kernel gives a process's exit status to its parent. Whoever inherited the leader when its
-supervisor died (init, or a subreaper above it) is the parent now, and there are two moments at
-which others can read the status, too:
+The kernel reports an exit status to the parent. When the supervisor of a leader dies, init or a
+subreaper becomes the leader's parent. Other processes can then read the status in two ways:
 
-    before the parent has reaped it    the leader is a zombie, and /proc/PID/stat has the status
-    afterwards                         a pidfd that was opened before still has it (Linux 6.15)
+    until the parent has reaped it    the leader is a zombie, and /proc/PID/stat has the status
+    afterwards                        a pidfd that was opened before still has it (Linux 6.15)
 
-Both are used only where the kernel knows the second: older kernels may say 0 in /proc for a leader
-whose first thread ended before the others. There the end stays unknown.
+Both are used only on kernels that have the second one. Older kernels may report 0 in /proc for a
+leader whose first thread ended before its other threads. On these the end stays unknown.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.running_job import RunningJob
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at a zombie
-_PATIENCE = 30.0  # seconds for its parent to reap a zombie whose status we may not read
-# What the ioctl answers on kernels that do not report the status of a process that is gone.
+_PATIENCE = 30.0  # seconds until a zombie whose status we may not read counts as unknown
+# Errors of the ioctl on kernels that do not report the status of a reaped process.
 _UNKNOWN = {errno.ENOTTY, errno.EINVAL, errno.ESRCH}
 
 
 class UnknownStatusError(Exception):
-    """The exit status cannot be known; says why."""
+    """The exit status cannot be known; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Ending:
     """How and when an adopted leader ended."""
 
     status: int | None  # as wait(2) gives it; None if it cannot be known
-    why: str  # it cannot be known
+    why: str  # the reason if the status cannot be known
     at: float  # Unix seconds
     monotonic: float
-    seen: bool  # whether the leader was watched when it ended; else `at` is when that was noticed
+    seen: bool  # the leader was watched when it ended; otherwise `at` is when that was noticed
 
 
 def wait_status(pidfd: int, pid: Pid) -> int | None:
@@ -74,7 +73,7 @@ class ExitWatch:
         self._report = report
 
     def add(self, job: RunningJob) -> None:
-        """Watch the leader of a job, which may have ended already, by its pidfd."""
+        """Watch the leader of a job by its pidfd; it may have ended already."""
         pidfd = cast("int", job.pidfd)
         if has_ended(pidfd):
             job.gone = True

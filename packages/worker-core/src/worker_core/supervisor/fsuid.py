@@ -1,9 +1,9 @@
-"""Working with another account's rights on files, while being root for everything else.
+"""Using another account's rights on files, and root's rights for everything else.
 
-A supervisor of root may serve an engine without privileges, which owns the state directory. What
-the supervisor opens there it opens with the engine's own rights (setfsuid(2)), so that an engine
-that was taken over gains nothing by planting links; what it creates belongs to the engine. With
-its own rights it works only where the files are its own: control groups.
+Root's supervisor may serve an engine without privileges, which owns the state directory. There the
+supervisor opens files with the engine's rights (setfsuid(2)), so that an engine that was taken over
+gains nothing by planting links, and what the supervisor creates belongs to the engine. It uses its
+own rights only for files of its own: control groups and its run directory.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from worker_core.linux import libc, procfs
 
 _AS_EVER = nullcontext()
 engine: pwd.struct_passwd | None = None
-"""Whose rights are used; None if they are our own."""
-_ours: frozenset[int] | None = None
+"""The account whose rights are used; None if we use our own."""
+_uids_of_jobs: frozenset[int] | None = None
 
 
 def give_up(account: pwd.struct_passwd) -> None:
@@ -28,18 +28,18 @@ def give_up(account: pwd.struct_passwd) -> None:
 
 
 def end_only(uids: Collection[int] | None) -> None:
-    """Let a mark make no process a job's that runs as somebody else than these; None: as anybody.
+    """Accept the mark of a job only on processes of these accounts; None: on any process.
 
-    Every user can see the marks of all jobs, and an engine chooses the ids of its own, from which
-    they are made: it could choose one with the mark of a job of another supervisor.
+    Every user can see the marks of all jobs, and marks are computed from ids, which the engine
+    chooses: it could choose an id with the mark of another supervisor's job.
     """
-    global _ours  # noqa: PLW0603  # it belongs to the process, as the rights do
-    _ours = None if uids is None else frozenset(uids)
+    global _uids_of_jobs  # noqa: PLW0603  # it belongs to the process, as the rights do
+    _uids_of_jobs = None if uids is None else frozenset(uids)
 
 
 def may_end(pid: int) -> bool:
-    """Return whether a process that carries the mark of a job may be one of that job's."""
-    return _ours is None or procfs.user(pid) in _ours
+    """Return whether a process with the mark of a job can belong to that job, by its account."""
+    return _uids_of_jobs is None or procfs.user(pid) in _uids_of_jobs
 
 
 def own() -> AbstractContextManager[None]:
@@ -57,6 +57,6 @@ def _own(engine: pwd.struct_passwd) -> Iterator[None]:
 
 
 def _use(uid: int, gid: int) -> None:
-    # The group first: without the user's rights it could not be changed any more.
+    # The group is set first: with the rights of another user it could not be set any more.
     libc.set_file_group(gid)
     libc.set_file_user(uid)

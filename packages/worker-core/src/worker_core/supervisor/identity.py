@@ -31,24 +31,24 @@ class Account:
     shell: str
 
     def use_files(self) -> None:
-        """Have this account's rights on files, and root's for everything else."""
+        """Use this account's rights on files, and root's for everything else."""
         os.setgroups(self.groups)
         libc.set_file_group(self.gid)
         libc.set_file_user(self.uid)
 
     def become(self) -> None:
-        """Be this account for good. Runs between fork and exec, as root."""
-        libc.set_file_user(0)  # setgroups and the others need the capabilities back
+        """Become this account for good. Runs between fork and exec, as root."""
+        libc.set_file_user(0)  # the next calls need the capabilities back
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
 
 
-_listed: frozenset[str] | None = None  # whom jobs may run as; None: anybody
+_listed: frozenset[str] | None = None  # the accounts that jobs may run as; None: all
 
 
 def allow_only(names: Iterable[str]) -> None:
-    """Let `find` know no other accounts than these and root, of whom launch.py decides."""
+    """Let `find` return only these accounts and root, about which launch.py decides."""
     global _listed  # noqa: PLW0603  # it belongs to the process, as its rights do
     _listed = frozenset(names) | {"root"}
 
@@ -56,21 +56,21 @@ def allow_only(names: Iterable[str]) -> None:
 def names_in(text: str) -> list[str]:
     """Return the accounts of `--accounts`: names with commas, or a file with one on each line.
 
-    Raises ValueError if that file cannot be read, or if others than root can write it.
+    Raises ValueError if that file cannot be read, or if another account than root can write it.
     """
     names = _lines(text) if text.startswith("/") else text.split(",")
     return [name for each in names if (name := each.partition("#")[0].strip())]
 
 
 def uids(names: Iterable[str]) -> set[int]:
-    """Return the uids of the accounts that there are."""
-    found = set()
+    """Return the uids of accounts; log the names of accounts that do not exist."""
+    known = set()
     for name in names:
         try:
-            found.add(pwd.getpwnam(name).pw_uid)
+            known.add(pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):
             log.warning("--accounts: there is no account %r on this machine", name)
-    return found
+    return known
 
 
 def _lines(path: str) -> list[str]:
@@ -84,7 +84,7 @@ def _lines(path: str) -> list[str]:
 
 @functools.cache
 def own() -> Account:
-    """Return the account of this process; raise OSError if it cannot be found out now."""
+    """Return the account of this process; raise OSError if it cannot be looked up now."""
     uid = os.geteuid()
     try:
         return _account(pwd.getpwuid(uid))
@@ -100,8 +100,8 @@ def find(name: str) -> Account:
     """
     if _listed is not None and name not in _listed:
         raise AccountError(
-            f"cannot run as {name}: root's supervisor has not been told to run jobs as that "
-            "account; add it to its --accounts and reload it"
+            f"cannot run as {name}: root's supervisor may not run jobs as that account; add it to "
+            "its --accounts and reload it"
         )
     try:
         found = _account(pwd.getpwnam(name))
@@ -110,14 +110,14 @@ def find(name: str) -> Account:
         raise AccountError(f"there is no account {name} on this machine") from None
     if found.uid != os.geteuid() and os.geteuid() != 0:
         raise AccountError(
-            f"cannot run as {name}: the supervisor runs as {own().name}, and only root's can "
-            "run jobs as somebody else"
+            f"cannot run as {name}: the supervisor runs as {own().name}, and only root's "
+            "supervisor can run jobs as another account"
         )
     return found
 
 
 def _check_descriptors() -> None:
-    """Raise OSError if no descriptor is free: then nobody is found who is there."""
+    """Raise OSError if no descriptor is free: then the lookup finds no account at all."""
     os.close(os.open("/", os.O_PATH))
 
 

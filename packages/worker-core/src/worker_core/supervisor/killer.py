@@ -215,7 +215,7 @@ class Killer:
             self._groups.kill(job.id)
         self._arm(job, self._loop.clock.monotonic() + _AGAIN)
 
-    # -- who gets a signal -------------------------------------------------------------------------
+    # -- the targets of a signal -------------------------------------------------------------------
 
     def _send(
         self,

@@ -1,8 +1,8 @@
-"""One thread, one selector, deadlines as data.
+"""The supervisor's loop: one thread, one selector, deadlines as data.
 
-Nothing that a handler raises ends the loop: it is logged, and the loop goes on. What is due at a
-time or follows a signal is tried again when a shortage of the machine, such as no free descriptor,
-made it fail: nobody would ask for it a second time.
+An exception of a handler is logged, and the loop goes on. Timers and handlers of signals are called
+again if a shortage of the machine, such as no free descriptor, made them fail: nothing else would
+call them a second time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from worker_core.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_RETRY = 0.1  # seconds between two tries of what a shortage made fail
-_LONGEST_WAIT = 60.0  # seconds; a timer further away is looked at again
+_RETRY = 0.1  # seconds between two calls of a handler that a shortage made fail
+_LONGEST_WAIT = 60.0  # seconds for which the selector waits at most
 
 
 @dataclass(order=True)
@@ -33,7 +33,7 @@ class Timer:
     call: Callable[[], None] | None = field(compare=False)
 
     def cancel(self) -> None:
-        """Make sure that it is not called any more."""
+        """Make sure that the call is not made any more."""
         self.call = None
 
 
@@ -53,7 +53,10 @@ class Loop:
         self.watch(self._wakeup.fileno(), selectors.EVENT_READ, self._signalled)
 
     def on_signals(self, handlers: dict[int, Callable[[], None]]) -> None:
-        """Call a handler in the loop when its signal came; they reset to default at exec."""
+        """Call a handler in the loop after its signal has come.
+
+        An exec resets these signals to their default.
+        """
         self._on_signal = handlers
         for signum in handlers:
             signal.signal(signum, lambda *_: None)
@@ -120,8 +123,8 @@ class Loop:
             log.exception("a handler failed; going on")
 
     def _signalled(self, _: int) -> None:
-        came: Iterable[int] = set(self._wakeup.recv(4096))
-        for signum in came:
+        signums: Iterable[int] = set(self._wakeup.recv(4096))
+        for signum in signums:
             if signum in self._on_signal:
                 self.attempt(self._on_signal[signum])
 

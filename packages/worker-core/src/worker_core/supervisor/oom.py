@@ -1,8 +1,8 @@
-"""Whom the kernel ends when memory is short: a job, and not the supervisor (oom_score_adj).
+"""When memory is short, the kernel is to kill a job and not the supervisor (oom_score_adj).
 
-With the supervisor the ends of all jobs would be lost. Where it is permitted (CAP_SYS_RESOURCE) it
-takes the lowest score. That is inherited, so whatever starts jobs goes back to the score before; as
-it still has the capability then, no job can lower its own score again.
+Without the supervisor the ends of all jobs could be lost. Where it is permitted (CAP_SYS_RESOURCE)
+the supervisor takes the lowest score. Children inherit the score, so launchers go back to the
+previous one. They do so with the capability, so that no job can lower its own score afterwards.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 _PATH = "/proc/self/oom_score_adj"
 _LOWEST = -1000
-_PASSED_ON = "WORKER_OOM_SCORE"  # the variable with the score of jobs, from before exec to after it
+_PASSED_ON = "WORKER_OOM_SCORE"  # the variable that keeps the score of jobs over an exec
 
 _of_jobs: int | None = None
-"""The score of jobs, if this process has another one."""
+"""The score of jobs; None if this process has the same score."""
 
 
 def protect() -> None:
@@ -30,19 +30,19 @@ def protect() -> None:
         usual = _read() if passed_on is None else int(passed_on)
         _write(_LOWEST)
     except OSError as error:
-        log.info("memory: the supervisor can be ended as its jobs can: %s", error)
+        log.info("memory: the kernel may end the supervisor like its jobs: %s", error)
     else:
         _of_jobs = usual
 
 
 def expose() -> None:
-    """Go back to the score of jobs, in a process that starts them."""
+    """Go back to the score of jobs, in a launcher."""
     if _of_jobs is not None:
         _write(_of_jobs)
 
 
 def pass_on() -> None:
-    """Have the next program of this process know the score of jobs."""
+    """Tell the next program of this process the score of jobs."""
     if _of_jobs is not None:
         os.environ[_PASSED_ON] = str(_of_jobs)
 

@@ -1,7 +1,7 @@
-"""What an engine may ask of its supervisor: the fields of each request, and their bounds.
+"""The requests that an engine can send to its supervisor: their fields, and the bounds of these.
 
-Nothing of a message is believed: the engine is the part that faces the network, and a job that runs
-under its account can connect as well. Fields that this release does not know are ignored.
+Every message is checked. The engine faces the network and may have been taken over, and a job that
+runs under its account can connect as well. Fields that this release does not know are ignored.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from worker_core.model import signals
 from worker_core.model.errors import InvalidRequest
 
 MAX_REQUEST = 48 << 20
-"""Bytes; execve(2) takes 6 MiB of arguments and environment, and JSON makes six bytes of one."""
+"""Bytes; execve(2) accepts 6 MiB of arguments and environment, which JSON can make six times as
+long."""
 MAX_IDS = 20_000
-"""Ids in one query; an engine asks for the jobs that run."""
+"""Ids in one query; an engine asks for running jobs only."""
 
 _MAX_SECONDS = 100 * 365 * 86400.0 + 1
 _MAX_BYTES = 1 << 62
@@ -32,7 +33,7 @@ Check = Callable[[Any], bool]
 
 
 def fault(message: dict[str, Any]) -> str | None:
-    """Return what is wrong with a request, None if it can be handled."""
+    """Return why a request cannot be handled, None if it can."""
     op = message.get("op")
     checks = _REQUESTS.get(op) if isinstance(op, str) else None
     if checks is None:
@@ -44,26 +45,26 @@ def sound_spec(spec: object) -> bool:
     """Return whether a job can be started, watched and ended by this spec."""
     if not isinstance(spec, dict):
         return False
-    for name, value in spec.items():  # this is in the way of every start
+    for name, value in spec.items():  # kept short, because every start is checked
         if value is not None and name in _SPEC and not _SPEC[name](value):
             return False
     return True
 
 
 def kept(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return of a spec what is needed to watch and end a job that runs: the rest may be large."""
+    """Return the part of a spec that is needed while the job runs; the rest may be large."""
     return {name: spec[name] for name in spec.keys() - _ONLY_TO_START}
 
 
 def shown(value: object) -> str:
-    """Return a value that somebody else chose, short enough for a log."""
+    """Return a value from a message, short enough for a log."""
     text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
     return text if len(text) <= 80 else f"{text[:80]}… ({len(text)} characters)"
 
 
-def _wrong(checks: dict[str, Check], found: dict[str, Any], where: str) -> str | None:
+def _wrong(checks: dict[str, Check], message: dict[str, Any], where: str) -> str | None:
     for name, check in checks.items():
-        value = found.get(name)
+        value = message.get(name)
         if not check(value):
             return f"{where}invalid {name}: {shown(value)}"
     return None
@@ -118,7 +119,7 @@ def _mapping(value: object) -> bool:
 
 
 def _small(value: object) -> bool:
-    """A few amounts or paths by name, one level deep at most."""
+    """Return whether a value is a dict of few numbers or paths, nested once at most."""
     return isinstance(value, dict) and len(value) <= 32 and all(map(_amount, value.values()))
 
 
@@ -134,8 +135,8 @@ def _ids(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_IDS and all(map(jobdir.is_id, value))
 
 
-# Each may be missing or None: a claim of an earlier release, or one that was cut short, may lack a
-# field; a start may not, and what it lacks is found out when the job is started.
+# Each field may be missing or None, as in the claim of an earlier release or in one that was cut
+# short. A start needs all fields; a missing one is reported when the job is started.
 _SPEC: dict[str, Check] = {
     "command": _text(),
     "args": _texts,

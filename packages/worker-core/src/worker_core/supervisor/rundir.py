@@ -1,12 +1,12 @@
-"""Where a supervisor keeps what it relies on.
+"""The directory in which a supervisor keeps what it relies on.
 
-That is the state directory, unless the supervisor is root's and serves an engine of another
-account. The engine, and every job that runs under its account, can write in the state directory. So
-root then keeps these in a directory of its own, which lasts as long as the machine runs:
+That is the state directory, unless root's supervisor serves an engine of another account. That
+engine, and every job that runs under its account, can write in the state directory. So root's
+supervisor keeps these files in a directory of its own, until the machine is restarted:
 
     supervisor.lock     held by the supervisor that runs
     supervisor.jobs     the ids of running jobs, while it executes itself anew
-    supervisor.births   which process each job began with (start_log.py)
+    supervisor.births   the leader of each job (start_log.py)
     jobs/<id>/          pid.json and kill.json of each running job (jobdir.py)
 """
 
@@ -36,9 +36,9 @@ class RunDir:
     """The directory of a supervisor, and from it the directories of jobs."""
 
     def __init__(self, state_dir: str, path: str | None = None) -> None:
-        """With `path`, keep apart what the supervisor relies on; make that directory if needed.
+        """With `path`, keep these files in that directory, which is made if needed.
 
-        Raises OSError, or ValueError if others than root could write there.
+        Raises OSError, or ValueError if another account than root could write there.
         """
         self.state_dir = state_dir
         self.path = state_dir if path is None else path
@@ -51,7 +51,7 @@ class RunDir:
             self._state_fd = os.open(state_dir, flags)
 
     def fileno(self) -> int:
-        """Return the descriptor that `job` needs, -1 if it needs none."""
+        """Return the descriptor that `job` uses, -1 if it uses none."""
         return self._state_fd
 
     def job(self, job_id: str) -> JobDir:
@@ -61,23 +61,25 @@ class RunDir:
         return _GuardedJobDir(self.state_dir, job_id, self.path, self._state_fd)
 
     def job_ids(self) -> list[str]:
-        """Return the ids of the jobs that ran when a supervisor was last here, if that is kept
-        where only it can write."""
+        """Return the ids of the jobs that the previous supervisor left running.
+
+        They are known only where no other account could have written them.
+        """
         if not self._apart:
             return []
         with fsuid.own():
             return list(filter(jobdir.is_id, os.listdir(f"{self.path}/{jobdir.JOBS}")))
 
     def note_running(self, job_ids: list[str]) -> None:
-        """Note which jobs run, for the next program of this process."""
+        """Note the running jobs for the next program of this process."""
         with fsuid.own():
             files.replace(f"{self.path}/{_UPGRADE}", "\n".join(job_ids).encode(), sync=False)
 
     def take_running(self) -> list[str]:
-        """Return what `note_running` has noted, and remove it."""
+        """Return the jobs that `note_running` has noted, and remove the note."""
         with fsuid.own():
             found = _take(f"{self.path}/{_UPGRADE}")
-        if found is None:  # of a release before, which had no directory of its own
+        if found is None:  # an earlier release noted them in the state directory
             found = _take(f"{self.state_dir}/{_UPGRADE}")
         return list(filter(jobdir.is_id, (found or "").split()))
 
@@ -93,7 +95,7 @@ class RunDir:
 
 
 class _GuardedJobDir(JobDir):
-    """The directory of a job that an engine of another account can write in."""
+    """The directory of a job in which an engine of another account can write."""
 
     def __init__(self, state_dir: str, job_id: str, own: str, state_fd: int) -> None:
         super().__init__(state_dir, job_id)
@@ -113,7 +115,9 @@ class _GuardedJobDir(JobDir):
         except OSError as error:
             if not _is_planted(error):
                 raise
-            log.error("job %s: cannot be started: the engine has put there: %s", self.job_id, error)
+            log.error(
+                "job %s: cannot write its claim, the engine blocks it: %s", self.job_id, error
+            )
             return False
 
     def write_exit(self, end: Exit, *, sync: bool) -> None:
@@ -122,8 +126,10 @@ class _GuardedJobDir(JobDir):
         except OSError as error:
             if not _is_planted(error):
                 raise
-            # Nobody but the engine reads it, and it is told of the end all the same.
-            log.error("job %s: its end is not recorded: %s", self.job_id, error)
+            # Only the engine reads this file, and it gets the event of the end in any case.
+            log.error(
+                "job %s: its end is not recorded, the engine blocks it: %s", self.job_id, error
+            )
 
     def claimed(self) -> dict[str, object] | None:
         found = super().claimed()
@@ -133,7 +139,7 @@ class _GuardedJobDir(JobDir):
         with fsuid.own():
             jobdir.make_private_dir(self._own.path)
             self._own.write_pid(pid)
-        with contextlib.suppress(OSError):  # the engine's copy, to look up what the job uses
+        with contextlib.suppress(OSError):  # the engine's copy, for the usage of the job
             super().write_pid(pid)
 
     def pid(self) -> Pid | None:
@@ -159,7 +165,7 @@ class _GuardedJobDir(JobDir):
             os.rmdir(self._own.path)
 
     def _lives(self) -> bool:
-        """Whether the leader that root has noted still runs: then no file says that it ended."""
+        """Return whether the leader that root has noted still runs, whatever other files say."""
         pid = self.pid()
         if pid is None or pid.boot_id != jobdir.boot_id():
             return False
@@ -177,12 +183,12 @@ class _GuardedJobDir(JobDir):
 
 
 def _is_planted(error: OSError) -> bool:
-    """Return whether an error comes from what is there, and will not pass by itself."""
+    """Return whether an error comes from a file that the engine has put there: it will not pass."""
     return error.errno in jobdir.NOT_OURS - {errno.ENOENT}
 
 
 def default(state_dir: str) -> str:
-    """Return where root keeps records for a state directory: where the unit says, or in /run."""
+    """Return root's directory for a state directory: where the unit says, or in /run."""
     base = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or _DEFAULT
     of = os.stat(state_dir)
     return f"{base}/{of.st_dev:x}-{of.st_ino:x}"
@@ -195,14 +201,16 @@ def _make_own(path: str) -> None:
 
 
 def refuse_writable(path: str) -> None:
-    """Raise ValueError if others than root and this process can change what is at `path`."""
+    """Raise ValueError if another account than root and our own could change what is at `path`."""
     for each in _and_parents(os.path.abspath(path)):
         found = os.lstat(each)
         sticky = each != path and found.st_mode & stat.S_ISVTX
         if stat.S_ISLNK(found.st_mode):
-            raise ValueError(f"{each} is a link; name the place that it leads to")
+            raise ValueError(f"{each} is a symbolic link; name its target")
         if found.st_uid not in (0, os.geteuid()) or (found.st_mode & 0o022 and not sticky):
-            raise ValueError(f"others than root can write in {each}; choose another place")
+            raise ValueError(
+                f"accounts other than root can write in {each}; choose another directory"
+            )
 
 
 def _and_parents(path: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The supervisor's socket: engines connect, send requests, and hear of every job.
+"""The supervisor's socket: engines connect, send requests and get the events of all jobs.
 
-Nothing that an engine does blocks the loop: what it does not read waits in a bounded buffer.
+No engine can block the loop: messages that it does not read wait in a bounded buffer.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from worker_core.wire import Message
 
 log = logging.getLogger(__name__)
 
-_BUFFER_LIMIT = 64 << 20  # bytes; an engine that reads so little is let go, and may ask again
-# Bytes of requests, a dozen starts, before others have their turn: a job that has ended waits to be
-# reaped, and nobody would know its end if this process were killed now.
+_BUFFER_LIMIT = 64 << 20  # bytes; an engine that leaves more unread is disconnected
+# Bytes of requests, about a dozen starts, that are read before others have their turn. Jobs that
+# have ended wait to be reaped, and their ends would be lost if this process were killed now.
 _TURN = 4096
-_MOST = 1 << 16  # bytes read at once of a request that is longer
+_MOST = 1 << 16  # bytes of a longer request that are read at once
 _RETRY = 0.1  # seconds
-_SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # passes: what could not be sent is sent later
+_SHORTAGE = {errno.ENOBUFS, errno.ENOMEM}  # it passes; the message is sent later
 _MAX_HELLO = 1 << 16  # bytes
-_MAX_CONNECTIONS = 32  # an engine has one, and others are for people who look
-_MAX_HELD = 256 << 20  # bytes that wait for all connections together, read in part or not sent
-_MOST_ALONG = 16  # descriptors with one message
+_MAX_CONNECTIONS = 32  # each engine has one
+_MAX_HELD = 256 << 20  # bytes that all connections hold together, half read or not sent
+_MOST_DESCRIPTORS = 16  # with one message
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
@@ -41,15 +41,15 @@ class Connection:
     def __init__(
         self, peer: socket.socket, loop: Loop, server: Server, *, gives_descriptors: bool
     ) -> None:
-        """Descriptors are taken only with `gives_descriptors`; to close one can take for ever."""
+        """Descriptors are accepted only with `gives_descriptors`: closing one can hang."""
         self._peer = peer
         self.gives_descriptors = gives_descriptors
         self._loop = loop
         self._server = server
         self._decoder = wire.Decoder(_MAX_HELLO)
         self._out = bytearray()
-        self._along: list[int] = []  # to be sent, at the latest with the message that is about them
-        self._came: list[int] = []
+        self._unsent: list[int] = []  # descriptors, sent not later than the message about them
+        self._received: list[int] = []  # descriptors
         self.greeted = False
         self._paused = False
         self._watched = selectors.EVENT_READ
@@ -57,9 +57,9 @@ class Connection:
         loop.watch(peer.fileno(), selectors.EVENT_READ, self._ready)
 
     def send(self, message: Message, descriptor: int | None = None) -> None:
-        """Send a message, now or when the peer reads; of a descriptor a copy goes along."""
+        """Send a message, and a copy of a descriptor, now or when the peer reads."""
         if descriptor is not None and self._peer.fileno() >= 0:
-            self._along.append(os.dup(descriptor))
+            self._unsent.append(os.dup(descriptor))
         self._out += wire.encode(message)
         if len(self._out) > _BUFFER_LIMIT or self._too_much():
             log.error("an engine does not read; closing its connection")
@@ -68,7 +68,7 @@ class Connection:
             self._flush()
 
     def pause(self) -> None:
-        """Read nothing more until `resume`: what was asked takes more than one turn."""
+        """Read nothing more until `resume`: a request takes more than one turn of the loop."""
         self._paused = True
         self._watch()
 
@@ -80,24 +80,24 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody is there to be told."""
+        """Whether the peer is still connected."""
         return self._peer.fileno() >= 0
 
     @property
     def held(self) -> int:
-        """How many bytes wait: of a message that has come in part, and of what the peer reads."""
+        """The bytes that are held: of a message that is half read, and of messages not sent."""
         return len(self._decoder) + len(self._out)
 
     def take(self) -> list[int]:
-        """Return the descriptors that have come; the caller closes them."""
-        came, self._came = self._came, []
-        return came
+        """Return the descriptors that were received; the caller closes them."""
+        received, self._received = self._received, []
+        return received
 
     def close(self) -> None:
-        """Forget the peer."""
+        """Disconnect."""
         if self._peer.fileno() >= 0:
-            descriptors.close(self._along + self.take())
-            self._along = []
+            descriptors.close(self._unsent + self.take())
+            self._unsent = []
             self._loop.unwatch(self._peer.fileno())
             self._peer.close()
             self._out.clear()
@@ -126,15 +126,15 @@ class Connection:
 
     def _receive(self, most: int) -> bytes:
         if not self.gives_descriptors:
-            return self._peer.recv(most)  # the kernel drops descriptors that nobody asks for
-        data, came, cut = descriptors.receive(self._peer, most, _MOST_ALONG)
-        self._came += came
+            return self._peer.recv(most)  # which makes the kernel drop descriptors
+        data, received, cut = descriptors.receive(self._peer, most, _MOST_DESCRIPTORS)
+        self._received += received
         if cut:
             log.error("no more files may be open: the ends of some jobs may become unknown")
         return data
 
     def _too_much(self) -> bool:
-        """Return whether this connection has a large part in more than all may hold together."""
+        """Return whether all connections hold too much together, and this one much of it."""
         return self.held > _MAX_HELD // _MAX_CONNECTIONS and self._server.held > _MAX_HELD
 
     def _take(self, message: Message) -> None:
@@ -174,17 +174,17 @@ class Connection:
             self._loop.unwatch(descriptor)
 
     def _send_some(self) -> int:
-        if not self._along:
+        if not self._unsent:
             return self._peer.send(self._out)
         try:
-            sent = descriptors.send(self._peer, self._out, self._along)
+            sent = descriptors.send(self._peer, self._out, self._unsent)
         except OSError as error:
             if error.errno != errno.ETOOMANYREFS:
                 raise
-            log.error("an engine cannot be given what it should keep: %s", error)
+            log.error("cannot give an engine the pidfds that it should keep: %s", error)
             sent = 0
-        descriptors.close(self._along)
-        self._along = []
+        descriptors.close(self._unsent)
+        self._unsent = []
         return sent
 
 
@@ -201,14 +201,17 @@ class Server:
         able: Message,
         engine_uid: int,
     ) -> None:
-        """`handle` gets each request; `on_alone` is called when the last engine has gone; `able`
-        is what the hello says of this machine; `engine_uid` may connect, as we and root may."""
+        """`handle` gets each request; `on_alone` is called when the last engine has gone.
+
+        `able` is what the hello says about this machine. `engine_uid` may connect, besides root and
+        our own account.
+        """
         self.handle = handle
         self._listener = listener
         self._loop = loop
         self._on_alone = on_alone
         self._able = able
-        self._welcome = {os.geteuid(), 0, engine_uid}
+        self._allowed_uids = {os.geteuid(), 0, engine_uid}
         self._connections: set[Connection] = set()
         listener.setblocking(False)
         self._listen()
@@ -220,16 +223,16 @@ class Server:
 
     @property
     def held(self) -> int:
-        """How many bytes wait for all connections together."""
+        """The bytes that all connections hold together."""
         return sum(each.held for each in self._connections)
 
     def broadcast(self, message: Message) -> None:
-        """Tell every engine."""
+        """Send a message to all engines."""
         for each in list(self._connections):
             each.send(message)
 
     def closed(self, connection: Connection) -> None:
-        """Take note that a connection is gone."""
+        """Take note that a connection was closed."""
         self._connections.discard(connection)
         if not self._connections:
             self._on_alone()
@@ -242,7 +245,7 @@ class Server:
             peer, _address = self._listener.accept()
         except BlockingIOError:
             return
-        except OSError as error:  # it would be ready again at once, and the loop do nothing else
+        except OSError as error:  # without a pause the loop would do nothing else
             log.warning("cannot accept a connection now: %s", error)
             self._loop.unwatch(self._listener.fileno())
             self._loop.call_later(_RETRY, self._listen)
@@ -250,7 +253,7 @@ class Server:
         _pid, uid, _gid = _UCRED.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )
-        if uid not in self._welcome:
+        if uid not in self._allowed_uids:
             log.warning("refused a connection from uid %d", uid)
             peer.close()
             return

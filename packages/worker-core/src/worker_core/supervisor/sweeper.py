@@ -133,13 +133,13 @@ class Sweeper:
         if grouped and self._groups is not None:
             self._groups.kill(job.id)
         orphans = [each for each in self.orphans.beside(job.id) if each[0].state not in "ZX"]
-        left = [stat for stat, job_id in orphans if job_id is None and self._are_told_apart()]
+        left = [stat for stat, job_id in orphans if job_id is None and self._owners_are_known()]
         if job.foreign or any(job_id == job.id for _, job_id in orphans):
             left += tree.members(job.id)
         tree.send_all(left, signal.SIGKILL)
         return grouped or bool(left)
 
-    def _are_told_apart(self) -> bool:
+    def _owners_are_known(self) -> bool:
         """Return whether an orphan that no running job owns is certainly a stranger.
 
         It then has dropped its mark, or its job has ended. Where jobs have no marks, the owner of
