@@ -49,10 +49,11 @@ class Queries:
         self._look_up(_Query(ids, token, connection))
 
     def _look_up(self, query: _Query) -> None:
-        some, query.ids = query.ids[:_SLICE], query.ids[_SLICE:]
-        for job_id in some:
-            query.jobs[job_id] = known = recover.known(self._table, job_id)
-            query.characters += len(known.get("exit", {}).get("reason") or "")
+        for job_id in query.ids[:_SLICE]:  # again from the first one, if a shortage interrupts this
+            query.jobs[job_id] = recover.known(self._table, job_id)
+        ends = [query.jobs[job_id].get("exit", {}) for job_id in query.ids[:_SLICE]]
+        query.characters += sum(len(end.get("reason") or "") for end in ends)
+        del query.ids[:_SLICE]
         if query.characters > _MOST_TEXT:
             log.error("an engine asks for too long an answer; closing its connection")
             query.connection.close()
