@@ -1,28 +1,54 @@
-"""The line in which networks have their turns."""
+"""The queue in which networks take turns."""
 
 import pytest
 from worker_daemon.edge import fair_queue
 
 
+def taken(queue, count):
+    """Take that many items."""
+    return [queue.take() for _ in range(count)]
+
+
 def test_each_network_has_its_turn():
     """A stranger with a thousand connections would be served before everybody who comes later."""
-    line = fair_queue.FairQueue()
+    queue = fair_queue.FairQueue()
     for number in range(1000):
-        line.add("stranger", number)
-    line.add("alice", "a")
-    line.add("bob", "b")
-    assert [line.take() for _ in range(5)] == [0, "a", "b", 1, 2]
-    line.add("alice", "a2")
-    assert [line.take() for _ in range(2)] == [3, "a2"]
+        queue.add("stranger", number)
+    queue.add("alice", "a")
+    queue.add("bob", "b")
+    assert taken(queue, 5) == [0, "a", "b", 999, 1]
+    queue.add("alice", "a2")
+    assert taken(queue, 2) == [998, "a2"]
 
 
-def test_an_empty_line_is_false():
+def test_a_newcomer_of_a_network_does_not_wait_for_all_others():
+    """A user behind the same address as a flood would wait until the whole flood is served."""
+    queue = fair_queue.FairQueue()
+    for number in range(1000):
+        queue.add("shared", number)
+    queue.add("shared", "alice")
+    assert "alice" in taken(queue, 2)
+
+
+def test_no_item_waits_forever():
+    """A connection would never be served while newer ones of its network keep coming."""
+    queue = fair_queue.FairQueue()
+    for number in range(10):
+        queue.add("shared", number)
+    served = []
+    for number in range(10, 40):
+        queue.add("shared", number)
+        served.append(queue.take())
+    assert set(range(10)) <= set(served)
+
+
+def test_an_empty_queue_is_false():
     """The main loop would never wait, or always."""
-    line = fair_queue.FairQueue()
-    assert not line
-    line.add("alice", 1)
-    assert line
-    line.take()
-    assert not line
+    queue = fair_queue.FairQueue()
+    assert not queue
+    queue.add("alice", 1)
+    assert queue
+    queue.take()
+    assert not queue
     with pytest.raises(KeyError):
-        line.take()
+        queue.take()

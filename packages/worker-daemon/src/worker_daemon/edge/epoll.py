@@ -21,7 +21,7 @@ from waitress import wasyncore
 from worker_daemon.edge import fair_queue
 
 _ASKING = -1
-_HANDSHAKES = 4  # steps of handshakes in one turn, from each line
+_HANDSHAKES = 2  # steps of handshakes in one turn, from each queue
 _LEFT = 64  # connections whose client has left, which cost little: the same
 
 

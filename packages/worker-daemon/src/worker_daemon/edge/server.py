@@ -17,7 +17,7 @@ from worker_daemon.settings import config, open_files
 
 _log = logging.getLogger(__name__)
 
-_ACCEPT = 16  # connections accepted before the others have their turn
+_ACCEPT = 64  # connections accepted in one turn
 _PATIENCE = 1.0  # seconds that a connection may do nothing when others wait for its place
 _TICK = 0.5  # seconds between two looks at the clock
 _HURRY = 0.05  # the same, while the daemon ends
