@@ -82,7 +82,7 @@ def test_a_user_is_added_listed_changed_and_removed(file):
     add(file, "alice", "wonderland")
     add(file, "zoë", "two words ")
     assert ok(*user(file, "list")) == "alice\nzoë\n"
-    known = verifier.Users(file)
+    known = verifier.Verifier(file)
     assert known.verify("zoë", b"two words ", "::1").accepted
     stdin = b"a new one\n"
     ok(*user(file, "passwd", "zoë", "--password-stdin", "--cost=4"), stdin=stdin)
@@ -96,7 +96,7 @@ def test_a_short_password_that_is_in_use_goes_on_to_work(file):
     """An upgrade would keep out whoever has one."""
     with htpasswd.editing(file) as known:
         known["alice"] = htpasswd.hash_password(b"x", 4)
-    assert verifier.Users(file).verify("alice", b"x", "::1").accepted
+    assert verifier.Verifier(file).verify("alice", b"x", "::1").accepted
 
 
 def test_the_cost_is_twelve_unless_said_otherwise(file):
@@ -178,8 +178,8 @@ def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line
     left = f"still wrong: {fault.format(number)}"
     assert done.stderr.decode().splitlines() == [said, left]
     assert run(*user(file, "remove", "carol")).stderr.count(b"\n") == 1
-    assert verifier.Users(file).verify("alice", b"wonderland", "::1").accepted
-    assert verifier.Users(file).verify("bob", b"wonderland", "::1").accepted == (
+    assert verifier.Verifier(file).verify("alice", b"wonderland", "::1").accepted
+    assert verifier.Verifier(file).verify("bob", b"wonderland", "::1").accepted == (
         mended[0] == "passwd"
     )
 
@@ -203,7 +203,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(file):
     child.sendline("won der land")
     ends(child, 0)
     assert "won der land" not in child.logfile_read.getvalue()
-    assert verifier.Users(file).verify("alice", b"won der land", "::1").accepted
+    assert verifier.Verifier(file).verify("alice", b"won der land", "::1").accepted
 
 
 def test_two_different_passwords_are_refused(file):

@@ -7,7 +7,7 @@ import time
 import pytest
 from support.edge import CERTS, reply, serving
 from support.waiting import wait_until
-from worker_daemon.edge import channel, client_hello
+from worker_daemon.edge import client_hello, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 DELAYED = 0.04  # seconds that the kernel puts an acknowledgement off, at least
@@ -71,8 +71,8 @@ def test_a_client_that_speaks_something_else_only_is_refused(edge, offered):
 def test_a_hello_in_single_bytes_is_read_as_a_whole(edge, protocols, monkeypatch):
     """The refusal would depend on how the network cuts the hello, or the loop never rest."""
     looks = []
-    begin = channel.TlsChannel._begin
-    monkeypatch.setattr(channel.TlsChannel, "_begin", lambda c: (looks.append(c), begin(c))[1])
+    begin = handshake.Handshake._begin
+    monkeypatch.setattr(handshake.Handshake, "_begin", lambda c: (looks.append(c), begin(c))[1])
     data = hello(*protocols)
     with edge.plain() as plain:
         for at in range(len(data)):
@@ -131,7 +131,7 @@ def test_a_client_without_nodelay_waits_for_no_acknowledgement(edge):
 def test_a_client_that_left_after_its_hello_costs_no_handshake(edge, monkeypatch):
     """A flood of hellos whose senders have gone would cost as much as those of users."""
     begun = []
-    monkeypatch.setattr(channel.TlsChannel, "_start_tls", begun.append)
+    monkeypatch.setattr(handshake.Handshake, "_start_tls", begun.append)
     plain = edge.plain()
     first = hello("http/1.1")
     plain.sendall(first[:-1])

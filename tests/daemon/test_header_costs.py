@@ -7,6 +7,7 @@ import pytest
 from falcon import testing
 from support import heads
 from worker_daemon.api import app
+from worker_daemon.auth import verifier
 from worker_daemon.settings import config
 
 SMALL, LARGE = 16 << 10, 64 << 10
@@ -38,8 +39,8 @@ HEADERS = {
 @pytest.fixture(scope="module")
 def calls(engine):
     """Return a function that sends a request with headers and a query to the application."""
-    verifier = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
-    application = app.create_app(engine, verifier, config.Config())
+    everybody = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
+    application = app.create_app(engine, everybody, config.Config())
     client = testing.TestClient(application, headers={"Authorization": "Basic YTpi"})
     body = {"command": "echo", "args": ["hello"]}
     job = client.simulate_post("/jobs/run", json=body).json["id"]

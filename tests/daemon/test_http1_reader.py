@@ -7,7 +7,7 @@ import time
 
 import pytest
 from support import heads
-from worker_daemon.edge.http1 import request_head, request_reader
+from worker_daemon.edge.http1 import request_head, request_parser
 
 SMALL, LARGE = 16 << 10, 64 << 10
 RECORD = 16384  # bytes that a connection reads at once
@@ -26,7 +26,7 @@ def _closed():
         _made.pop().close()
 
 
-def read(data, *, pieces=(), of=request_reader.RequestReader, **limits):
+def read(data, *, pieces=(), of=request_parser.RequestParser, **limits):
     """Read one request; `pieces` are the lengths of its parts, the last for the rest of it."""
     reader = of(heads.adjustments(**limits))
     _made.append(reader)
@@ -115,7 +115,7 @@ class Watched(bytearray):
 def test_a_head_in_single_bytes_is_searched_once(octet):
     """A stranger who sends each byte in a record of its own would stop the server."""
     data = b"GET / HTTP/1.1\r\nX: " + octet * (SMALL // len(octet))
-    reader = request_reader.RequestReader(heads.adjustments())
+    reader = request_parser.RequestParser(heads.adjustments())
     reader.received(data[:1])
     reader._head = Watched(reader._head)
 
@@ -149,7 +149,7 @@ def test_a_line_between_chunks_in_single_bytes_costs_the_same_for_each(start):
 
 def test_empty_lines_before_a_request_have_an_end():
     """A stranger would keep the server busy with nothing."""
-    reader = request_reader.RequestReader(heads.adjustments(head=4096))
+    reader = request_parser.RequestParser(heads.adjustments(head=4096))
     for _ in range(5000):
         reader.received(b"\r\n")
     assert reader.error.code == 431

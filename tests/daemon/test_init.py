@@ -53,7 +53,7 @@ def test_what_it_makes_serves_at_once(made):
     """The administrator would have to find out what is still missing."""
     loaded = config.load(made.path("workerd.toml"))
     assert str(loaded.listen) == "[::]:8443"
-    assert verifier.Users(loaded.users).verify("alice", b"wonderland", "::1").accepted
+    assert verifier.Verifier(loaded.users).verify("alice", b"wonderland", "::1").accepted
     with serving(app, cert=loaded.cert, key=loaded.key) as edge:
         context = ssl.create_default_context(cafile=made.path("ca.pem"))
         context.verify_flags |= ssl.VERIFY_X509_STRICT

@@ -96,9 +96,9 @@ def test_a_client_that_reads_no_answers_keeps_the_loop_from_nothing(reads, monke
                 plain.sendall(client.updates(50, wants_one=True))
             except TimeoutError:
                 break
-            if own._read_writes:
+            if own._read_needs_room:
                 break
-        wait_until(lambda: own._read_writes)
+        wait_until(lambda: own._read_needs_room)
         counts = []
         edge.server._on_tick = lambda _: counts.append(len(reads))
         wait_until(lambda: len(counts) > 2 and counts[-1] == counts[-3], message="it rests")

@@ -68,7 +68,7 @@ def exhaust(users, address, name="somebody"):
 
 def test_an_address_without_failures_may_always_try_once(file):
     """Whoever guesses a user's password from elsewhere could keep that user out for good."""
-    known = verifier.Users(file, clock=Clock())
+    known = verifier.Verifier(file, clock=Clock())
     attack(known, "alice")
     assert known.verify("alice", b"wonderland", HERE).accepted
     assert known.verify("alice", b"wonderlanD", ELSEWHERE) == verifier.Verdict(accepted=False)
@@ -78,7 +78,7 @@ def test_an_address_without_failures_may_always_try_once(file):
 def test_a_user_gets_in_at_a_known_address_whoever_fails_there(file):
     """A neighbour behind the same router could keep a user out for good."""
     clock = Clock()
-    known = verifier.Users(file, clock=clock)
+    known = verifier.Verifier(file, clock=clock)
     assert known.verify("alice", b"wonderland", HERE).accepted
     clock.now += 7200  # the verified pair is forgotten
     exhaust(known, HERE)
@@ -93,7 +93,7 @@ def test_a_user_gets_in_at_a_known_address_whoever_fails_there(file):
 def test_a_known_address_does_not_buy_guesses(file, monkeypatch):
     """A neighbour could guess a user's password as fast as the machine hashes."""
     clock = Clock()
-    known = verifier.Users(file, clock=clock)
+    known = verifier.Verifier(file, clock=clock)
     assert known.verify("alice", b"wonderland", HERE).accepted
     tried = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda password, _: bool(tried.append(password)))
@@ -107,7 +107,7 @@ def test_a_known_address_does_not_buy_guesses(file, monkeypatch):
 
 def test_what_runs_in_the_background_is_bounded(file, monkeypatch):
     """Requests that are told to wait would fill the machine with threads."""
-    known = verifier.Users(file, clock=Clock())
+    known = verifier.Verifier(file, clock=Clock())
     gate = verifier.threading.Event()
     assert known.verify("alice", b"wonderland", HERE).accepted
     exhaust(known, HERE)
@@ -127,7 +127,7 @@ def test_a_name_that_exists_is_throttled_like_one_that_does_not(file, seed):
 
     def answers(name):
         script, clock = random.Random(seed), Clock()
-        known = verifier.Users(file, clock=clock)
+        known = verifier.Verifier(file, clock=clock)
         assert known.verify("alice", b"wonderland", HERE).accepted
         assert known.verify("alice", b"wonderland", ELSEWHERE).accepted
         clock.now += 7200
@@ -143,7 +143,7 @@ def test_a_name_that_exists_is_throttled_like_one_that_does_not(file, seed):
 
 def test_a_right_password_is_a_success_also_in_the_background(file):
     """A user whose router is shared would count as somebody who guesses."""
-    known = verifier.Users(file, clock=(clock := Clock()))
+    known = verifier.Verifier(file, clock=(clock := Clock()))
     for _ in range(22):
         clock.now += 3601
         assert known.verify("alice", b"wonderland", HERE).accepted
@@ -159,9 +159,9 @@ def test_a_right_password_is_a_success_also_in_the_background(file):
 
 def test_known_addresses_survive_a_restart(file, directory):
     """After a restart a user could be locked out at the usual address."""
-    first = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
+    first = verifier.Verifier(file, known=known_addresses.KnownAddresses(directory))
     assert first.verify("alice", b"wonderland", HERE).accepted
-    again = verifier.Users(file, known=known_addresses.KnownAddresses(directory), clock=Clock())
+    again = verifier.Verifier(file, known=known_addresses.KnownAddresses(directory), clock=Clock())
     exhaust(again, HERE)
     assert again.verify("alice", b"wonderland", HERE).retry_after
     wait_until(lambda: again.verify("alice", b"wonderland", HERE).accepted)
@@ -291,7 +291,7 @@ def test_what_is_damaged_keeps_nobody_out(file, directory, caplog, what):
     assert known.knows(ALICE, HERE) is DAMAGES[what]
     if what not in ("empty", "no key"):
         assert str(directory) in caplog.text
-    users = verifier.Users(file, known=known)
+    users = verifier.Verifier(file, known=known)
     assert users.verify("bob", b"builder", ELSEWHERE).accepted
     assert users.verify("alice", b"wonderland", HERE).accepted
     if what != "a directory":
@@ -302,7 +302,7 @@ def test_what_is_damaged_keeps_nobody_out(file, directory, caplog, what):
 
 def test_every_address_of_a_user_is_known(file, directory):
     """A user who works at two places within an hour could be locked out at one of them."""
-    users = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
+    users = verifier.Verifier(file, known=known_addresses.KnownAddresses(directory))
     for address in (HERE, ELSEWHERE, HERE):
         assert users.verify("alice", b"wonderland", address).accepted
     again = known_addresses.KnownAddresses(directory)
@@ -315,7 +315,7 @@ def test_a_file_that_cannot_be_written_keeps_nobody_out(file, directory, caplog)
     """On a full disk nobody could log in, or each login would add a line to the log."""
     directory.rmdir()
     directory.touch()  # so that not even root can write into it
-    users = verifier.Users(file, known=known_addresses.KnownAddresses(directory))
+    users = verifier.Verifier(file, known=known_addresses.KnownAddresses(directory))
     with caplog.at_level(logging.WARNING):
         for name, password in (("alice", b"wonderland"), ("bob", b"builder")):
             assert users.verify(name, password, HERE).accepted

@@ -13,7 +13,7 @@ from support import api as support
 from support import daemon, edge, heads
 from support.waiting import wait_until
 from worker_core import Engine
-from worker_daemon.edge.http1 import request_reader
+from worker_daemon.edge.http1 import request_parser
 from worker_daemon.settings import config, open_files
 
 LIMIT = 400  # files that the daemon may open in a test
@@ -116,7 +116,7 @@ def test_more_long_bodies_than_files_are_refused():
     adj = heads.adjustments()  # one body at a time
 
     def begin():
-        reader = request_reader.RequestReader(adj)
+        reader = request_parser.RequestParser(adj)
         reader.received(data)
         assert reader.resume() == b""
         reader.received(bytes(600_000))

@@ -129,7 +129,7 @@ def test_a_request_that_hangs_does_not_keep_it_from_ending(tmp_path):
     with Daemon(tmp_path, drain_timeout=0.5) as daemon, _request_on_its_way(daemon):
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
-        assert "ending 1 connections that did not finish in time" in daemon.log()
+        assert "closing 1 connections that did not finish in time" in daemon.log()
 
 
 @contextlib.contextmanager

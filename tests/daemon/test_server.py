@@ -9,8 +9,8 @@ import pytest
 from support.edge import Edge, reply, reset, serving, settings
 from support.waiting import wait_until
 from worker_daemon import errors, problems
-from worker_daemon.edge import channel, listeners, server, workers
-from worker_daemon.edge.http1 import request_reader
+from worker_daemon.edge import channel, deadlines, listeners, server, workers
+from worker_daemon.edge.http1 import request_parser
 from worker_daemon.settings import units
 
 
@@ -283,7 +283,7 @@ def stranger(*_):
 )
 def test_a_long_body_is_not_taken_from_a_stranger(app, data):
     """Strangers could fill the disk with bodies that are not looked at before they are whole."""
-    with serving(app, admit=stranger) as edge:
+    with serving(app, may_send_body=stranger) as edge:
         answer = ask(edge, data)
     assert b"\r\nwww-authenticate: basic " in answer.lower()
     assert b"\r\nConnection: close\r\n" in answer
@@ -292,7 +292,7 @@ def test_a_long_body_is_not_taken_from_a_stranger(app, data):
 
 def test_a_refusal_of_a_head_has_no_body(app):
     """The client would take the body for the next answer."""
-    with serving(app, admit=stranger) as edge:
+    with serving(app, may_send_body=stranger) as edge:
         head, _, body = ask(edge, request(method=b"HEAD", body=LONG)).partition(b"\r\n\r\n")
     assert (head.split()[1], body) == (b"401", b"")
     assert b"Cache-Control: no-store" in head
@@ -330,14 +330,14 @@ def test_who_sends_nonsense_and_leaves_is_no_fault(app, gone, caplog, monkeypatc
 
 def test_a_short_body_is_taken_from_anybody(app):
     """Each small request would be handed to a thread twice."""
-    with serving(app, admit=stranger) as edge:
+    with serving(app, may_send_body=stranger) as edge:
         assert ask(edge, request(body=b"x" * 1000)).endswith(b"1000 bytes")
 
 
 def test_who_sends_a_long_body_is_asked_for_once(app):
     """The application's own check of logins would be another one, or cost a second time."""
     asked = []
-    with serving(app, admit=lambda *call: asked.append(call)) as edge:
+    with serving(app, may_send_body=lambda *call: asked.append(call)) as edge:
         for data in (
             request(body=LONG, more=KEY),
             request(more=KEY + b"Transfer-Encoding: chunked\r\n") + CHUNKED,
@@ -400,7 +400,7 @@ def test_what_cannot_be_read_behind_a_long_body_is_refused(app, broken):
 def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch, caplog):
     """One client could end the daemon."""
     with serving(app) as edge:
-        monkeypatch.setattr(request_reader.RequestReader, "resume", lambda *_: 1 / 0)
+        monkeypatch.setattr(request_parser.RequestParser, "resume", lambda *_: 1 / 0)
         head, _, _ = request(body=LONG).partition(b"\r\n\r\n")  # the body would be cut off
         assert ask(edge, head + b"\r\n\r\n") == b""
         assert ask(edge, request()).endswith(b"0 bytes")
@@ -410,28 +410,28 @@ def test_an_error_that_nobody_foresaw_ends_one_connection_alone(app, monkeypatch
 def test_a_slow_sender_reads_why_it_is_refused(app):
     """A client with a slow link would see a reset connection instead of the reason."""
     data = request(method=b"POST", body=LONG)
-    with serving(app, admit=stranger) as edge, edge.connect() as connection:
+    with serving(app, may_send_body=stranger) as edge, edge.connect() as connection:
         connection.sendall(data[:200_000])
         (slow,) = edge.server._channels()
         wait_until(lambda: slow._discarded > 100_000)
-        slow._begun -= 50  # as if that had taken so many seconds
-        assert not slow.expired(slow._moved + 1)
-        assert slow.expired(slow._moved + 10), "it sends no more"
+        slow._deadlines._begun -= 50  # as if that had taken so many seconds
+        assert not slow.expired(slow._deadlines._moved + 1)
+        assert slow.expired(slow._deadlines._moved + 10), "it sends no more"
         connection.sendall(data[200_000:])
         assert problem(reply(connection)) == (401, "unauthorized")
-        slow._begun -= 5000
-        assert slow.expired(slow._moved + 1), "it sends a byte now and then"
+        slow._deadlines._begun -= 5000
+        assert slow.expired(slow._deadlines._moved + 1), "it sends a byte now and then"
 
 
 def test_nothing_of_a_long_body_is_taken_before_its_sender_is_known(app):
     """A slow check of a password would be time to send everything."""
     asked, known = threading.Event(), threading.Event()
 
-    def admit(*_):
+    def may_send_body(*_):
         asked.set()
         assert known.wait(30)
 
-    with serving(app, admit=admit) as edge, edge.connect() as connection:
+    with serving(app, may_send_body=may_send_body) as edge, edge.connect() as connection:
         sending = threading.Thread(target=connection.sendall, args=(request(body=LONG),))
         sending.start()
         assert asked.wait(30)
@@ -449,11 +449,11 @@ def test_who_leaves_before_being_known_costs_nothing(app):
     """The connection would stay, or the daemon end."""
     asked, known = threading.Event(), threading.Event()
 
-    def admit(*_):
+    def may_send_body(*_):
         asked.set()
         assert known.wait(30)
 
-    with serving(app, admit=admit) as edge:
+    with serving(app, may_send_body=may_send_body) as edge:
         connection = edge.connect()
         connection.sendall(request(body=LONG)[: -len(LONG)])
         assert asked.wait(30)
@@ -465,7 +465,7 @@ def test_who_leaves_before_being_known_costs_nothing(app):
 
 def test_a_check_that_fails_is_told(app, caplog):
     """The client would wait for ever."""
-    with serving(app, admit=lambda *_: 1 / 0) as edge:
+    with serving(app, may_send_body=lambda *_: 1 / 0) as edge:
         assert problem(ask(edge, request(body=LONG))) == (500, "internal_error")
     assert "ZeroDivisionError" in caplog.text
 
@@ -649,7 +649,7 @@ def test_a_request_on_its_way_is_still_answered_while_draining(app):
 
 def test_who_has_just_come_is_still_answered_while_draining(app, monkeypatch):
     """A restart under systemd's socket, which loses nobody, would cut off who is shaking hands."""
-    monkeypatch.setattr(channel, "_FIRST_DRAINING", 60)
+    monkeypatch.setattr(deadlines, "_FIRST_DRAINING", 60)
     edge = Edge(app, settings(drain_timeout=60))
     with edge.connect() as fresh:
         edge.server.drain()
@@ -661,7 +661,7 @@ def test_who_has_just_come_is_still_answered_while_draining(app, monkeypatch):
 
 def test_who_was_answered_does_not_keep_it_from_ending(app, monkeypatch):
     """Every kept connection of a browser would make a restart longer."""
-    monkeypatch.setattr(channel, "_FIRST_DRAINING", 60)
+    monkeypatch.setattr(deadlines, "_FIRST_DRAINING", 60)
     edge = Edge(app, settings(drain_timeout=60))
     with edge.connect() as kept:
         kept.sendall(request(close=False))
@@ -735,7 +735,7 @@ class Task:
 
 def test_each_task_has_a_thread_while_there_may_be_more():
     """A short request would wait for somebody's follower, for hours."""
-    threads = workers.Threads(3)
+    threads = workers.WorkerPool(3)
     tasks = [Task() for _ in range(4)]
     for task in tasks[:3]:
         threads.add_task(task)
@@ -752,7 +752,7 @@ def test_each_task_has_a_thread_while_there_may_be_more():
 
 def test_a_task_that_fails_ends_no_thread(caplog):
     """After a few of them nobody would be served any more."""
-    threads = workers.Threads(1)
+    threads = workers.WorkerPool(1)
     for error in (SystemExit(1), RuntimeError("odd")):
         task = Task(error)
         task.go_on.set()
@@ -772,7 +772,7 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
     def fails(_):
         raise RuntimeError("can't start new thread")
 
-    threads = workers.Threads(1)
+    threads = workers.WorkerPool(1)
     tasks = [Task(), Task()]
     with monkeypatch.context() as short:
         short.setattr(threading.Thread, "start", fails)
@@ -787,10 +787,10 @@ def test_a_thread_that_cannot_be_started_is_made_later(monkeypatch, caplog):
 
 def test_the_end_waits_for_no_task_for_ever(caplog):
     """The daemon would not end while somebody follows."""
-    threads = workers.Threads(1)
+    threads = workers.WorkerPool(1)
     task = Task()
     threads.add_task(task)
     assert task.begun.wait(10)
     threads.shutdown(0.01)
     task.go_on.set()
-    assert "1 requests still run" in caplog.text
+    assert "1 requests are still running" in caplog.text

@@ -30,7 +30,7 @@ class Task:
 @pytest.fixture
 def threads():
     """Threads for many tasks, all of which have ended when the test has."""
-    made = workers.Threads(100)
+    made = workers.WorkerPool(100)
     yield made
     made.shutdown(10)
     assert not any(thread.is_alive() for thread in made._threads)

@@ -93,13 +93,15 @@ def serving(
     def application(*call: Any) -> Any:
         return made(*call)
 
-    def admit(*call: Any) -> None:
+    def may_send_body(*call: Any) -> None:
         made.may_send_body(*call)
 
-    with edge.serving(application, admit=admit, verifies=True, **settings) as running:
+    with edge.serving(
+        application, may_send_body=may_send_body, verifies=True, **settings
+    ) as running:
         made = app.create_app(
             engine,
-            verifier.Users(file),
+            verifier.Verifier(file),
             running.settings,
             draining=running.server.draining,
             downloads=downloads,

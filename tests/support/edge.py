@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from worker_daemon.api import long_requests
+from worker_daemon.auth import login_hook
 from worker_daemon.edge import listeners, server, tls
 from worker_daemon.settings import config, units
 
@@ -35,7 +35,7 @@ def _logged_in(app: Callable[..., Any]) -> Callable[..., Any]:
     """Return an application that takes everybody for a user."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        environ[long_requests.LOGGED_IN](lambda: True)
+        environ[login_hook.LOGGED_IN](lambda: True)
         return app(environ, start_response)
 
     return application
@@ -51,7 +51,7 @@ class Edge:
         self,
         app: Callable[..., Any],
         chosen: config.Config,
-        admit: Callable[..., None] = _anybody,
+        may_send_body: Callable[..., None] = _anybody,
         *,
         verifies: bool = False,
     ) -> None:
@@ -59,7 +59,7 @@ class Edge:
         self.tls = tls.Tls(chosen)
         sockets = listeners.open_sockets(chosen.listen)
         app = app if verifies else _logged_in(app)
-        self.server = server.Server(app, chosen, self.tls, sockets, admit=admit)
+        self.server = server.Server(app, chosen, self.tls, sockets, may_send_body=may_send_body)
         self.port = self.server.port
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
@@ -93,12 +93,12 @@ def connect_to(port: int) -> socket.socket:
 def serving(
     app: Callable[..., Any],
     *,
-    admit: Callable[..., None] = _anybody,
+    may_send_body: Callable[..., None] = _anybody,
     verifies: bool = False,
     **changes: Any,
 ) -> Iterator[Edge]:
     """Serve `app` until the block ends."""
-    edge = Edge(app, settings(**changes), admit, verifies=verifies)
+    edge = Edge(app, settings(**changes), may_send_body, verifies=verifies)
     try:
         yield edge
     finally:

@@ -28,7 +28,8 @@ from worker_daemon.auth import middleware
 from worker_daemon.settings import config, run_as
 
 # While it is handled, a body takes up to ten times its length in memory, a record three times.
-_BODIES = 16 << 20  # bytes
+# A longer body is handled alone: each thread that reads one slows all other requests down.
+_BODIES = 2 << 20  # bytes
 _RECORDS = 32 << 20  # bytes
 _LONG_ANSWERS = 32
 _SEARCHES = 16
@@ -73,7 +74,7 @@ class App(falcon.App[falcon.Request, falcon.Response]):
 
 def create_app(
     engine: worker_core.Engine,
-    verifier: middleware.Verifier,
+    verifier: middleware.PasswordVerifier,
     settings: config.Config,
     *,
     draining: threading.Event | None = None,

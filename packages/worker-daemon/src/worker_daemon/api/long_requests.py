@@ -21,7 +21,6 @@ from worker_daemon import problems
 # Seconds between two checks whether the client is still connected and its login still valid.
 HEARTBEAT = 0.8
 WRITE = "worker_daemon.write"  # WSGI environ: the server's write(), set by `app.App`
-LOGGED_IN = "worker_daemon.logged_in"  # WSGI environ: `channel.TlsChannel.logged_in`
 _NO_LOGIN = "the user was removed, or the password was changed"
 
 

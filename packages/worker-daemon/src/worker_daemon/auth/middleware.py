@@ -1,4 +1,4 @@
-"""Who is there: HTTP Basic on everything but the check of liveness, before anything is said."""
+"""The check of logins: HTTP Basic, for everything but the liveness check."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from typing import Protocol
 import falcon
 
 from worker_daemon import problems
-from worker_daemon.api import long_requests
-from worker_daemon.auth import verifier
+from worker_daemon.auth import login_hook, verifier
 
 PUBLIC = frozenset({"/healthz"})
 
 
-class Verifier(Protocol):
-    """What this needs of `users.Users`."""
+class PasswordVerifier(Protocol):
+    """What this module needs of `verifier.Verifier`."""
 
     def verify(self, user: str, password: bytes, address: str) -> verifier.Verdict:
-        """Say whether the password is the user's."""
+        """Return whether the password is that of the user."""
 
 
 class Authentication:
-    """Refuses strangers, also where there is nothing; afterwards `req.context.user` is known.
+    """Refuse requests without a valid login, also for paths that do not exist.
 
-    `req.context.stands` says later on whether the login still counts.
+    Afterwards `req.context.user` is the user's name, and `req.context.stands` is a function that
+    returns whether the login is still valid.
     """
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: PasswordVerifier) -> None:
         self._verifier = verifier
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Verify the caller, before the route is looked up."""
+        """Verify the login, before falcon looks for the route."""
         if req.path in PUBLIC:
             return
         header = req.get_header("Authorization")
         req.context.user, verdict = self.login(header, req.remote_addr)
         req.context.stands, req.context.owner_of = verdict.stands, verdict.owner_of
-        # The server goes on asking while the answer is on its way to a slow client.
-        if logged_in := req.env.get(long_requests.LOGGED_IN):
+        # The server goes on asking while it sends the response to a slow client.
+        if logged_in := req.env.get(login_hook.LOGGED_IN):
             logged_in(verdict.stands)
 
     def login(self, header: str | None, address: str) -> tuple[str, verifier.Verdict]:
-        """Return who is there, by an Authorization header; raises Problem for whom is refused."""
+        """Return the user's name and the verdict on an Authorization header.
+
+        Raises Problem when the login is refused.
+        """
         if header is None:
             raise problems.unauthorized("give a user name and a password (HTTP Basic)")
         credentials = read_basic(header)
@@ -57,13 +60,13 @@ class Authentication:
         if not verdict.usable:
             raise problems.Problem(
                 "users_unavailable",
-                "nobody can log in, because the server's users file cannot be used; its log says "
-                "why; try again later",
+                "nobody can log in, because the server cannot use its users file; the server's log "
+                "has the reason; try again later",
             )
         if verdict.retry_after is not None:
             raise problems.Problem(
                 "too_many_logins",
-                "too many logins have failed or are under way; try again in "
+                "too many logins have failed or are being verified; try again in "
                 f"{math.ceil(verdict.retry_after)} s",
                 retry_after=verdict.retry_after,
             )
@@ -73,7 +76,7 @@ class Authentication:
 
 
 def read_basic(header: str) -> tuple[str, bytes] | None:
-    """Return the name and password of an Authorization header (RFC 7617), None if it has none."""
+    """Return name and password of an Authorization header (RFC 7617), None if it is malformed."""
     scheme, _, encoded = header.partition(" ")
     try:
         pair = base64.b64decode(encoded.strip(), validate=True)

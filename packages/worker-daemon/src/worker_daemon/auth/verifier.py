@@ -117,7 +117,7 @@ class _Snapshot:
             self.verified.popitem(last=False)
 
 
-class Users:
+class Verifier:
     """The users of a file; every method may be called from any thread."""
 
     def __init__(

@@ -172,7 +172,7 @@ class _Daemon:
         self._load = load
         self._ending = False
         known = known_addresses.KnownAddresses(settings.state_dir)
-        self._users = verifier.Users(settings.users, known=known)
+        self._users = verifier.Verifier(settings.users, known=known)
         self._tls = tls.Tls(settings)
         draining = threading.Event()
         # After the engine is open: its supervisor must not inherit the raised limit.
@@ -187,7 +187,7 @@ class _Daemon:
             sockets,
             draining=draining,
             on_tick=_watchdog(),
-            admit=application.may_send_body,
+            may_send_body=application.may_send_body,
             shares=shares,
         )
         self._users.before_waiting = self._server.threads.leave_place

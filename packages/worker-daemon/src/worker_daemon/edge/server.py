@@ -1,9 +1,13 @@
-"""waitress as the daemon uses it: TLS connections, a loop that ends cleanly, threads that grow."""
+"""The server: its listening sockets, its main loop, and how it ends.
+
+WAITRESS.md in this directory lists what it uses of waitress.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,18 +16,21 @@ from typing import Any
 from waitress import adjustments, server, wasyncore
 
 from worker_daemon.auth import verifier
-from worker_daemon.edge import channel, epoll, tls, unauthenticated, workers
+from worker_daemon.edge import channel, epoll, log_limit, tls, unauthenticated, workers
 from worker_daemon.settings import config, open_files
 
 _log = logging.getLogger(__name__)
 
-_ACCEPT = 64  # connections accepted in one turn
-_PATIENCE = 1.0  # seconds that a connection may do nothing when others wait for its place
-_TICK = 0.5  # seconds between two looks at the clock
-_HURRY = 0.05  # the same, while the daemon ends
+_ACCEPT = 64  # connections accepted in one turn of the loop
+_PATIENCE = 1.0  # seconds that a connection may be idle while others wait for its place
+_TICK = 0.5  # seconds between two checks of all deadlines
+_TICK_DRAINING = 0.05  # the same, while the server drains
+# Seconds after which a thread must let another one run Python code. A thread that parses a long
+# body would otherwise delay each of several steps of another request by 5 ms, Python's default.
+_SWITCH_INTERVAL = 0.0005
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # A follower may be silent for days; a machine that vanished without a word is noticed so.
+    # A client that follows output may be silent for days. This notices that its machine is gone.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20),
@@ -32,7 +39,7 @@ _SOCKET_OPTIONS = [
 
 
 class Listener(server.TcpWSGIServer):
-    """One listening socket. Its connections are `TlsChannel`s."""
+    """A listening socket. Its connections are `TlsChannel`s."""
 
     channel_class = channel.TlsChannel
     active_channels: Any
@@ -42,34 +49,34 @@ class Listener(server.TcpWSGIServer):
     def __init__(self, sock: socket.socket, owner: Server, adj: Any) -> None:
         self.settings = owner.settings
         self.draining = owner.draining
-        self.serving = threading.local()  # its `channel` is what a task thread serves
-        self.admit = owner.admit
+        self.serving = threading.local()  # `channel`: the connection that a worker thread serves
+        self.may_send_body = owner.may_send_body
         self.call = owner.call
         self.unauthenticated = owner.unauthenticated
         self.leave_place = owner.threads.leave_place
         self._tls = owner.tls
-        self._stuck = False  # whether there is no place for a new connection
+        self._full = False  # whether there is no place for a new connection
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
             owner.application,
             owner.map,
             _sock=sock,
-            dispatcher=owner.threads,  # type: ignore[arg-type]  # it gives out tasks like the other
+            dispatcher=owner.threads,  # type: ignore[arg-type]  # has what waitress calls
             adj=adj,
             sockinfo=sockinfo,
             bind_socket=False,
         )
 
     def wake(self) -> None:
-        """Have the main loop turn."""
+        """Wake the main loop."""
         super().pull_trigger()
 
     def pull_trigger(self) -> None:
-        """Have the main loop look at the connection that the calling thread serves."""
+        """Have the main loop ask what the connection of the calling thread waits for."""
         serving = getattr(self.serving, "channel", None)
         if serving is not None:
             if self._map.up_to_date(serving):
-                return  # most answers are written whole, and leave nothing to the loop
+                return  # most responses are written completely, and leave nothing to the loop
             self._map.changed(serving)
         self.wake()
 
@@ -78,18 +85,18 @@ class Listener(server.TcpWSGIServer):
         return self._tls.context
 
     def readable(self) -> bool:
-        """Return whether a new connection has a place, or can be given that of another."""
+        """Return whether there is a place for a new connection, or one that can be cleared."""
         if not self.accepting:
             return False
         full = len(self._map) >= self.adj.connection_limit
-        stuck = full and self.unauthenticated.first() is None and self._idle() is None
-        if stuck and not self._stuck:
-            _log.warning("no place for new connections: all %d are at work", len(self._map))
-        self._stuck = stuck
-        return not stuck
+        full = full and self.unauthenticated.first() is None and self._idle() is None
+        if full and not self._full:
+            _log.warning("no place for new connections: all %d are in use", len(self._map))
+        self._full = full
+        return not full
 
     def came(self, connection: channel.TlsChannel) -> None:
-        """Count a new connection; close another if there are too many, in all or of its network."""
+        """Add a new connection. If there are too many, in all or of its network, close another."""
         if len(self._map) > self.adj.connection_limit:
             self._make_room()
         self.unauthenticated.add(connection, connection.addr[0])
@@ -99,10 +106,10 @@ class Listener(server.TcpWSGIServer):
             excess.abandon()
 
     def _make_room(self) -> None:
-        """Close a connection that has not logged in, or else the one that is idle for longest.
+        """Close a connection without a login, or else the one that has been idle longest.
 
-        Whoever opens many connections must not be able to shut out others who need one. Idle
-        connections leave an eighth of the places to those who have yet to log in.
+        A client that opens many connections must not be able to shut out others. Idle connections
+        of users leave an eighth of the places to clients that have yet to log in.
         """
         few = 8 * len(self.unauthenticated) < self.adj.connection_limit
         chosen = (few and self._idle()) or self.unauthenticated.first() or self._idle()
@@ -114,7 +121,7 @@ class Listener(server.TcpWSGIServer):
         return max(idle, key=channel.TlsChannel.quiet, default=None)
 
     def handle_accept(self) -> None:
-        """Accept what is waiting, not more than there is room for."""
+        """Accept the connections that wait, as far as there are places."""
         for _ in range(_ACCEPT):
             before = len(self._map)
             super().handle_accept()
@@ -122,21 +129,21 @@ class Listener(server.TcpWSGIServer):
                 return
 
     def fix_addr(self, addr: Any) -> Any:
-        """Return the address of an IPv4 client as IPv4, also when it comes to an IPv6 socket."""
+        """Return the IPv4 address of an IPv4 client that connected to an IPv6 socket."""
         return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
 
     def stop(self) -> None:
-        """Accept no more; open connections stay."""
+        """Stop listening; open connections stay."""
         wasyncore.dispatcher.close(self)
 
 
 class Server:
-    """Serves a WSGI application over TLS on sockets that listen already.
+    """Serves a WSGI application over TLS on sockets that are already listening.
 
-    `run` is the main loop; `drain` and `call` may be used by signal handlers. `draining` is set
-    once no new connection is accepted: whoever follows a job's output should end then. `on_tick`
-    is called by the loop about twice a second. `admit` is called before a body is taken that may
-    be long, with method, Authorization header and address; it raises Problem for whom it refuses.
+    `run` is the main loop. Signal handlers may call `drain` and `call`. `draining` is set when no
+    new connections are accepted any more: long responses should end then. The loop calls `on_tick`
+    about twice a second. The server calls `may_send_body` before it reads a body that may be long,
+    with the method, the Authorization header and the address; it raises Problem to refuse.
     """
 
     def __init__(
@@ -148,7 +155,7 @@ class Server:
         *,
         draining: threading.Event | None = None,
         on_tick: Callable[[float], None] | None = None,
-        admit: Callable[[str, str | None, str], None] = lambda *_: None,
+        may_send_body: Callable[[str, str | None, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
         shares: open_files.Shares | None = None,
     ) -> None:
@@ -157,13 +164,14 @@ class Server:
         self.tls = tls_state
         self.draining = draining or threading.Event()
         self.map = epoll.Loop()
-        self.threads = workers.Threads(
+        self.threads = workers.WorkerPool(
             settings.threads + settings.max_long_requests + verifier.MOST_ASIDE
         )
-        self.admit = admit
+        self.may_send_body = may_send_body
         self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (
             unauthenticated.Unauthenticated()
         )
+        self._log_limit = log_limit.LogLimit()
         self._on_tick = on_tick
         self._clock = clock
         self._asked_to_drain = self._ended = False
@@ -179,7 +187,7 @@ class Server:
         return int(self._listeners[0].effective_port)
 
     def drain(self) -> None:
-        """Ask the loop to stop accepting, to let requests finish, and to end."""
+        """Ask the loop to accept no more connections, to finish requests, and to end."""
         self._asked_to_drain = True
         self._wake()
 
@@ -189,19 +197,21 @@ class Server:
         self._wake()
 
     def _wake(self) -> None:
-        # Without a thunk this takes no lock of waitress's: a signal handler must not wait for one
-        # that the code under it may hold. The one here may be taken twice by the same thread.
+        # Without a thunk, waitress's trigger takes no lock. A signal handler must not wait for a
+        # lock that the code it interrupted may hold. The same thread may take this one twice.
         with self._ending:
             if not self._ended:
                 self._listeners[0].wake()
 
     def run(self) -> None:
-        """Serve until `drain` was asked for and all requests have finished, or their time is up."""
+        """Serve until `drain` is called and all requests have finished, or their time is up."""
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._log_limit.install()
         tick = end = 0.0
         while not (self.draining.is_set() and (not self._channels() or self._clock() > end)):
-            self.map.turn(_HURRY if self.draining.is_set() else _TICK)
+            self.map.turn(_TICK_DRAINING if self.draining.is_set() else _TICK)
             for listener in self._listeners:
-                self.map.changed(listener)  # whether it accepts depends on all the others
+                self.map.changed(listener)  # whether it accepts depends on all connections
             while self._calls:
                 self._calls.pop(0)()
             now = self._clock()
@@ -210,26 +220,27 @@ class Server:
                 self._stop_accepting()
             if now >= tick or self.draining.is_set():
                 tick = now + _TICK
-                self._look_at_the_clock(now)
+                self._check_deadlines(now)
+                self._log_limit.report(now)
                 self.map.ask_all()
                 if self._on_tick is not None:
                     self._on_tick(now)
         self._close()
 
     def _stop_accepting(self) -> None:
-        _log.info("ending: requests have %g s to finish", self.settings.drain_timeout)
+        _log.info("shutting down: requests have %g s to finish", self.settings.drain_timeout)
         for listener in self._listeners:
             listener.stop()
         self.draining.set()
 
-    def _look_at_the_clock(self, now: float) -> None:
+    def _check_deadlines(self, now: float) -> None:
         for connection in self._channels():
-            if self.draining.is_set() and connection.spent(now):
+            if self.draining.is_set() and connection.drained(now):
                 connection.abandon()
             elif connection.expired(now):
                 connection.handle_close()
-            elif connection.barred():
-                _log.info("broke off an answer to %s: its login counts no more", connection.addr[0])
+            elif connection.login_ended():
+                _log.info("broke off a response to %s: its login has ended", connection.addr[0])
                 connection.break_off()
 
     def _channels(self) -> list[channel.TlsChannel]:
@@ -238,10 +249,11 @@ class Server:
     def _close(self) -> None:
         late = self._channels()
         if late:
-            _log.warning("ending %d connections that did not finish in time", len(late))
+            _log.warning("closing %d connections that did not finish in time", len(late))
         for connection in late:
             connection.abandon()
         self.threads.shutdown(timeout=1)
+        self._log_limit.remove()
         with self._ending:
             self._ended = True
             for listener in self._listeners:
@@ -257,18 +269,18 @@ def _adjustments(
         ident=None,  # no Server header
         url_scheme="https",
         recv_bytes=channel.RECORD,
-        channel_request_lookahead=1,  # keeps reading while a request runs: so a hang-up is seen
+        channel_request_lookahead=1,  # goes on reading, to notice that a client leaves
         connection_limit=shares.connections,
-        cleanup_interval=1 << 30,  # `Server` looks at the clock itself
+        cleanup_interval=1 << 30,  # `Server` checks deadlines itself
         log_socket_errors=False,
         max_request_header_size=settings.max_header + 1,
         max_request_body_size=settings.max_body + 1,
-        # An answer waits in memory up to here; a reader that is slow for longer holds the
-        # application up. Below the overflow, so that nothing is ever written to a temporary file.
+        # So many bytes of a response wait in memory; then the application waits for the client.
+        # The overflow is larger, so that nothing is ever written to a temporary file.
         outbuf_high_watermark=256 << 10,
         outbuf_overflow=1 << 20,
     )
     adj.socket_options = _SOCKET_OPTIONS
-    # For http1_reader, which knows nothing else of the server.
+    # For the request parser, which gets nothing else of the server.
     adj.stored_bodies = threading.BoundedSemaphore(shares.bodies)  # type: ignore[attr-defined]
     return adj

@@ -1,4 +1,4 @@
-"""The threads that run requests, and the line in which requests of strangers wait for them."""
+"""The threads that run requests, and the queue of requests from clients without a login."""
 
 from __future__ import annotations
 
@@ -12,56 +12,57 @@ from worker_daemon.edge import fair_queue
 
 _log = logging.getLogger(__name__)
 
-_STRANGERS = 4  # requests at work on connections that have not logged in
+_STRANGERS = 4  # requests of connections without a login that run at the same time
 
 
-class Threads:
-    """Task threads, made when one is needed and none is free, up to `limit`.
+class WorkerPool:
+    """Worker threads. One is started when a request needs it and none is free, up to `limit`.
 
-    A task is a connection with a request. Those that have not logged in are strangers: few of them
-    are at work at a time, each network in turn, so that hundreds of them neither take all threads
-    nor keep the interpreter lock from the requests of users.
+    A task is a connection with a request. A connection without a login is a stranger. Only a few
+    requests of strangers run at the same time, and networks take turns. So hundreds of them can
+    neither take all threads nor keep the interpreter lock from the requests of users.
 
-    waitress's own wait at a condition, which is three waits for locks; a SimpleQueue is one.
+    waitress's own dispatcher waits at a condition, which takes three locks; a SimpleQueue takes
+    one.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._tasks: queue.SimpleQueue[tuple[Any, bool] | None] = queue.SimpleQueue()
-        self._mine = threading.local()  # `place`: whether a task thread has one of the strangers'
+        self._of_thread = threading.local()  # `has_place`: whether it holds a place of strangers
         self._lock = threading.Lock()  # guards the rest
-        self._open = 0  # tasks that were given out and have not ended
+        self._unfinished = 0  # tasks that were given to threads and have not ended
         self._threads: list[threading.Thread] = []
-        self._line: fair_queue.FairQueue[Any] = fair_queue.FairQueue()  # strangers who wait
-        self._strangers = 0  # who are at work
+        self._waiting: fair_queue.FairQueue[Any] = fair_queue.FairQueue()  # tasks of strangers
+        self._strangers = 0  # tasks of strangers that run
 
     @property
     def count(self) -> int:
-        """How many threads there are."""
+        """The number of threads."""
         return len(self._threads)
 
-    def add_task(self, job: Any) -> None:
-        """Give a request to a thread; with all of them busy it waits for its turn."""
+    def add_task(self, task: Any) -> None:
+        """Run a task in a thread, as soon as one is free."""
         with self._lock:
-            if job.known:
-                self._give_out(job, stranger=False)
+            if task.known:
+                self._start(task, stranger=False)
             else:
-                self._line.add(job.network, job)
-                self._let_strangers_in()
+                self._waiting.add(task.network, task)
+                self._start_strangers()
 
     def leave_place(self) -> None:
-        """Let the next stranger in: this one has logged in, has ended, or waits for a while.
+        """Let the next stranger run: this one has logged in, has ended, or waits for a while.
 
-        Runs in the task thread of that request; more than one call changes nothing.
+        Runs in the worker thread of that request. Calling it again changes nothing.
         """
-        if getattr(self._mine, "place", False):
-            self._mine.place = False
+        if getattr(self._of_thread, "has_place", False):
+            self._of_thread.has_place = False
             with self._lock:
                 self._strangers -= 1
-                self._let_strangers_in()
+                self._start_strangers()
 
     def shutdown(self, timeout: float) -> None:
-        """End the threads, each after its request; wait for that at most `timeout` seconds."""
+        """End each thread after its request, and wait for that at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for _ in self._threads:
             self._tasks.put(None)
@@ -69,17 +70,17 @@ class Threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         running = sum(thread.is_alive() for thread in self._threads)
         if running:
-            _log.warning("%d requests still run", running)
+            _log.warning("%d requests are still running", running)
 
-    def _let_strangers_in(self) -> None:
-        while self._line and self._strangers < _STRANGERS:
+    def _start_strangers(self) -> None:
+        while self._waiting and self._strangers < _STRANGERS:
             self._strangers += 1
-            self._give_out(self._line.take(), stranger=True)
+            self._start(self._waiting.take(), stranger=True)
 
-    def _give_out(self, job: Any, *, stranger: bool) -> None:
-        self._tasks.put((job, stranger))
-        self._open += 1
-        if self._open > len(self._threads) < self._limit:
+    def _start(self, task: Any, *, stranger: bool) -> None:
+        self._tasks.put((task, stranger))
+        self._unfinished += 1
+        if self._unfinished > len(self._threads) < self._limit:
             self._add_thread()
 
     def _add_thread(self) -> None:
@@ -87,18 +88,18 @@ class Threads:
         thread = threading.Thread(target=self._work, name=name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the machine is short of them; the next task tries again
+        except RuntimeError as error:  # too many threads on the machine; the next task tries again
             _log.error("cannot start a thread: %s", error)
         else:
             self._threads.append(thread)
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            job, self._mine.place = task
+        while (item := self._tasks.get()) is not None:
+            task, self._of_thread.has_place = item
             try:
-                job.service()
+                task.service()
             except BaseException:  # noqa: BLE001  # the thread has more to do
-                _log.exception("a request of %s failed", job.addr[0])
+                _log.exception("a request of %s failed", task.addr[0])
             with self._lock:
-                self._open -= 1
+                self._unfinished -= 1
             self.leave_place()

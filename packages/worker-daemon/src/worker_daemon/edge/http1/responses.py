@@ -1,4 +1,4 @@
-"""Answers below the application: how they are written, and the refusals made without it."""
+"""How responses are written, and the error responses that the server makes by itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from waitress import task
 
 from worker_daemon import problems, strict_json
-from worker_daemon.api import long_requests
-from worker_daemon.edge.http1 import request_reader
+from worker_daemon.auth import login_hook
+from worker_daemon.edge.http1 import request_parser
 
 _log = logging.getLogger("worker_daemon.api.access")
 
@@ -24,8 +24,9 @@ PLAIN_HTTP = (
     b"\r\n"
     b"%s" % (len(_PLAIN), _PLAIN)
 )
+"""The response to a request without TLS."""
 
-_CODES = {  # of the problem documents, by the status that the reader of requests decides
+_CODES = {  # codes of the problem documents, by the status that the request parser chose
     400: "malformed_request",
     413: "body_too_large",
     414: "target_too_long",
@@ -35,21 +36,21 @@ _CODES = {  # of the problem documents, by the status that the reader of request
 }
 
 
-class Answer(task.WSGITask):
-    """The application's answer; while the daemon drains, the last one of its connection."""
+class ResponseWriter(task.WSGITask):
+    """Write the application's response. While the server drains, close the connection after it."""
 
     channel: Any
     request: Any
-    _stays = False
+    _keeps_open = False
 
     def get_environment(self) -> dict[str, Any]:
-        """Return the WSGI environment, with a way to say whose answer this is."""
+        """Return the WSGI environment, with a function that takes note of a verified login."""
         environ: dict[str, Any] = super().get_environment()
-        environ[long_requests.LOGGED_IN] = self.channel.logged_in
+        environ[login_hook.LOGGED_IN] = self.channel.logged_in
         return environ
 
     def write(self, data: Any) -> None:
-        """Write; of an answer that is whole the head goes along, in one TLS record."""
+        """Write a part of the body. A complete body goes into one TLS record with the head."""
         if self.wrote_header or not data or len(data) != self.content_length or not self.has_body:
             super().write(data)
             return
@@ -59,35 +60,36 @@ class Answer(task.WSGITask):
         self.channel.write_soon(head + data)
 
     def build_response_header(self) -> bytes:
-        """Return the head of the answer."""
+        """Return the head of the response."""
         if self.channel.server.draining.is_set():
             self.set_close_on_finish()
-        # waitress closes after every answer without a length; one without a body needs none.
-        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
-        self._stays = not self.has_body and self.version == "1.1" and not asked
+        # waitress closes after every response without Content-Length. A response without a body
+        # needs no Content-Length, so its connection stays open.
+        close = self.request.headers.get("CONNECTION", "").lower() == "close"
+        self._keeps_open = not self.has_body and self.version == "1.1" and not close
         head: bytes = super().build_response_header()
-        self._stays = False
+        self._keeps_open = False
         return head
 
     def set_close_on_finish(self) -> None:
-        """Let the connection end after this answer."""
-        if not self._stays:
+        """Close the connection after this response."""
+        if not self._keeps_open:
             super().set_close_on_finish()
 
 
-class Refusal(task.ErrorTask):
-    """A problem document for what is no request, or not one that the application may see."""
+class ErrorWriter(task.ErrorTask):
+    """Write a problem document for a request that the application must not see."""
 
     channel: Any
     request: Any
     response_headers: Any
 
     def execute(self) -> None:
-        """Write the answer, and let the connection end."""
+        """Write the response, and close the connection after it."""
         problem = self._problem(self.request.error)
         request_id = str(uuid.uuid4())
         known = {}
-        if problem is self.request.error:  # else its head may not even be read
+        if problem is self.request.error:  # only then was the head of the request readable
             known = {"method": self.request.command, "path": self.request.path}
         _log.info(
             "refused",
@@ -115,9 +117,9 @@ class Refusal(task.ErrorTask):
     def _problem(self, error: Any) -> problems.Problem:
         if isinstance(error, problems.Problem):
             return error
-        if not isinstance(error, request_reader.Refused):  # waitress's own, after an exception
+        if not isinstance(error, request_parser.Refused):  # waitress caught an exception
             return problems.Problem(
-                "internal_error", "the server failed to answer; its log says why"
+                "internal_error", "the server failed to answer; its log has the reason"
             )
         prefix = "the request is not valid HTTP: " if error.code == 400 else ""
         return problems.Problem(_CODES[error.code], prefix + error.body)

@@ -21,7 +21,7 @@ class Refused:
         self.code, self.body = code, body
 
 
-class RequestReader:
+class RequestParser:
     """One request while it is received; every public name but the last two is one of waitress's.
 
     A request with a body that may be long is `withheld`: it counts as complete without its body
