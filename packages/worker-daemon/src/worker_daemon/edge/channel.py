@@ -34,7 +34,8 @@ _waitress_log.setLevel(logging.WARNING)
 RECORD = 16384  # the most bytes in a TLS record. A shorter read would leave the rest of a record
 # inside the TLS layer, where poll cannot see it; a read of this size never does.
 _CHUNK = 128 << 10  # bytes passed to the TLS layer at once
-_TURN = 1 << 20  # bytes read or written before other connections have their turn
+_READ_TURN = 2 * RECORD  # bytes read before other connections have their turn
+_WRITE_TURN = 1 << 20  # bytes written before other connections have their turn
 
 
 class TlsChannel(channel.HTTPChannel):
@@ -58,7 +59,7 @@ class TlsChannel(channel.HTTPChannel):
         self._handshake = handshake.Handshake(sock, addr[0], server.context)
         self._read_needs_room = False  # reading needs room to write first, not bytes
         self._unsent = b""  # what the TLS layer took in part, and must be given again unchanged
-        self._left = _TURN  # bytes that may still be written in this turn
+        self._left = _WRITE_TURN  # bytes that may still be written in this turn
         self._discarded = 0  # bytes that arrived while lingering
         self._served = False  # whether a request was answered
         self.known = False  # whether a login was verified on this connection
@@ -137,7 +138,7 @@ class TlsChannel(channel.HTTPChannel):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _read(self) -> None:
-        for _ in range(_TURN // RECORD):
+        for _ in range(_READ_TURN // RECORD):
             data = self._receive()
             if data is None:
                 return
@@ -177,13 +178,13 @@ class TlsChannel(channel.HTTPChannel):
         if self._phase in (Phase.NEW, Phase.HANDSHAKE):
             self._continue_handshake()
         else:
-            self._left = _TURN
+            self._left = _WRITE_TURN
             self._read_needs_room = False
             super().handle_write()
 
     def write_soon(self, data: Any) -> int:
         """Write, or leave it to the main loop. Runs in a worker thread."""
-        self._left = _TURN
+        self._left = _WRITE_TURN
         return int(super().write_soon(data))
 
     def send(self, data: bytes, do_close: bool = True) -> int:  # noqa: ARG002 - waitress's signature
