@@ -42,6 +42,21 @@ def test_no_item_waits_forever():
     assert set(range(10)) <= set(served)
 
 
+def test_a_removed_item_is_gone():
+    """A client that comes and leaves would leave work behind for which all others wait."""
+    queue = fair_queue.FairQueue()
+    for number in range(5):
+        queue.add("stranger", number)
+    for number in (0, 4, 2, 2, 7):
+        queue.discard("stranger", number)
+    queue.discard("nobody", 1)
+    assert taken(queue, 2) == [1, 3]
+    assert not queue
+    queue.add("stranger", 1)
+    queue.discard("stranger", 1)
+    assert not queue
+
+
 def test_an_empty_queue_is_false():
     """The main loop would never wait, or always."""
     queue = fair_queue.FairQueue()

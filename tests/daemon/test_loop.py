@@ -189,9 +189,9 @@ def test_a_closed_loop_holds_no_descriptor():
 class Shaking(User):
     """A connection whose handshake is under way."""
 
-    def __init__(self, waits, network, step=0):
+    def __init__(self, waits, network, step=0, *, known=False):
         super().__init__(waits)
-        self.network, self.handshake_step = network, step
+        self.network, self.handshake_step, self.from_known_network = network, step, known
         self.wants_read = True
         self.other.send(b"hello")
 
@@ -251,9 +251,22 @@ def test_the_end_of_a_handshake_does_not_wait_for_beginnings(waits):
     assert turns_until(waits, alice) == 1
 
 
-def test_connections_whose_client_has_left_are_dealt_with_quickly(waits, monkeypatch):
-    """The line would grow without end, as more clients come and leave than have handshakes."""
-    monkeypatch.setattr(Shaking, "handle_read_event", User.handle_close)
+def test_networks_of_users_do_not_wait_for_unknown_ones(waits):
+    """A stranger with hundreds of addresses would delay each new connection of all users."""
+    for number in range(500):
+        Shaking(waits, number, step=number % 2)
+    waits.turn(1)
+    alice = Shaking(waits, "alice", known=True)
+    assert turns_until(waits, alice) == 1
+
+
+def test_clients_that_leave_do_not_wait_in_the_queue(waits):
+    """The queue would grow without end, as more clients come and leave than have handshakes."""
     crowd = [Shaking(waits, "stranger") for _ in range(60)]
     waits.turn(1)
-    assert all(each.events == ["close"] for each in crowd)
+    for each in crowd:
+        each.other.close()
+    waits.turn(1)
+    assert sum(each.events == ["close"] for each in crowd) >= 50, "in one turn"
+    waits.turn(1)
+    assert not waits

@@ -99,6 +99,11 @@ class TlsChannel(channel.HTTPChannel):
             return 0
         return 1 if self._phase is Phase.HANDSHAKE else None
 
+    @property
+    def from_known_network(self) -> bool:
+        """Whether a user has logged in from the client's network before."""
+        return self.network in self.server.known_networks
+
     def _waits_for_login(self) -> bool:
         """Return whether the last request is without its body until its login is verified."""
         return any(last.withheld for last in self.requests[-1:])
@@ -288,6 +293,7 @@ class TlsChannel(channel.HTTPChannel):
         if not self.known:
             self.known = True
             self.server.unauthenticated.remove(self)
+            self.server.known_networks.add(self.network)
             self.server.leave_place()
 
     def login_ended(self) -> bool:

@@ -1,13 +1,15 @@
-"""The main loop's view of all connections: who waits for what.
+"""What each connection waits for, and the wait for all of them at once.
 
-waitress asks every connection before every wait what it waits for. With five hundred followers
-that is most of what the daemon does. Here the answers are remembered, in an epoll object, and
-asked for again only after something has happened to a connection.
+waitress asks each connection before each wait what it waits for. With five hundred clients that
+follow output, this would be most of what the server does. Here the answers are kept in an epoll
+object. A connection is asked again only when something has happened to it.
 
-A step of a TLS handshake takes as long as several requests, and anybody can ask for hundreds of
-them at once without any work, by sending the same first record again and again. So each turn has
-only a few of them, from each network in turn; the others wait in line. Whoever has had the first
-step waits in a line of its own, so that a client's whole handshake is not in line twice.
+A step of a TLS handshake takes as long as several requests. A client can cause hundreds of them at
+the same moment without any work of its own, by sending a recorded hello on many connections. So
+each turn of the loop does only a few steps, and the networks take turns. The other connections
+wait in a queue. The first steps and the later ones have separate queues, so that the handshake of
+a client waits only once for all the clients that have just begun. So have the networks from which
+users have logged in and all others, because an attacker may have hundreds of networks.
 """
 
 from __future__ import annotations
@@ -22,106 +24,105 @@ from worker_daemon.edge import fair_queue
 
 _ASKING = -1
 _HANDSHAKES = 2  # steps of handshakes in one turn, from each queue
-_LEFT = 64  # connections whose client has left, which cost little: the same
+_LEAVING = select.EPOLLRDHUP  # what a connection in a queue waits for: its client closes
 
 
 class Loop(dict[int, Any]):
-    """waitress's map of descriptors to what uses them, and the wait for all of them.
+    """waitress's map from descriptors to the objects that use them, and the wait for all of them.
 
-    All methods but `changed` belong to the thread of the main loop.
+    All methods but `changed` and `up_to_date` belong to the thread of the main loop.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._epoll = select.epoll()
-        self._waits: dict[int, int] = {}  # what epoll was told, by descriptor
+        self._waits: dict[int, int] = {}  # the events that epoll looks for, by descriptor
         self._changed: collections.deque[Any] = collections.deque()
-        self._lines: tuple[fair_queue.FairQueue[tuple[Any, int]], ...] = (
-            fair_queue.FairQueue(),
-            fair_queue.FairQueue(),
-        )
-        self._in_line: set[Any] = set()  # who is in one, and neither closed nor known to epoll
+        # By whether a user has logged in from the network, and whether the first step is done.
+        self._queues: dict[tuple[bool, bool], fair_queue.FairQueue[Any]] = {
+            (known, begun): fair_queue.FairQueue()
+            for begun in (True, False)
+            for known in (True, False)
+        }
+        self._queued: dict[Any, tuple[tuple[bool, bool], int]] = {}  # queue and events of each
 
     def __setitem__(self, descriptor: int, user: Any) -> None:
-        """Add a user. It is asked at the next turn, not now: it is still being constructed."""
+        """Add a user. It is asked in the next turn, because it is still being constructed."""
         super().__setitem__(descriptor, user)
         self.changed(user)
 
     def __delitem__(self, descriptor: int) -> None:
-        """Remove a user whose descriptor is about to be closed."""
-        self._in_line.discard(self[descriptor])
+        """Remove a user that is about to close its descriptor."""
+        user = self[descriptor]
+        if user in self._queued:
+            queue, _ = self._queued.pop(user)
+            self._queues[queue].discard(user.network, user)
         super().__delitem__(descriptor)
         if self._waits.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
     def changed(self, user: Any) -> None:
-        """Have `user` asked again at the next turn. Any thread may call this."""
+        """Ask `user` again in the next turn. Any thread may call this."""
         self._changed.append(user)
 
     def up_to_date(self, user: Any) -> bool:
-        """Say whether `user` waits for what epoll was told. Any thread may call this."""
+        """Return whether epoll looks for what `user` waits for. Any thread may call this."""
         return self._waits.get(user._fileno) == _wanted(user)
 
     def turn(self, timeout: float) -> None:
-        """Wait until something has happened, or for `timeout` seconds, and let it be handled."""
+        """Wait until something happens, at most `timeout` seconds, and have it handled."""
         while self._changed:
             self._ask(self._changed.popleft())
-        for descriptor, happened in self._epoll.poll(0 if self._in_line else timeout):
+        for descriptor, events in self._epoll.poll(0 if self._queued else timeout):
             user = self.get(descriptor)
-            # What was handled before may have closed it, and given its descriptor to another.
+            # An earlier event may have closed it, and its descriptor may have a new user.
             if user is None or descriptor not in self._waits:
                 continue
-            step: int | None = getattr(user, "handshake_step", None)
-            if step is None:
-                self._handle(user, happened)
+            if user in self._queued:  # its client has left; a handshake would be wasted work
+                user.handle_close()
+            elif getattr(user, "handshake_step", None) is None:
+                self._handle(user, events)
             else:
-                self._put_in_line(self._lines[step], user, happened)
-        for line in reversed(self._lines):
-            self._shake_some(line)
+                self._put_in_queue(user, events)
+        for queue in self._queues.values():
+            self._do_handshakes(queue)
 
-    def _put_in_line(
-        self, line: fair_queue.FairQueue[tuple[Any, int]], user: Any, happened: int
-    ) -> None:
-        line.add(user.network, (user, happened))
-        self._in_line.add(user)
-        del self._waits[user._fileno]
-        self._epoll.unregister(user._fileno)  # or it would report the same at each turn
+    def _put_in_queue(self, user: Any, events: int) -> None:
+        queue = (user.from_known_network, user.handshake_step > 0)
+        self._queued[user] = (queue, events)
+        self._queues[queue].add(user.network, user)
+        # Otherwise epoll would report the same events again in each turn.
+        self._epoll.modify(user._fileno, _LEAVING)
+        self._waits[user._fileno] = _LEAVING
 
-    def _shake_some(self, line: fair_queue.FairQueue[tuple[Any, int]]) -> None:
-        done = left = 0
-        while line and done < _HANDSHAKES and left < _LEFT:
-            user, happened = line.take()
-            if user not in self._in_line:  # it was closed meanwhile
-                continue
-            self._in_line.remove(user)
-            descriptor = user._fileno
-            self._handle(user, happened)
-            if self.get(descriptor) is user:
-                done += 1
-            else:
-                left += 1
+    def _do_handshakes(self, queue: fair_queue.FairQueue[Any]) -> None:
+        for _ in range(_HANDSHAKES):
+            if queue:
+                user = queue.take()
+                _, events = self._queued.pop(user)
+                self._handle(user, events)
 
-    def _handle(self, user: Any, happened: int) -> None:
-        wasyncore.readwrite(user, happened)
+    def _handle(self, user: Any, events: int) -> None:
+        wasyncore.readwrite(user, events)
         self._ask(user)
 
     def ask_all(self) -> None:
-        """Ask everybody, should a change ever have gone unnoticed."""
+        """Ask all users again, in case that a change was not noticed."""
         for user in list(self.values()):
             self._ask(user)
 
     def close(self) -> None:
-        """Let go of the epoll object."""
+        """Close the epoll object."""
         self._epoll.close()
 
     def _ask(self, user: Any) -> None:
         descriptor: int | None = user._fileno
         if descriptor is None or descriptor not in self or self[descriptor] is not user:
-            return  # closed meanwhile, and perhaps its descriptor has another user
-        if user in self._in_line:
+            return  # it was closed meanwhile, and its descriptor may have a new user
+        if user in self._queued:
             return
         before = self._waits.get(descriptor)
-        if before is not None:  # what changes from here on must not be taken for known
+        if before is not None:  # a change from here on must not look as if epoll knew of it
             self._waits[descriptor] = _ASKING
         wanted = _wanted(user)
         if before is None:
@@ -132,7 +133,7 @@ class Loop(dict[int, Any]):
 
 
 def _wanted(user: Any) -> int:
-    wanted = 0  # a hang-up is told in any case
+    wanted = 0  # epoll reports a hang-up in any case
     if user.readable():
         wanted |= select.EPOLLIN | select.EPOLLPRI
     if user.writable() and not user.accepting:

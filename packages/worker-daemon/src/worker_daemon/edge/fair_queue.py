@@ -6,7 +6,7 @@ import collections
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 
 
 class FairQueue(Generic[T]):
@@ -16,11 +16,11 @@ class FairQueue(Generic[T]):
     the queue, another client of the same network would wait for the whole queue if only the oldest
     were taken, and might wait forever if only the newest were.
 
-    No method takes longer when there are more items.
+    No method takes longer when there are more items. An item can be in the queue only once.
     """
 
     def __init__(self) -> None:
-        self._items: collections.OrderedDict[Hashable, collections.deque[T]] = (
+        self._items: collections.OrderedDict[Hashable, collections.OrderedDict[T, None]] = (
             collections.OrderedDict()
         )
         self._newest_next: set[Hashable] = set()  # networks whose newest item is taken next
@@ -30,16 +30,28 @@ class FairQueue(Generic[T]):
 
     def add(self, network: Hashable, item: T) -> None:
         """Add an item of a network."""
-        self._items.setdefault(network, collections.deque()).append(item)
+        self._items.setdefault(network, collections.OrderedDict())[item] = None
+
+    def discard(self, network: Hashable, item: T) -> None:
+        """Remove an item, if it is there."""
+        items = self._items.get(network)
+        if items is not None:
+            items.pop(item, None)
+            self._forget_if_empty(network)
 
     def take(self) -> T:
         """Remove and return the next item; raise KeyError if there is none."""
-        network, items = self._items.popitem(last=False)
+        if not self._items:
+            raise KeyError("the queue is empty")
+        network = next(iter(self._items))
         newest = network in self._newest_next
-        item = items.pop() if newest else items.popleft()
-        if not items:
-            self._newest_next.discard(network)
-            return item
-        self._items[network] = items
+        item, _ = self._items[network].popitem(last=newest)
         (self._newest_next.discard if newest else self._newest_next.add)(network)
+        self._items.move_to_end(network)
+        self._forget_if_empty(network)
         return item
+
+    def _forget_if_empty(self, network: Hashable) -> None:
+        if not self._items[network]:
+            del self._items[network]
+            self._newest_next.discard(network)

@@ -18,7 +18,7 @@ from worker_daemon.edge.http1 import responses
 
 _log = logging.getLogger(__name__)
 
-_CLOSE_WAIT = 8  # state of a TCP connection that the client has ended: linux/tcp_states.h
+_ESTABLISHED = 1  # the state of a TCP connection that neither side has closed: linux/tcp_states.h
 _HANDSHAKE_RECORD = b"\x16"  # the first byte of a TLS record that carries a handshake
 
 
@@ -29,6 +29,12 @@ class Outcome(enum.Enum):
     DONE = enum.auto()
     REFUSED = enum.auto()  # the client was sent the reason, and should have time to read it
     FAILED = enum.auto()  # close the connection now
+
+
+def client_has_left(sock: socket.socket) -> bool:
+    """Return whether the client sends no more. A handshake would then be wasted work."""
+    state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state != _ESTABLISHED
 
 
 class Handshake:
@@ -64,7 +70,7 @@ class Handshake:
         if first[:1] == _HANDSHAKE_RECORD:
             if not self._is_whole(first):
                 return Outcome.PENDING
-            if self._client_has_left():
+            if client_has_left(self.socket):
                 return Outcome.FAILED
             if not self._offers_http1(first):
                 self.socket.send(client_hello.NO_APPLICATION_PROTOCOL)
@@ -87,11 +93,6 @@ class Handshake:
         self._requested = needed
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
         return False
-
-    def _client_has_left(self) -> bool:
-        """Return whether the client sends no more. A handshake would then be wasted work."""
-        state: int = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return state == _CLOSE_WAIT
 
     def _offers_http1(self, first: bytes) -> bool:
         offered = client_hello.protocols(first)

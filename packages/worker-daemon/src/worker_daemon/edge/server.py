@@ -16,12 +16,22 @@ from typing import Any
 from waitress import adjustments, server, wasyncore
 
 from worker_daemon.auth import verifier
-from worker_daemon.edge import channel, epoll, log_limit, tls, unauthenticated, workers
+from worker_daemon.edge import (
+    channel,
+    epoll,
+    handshake,
+    known_networks,
+    log_limit,
+    tls,
+    unauthenticated,
+    workers,
+)
 from worker_daemon.settings import config, open_files
 
 _log = logging.getLogger(__name__)
 
 _ACCEPT = 64  # connections accepted in one turn of the loop
+_FEW = 4  # the first of these, which are accepted without a look at whether the client has left
 _PATIENCE = 1.0  # seconds that a connection may be idle while others wait for its place
 _TICK = 0.5  # seconds between two checks of all deadlines
 _TICK_DRAINING = 0.05  # the same, while the server drains
@@ -53,8 +63,10 @@ class Listener(server.TcpWSGIServer):
         self.may_send_body = owner.may_send_body
         self.call = owner.call
         self.unauthenticated = owner.unauthenticated
+        self.known_networks = owner.known_networks
         self.leave_place = owner.threads.leave_place
         self._tls = owner.tls
+        self._accepted = 0  # connections accepted in this turn
         self._full = False  # whether there is no place for a new connection
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
@@ -122,11 +134,25 @@ class Listener(server.TcpWSGIServer):
 
     def handle_accept(self) -> None:
         """Accept the connections that wait, as far as there are places."""
-        for _ in range(_ACCEPT):
+        for self._accepted in range(_ACCEPT):
             before = len(self._map)
             super().handle_accept()
             if len(self._map) == before or not self.readable():
                 return
+
+    def accept(self) -> Any:
+        """Return the next socket and its address, None if there is none.
+
+        When many connections wait, some of their clients have left already. Those are closed here,
+        before they cost ten times as much.
+        """
+        for _ in range(_ACCEPT):
+            accepted: Any = super().accept()
+            few = self._accepted < _FEW
+            if accepted is None or few or not handshake.client_has_left(accepted[0]):
+                return accepted
+            accepted[0].close()
+        return None
 
     def fix_addr(self, addr: Any) -> Any:
         """Return the IPv4 address of an IPv4 client that connected to an IPv6 socket."""
@@ -171,6 +197,7 @@ class Server:
         self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (
             unauthenticated.Unauthenticated()
         )
+        self.known_networks = known_networks.KnownNetworks()
         self._log_limit = log_limit.LogLimit()
         self._on_tick = on_tick
         self._clock = clock
