@@ -30,8 +30,9 @@ from worker_daemon.settings import config, open_files
 
 _log = logging.getLogger(__name__)
 
-_ACCEPT = 64  # connections accepted in one turn of the loop
-_FEW = 4  # the first of these, which are accepted without a look at whether the client has left
+_ACCEPT = 20  # connections accepted in one turn of the loop
+_FEW = 4  # the first of these, which are accepted even if the client has left
+_DROP = 100  # connections that are closed at once in one turn, because the client has left
 _PATIENCE = 1.0  # seconds that a connection may be idle while others wait for its place
 _TICK = 0.5  # seconds between two checks of all deadlines
 _TICK_DRAINING = 0.05  # the same, while the server drains
@@ -66,7 +67,7 @@ class Listener(server.TcpWSGIServer):
         self.known_networks = owner.known_networks
         self.leave_place = owner.threads.leave_place
         self._tls = owner.tls
-        self._accepted = 0  # connections accepted in this turn
+        self._accepted = self._dropped = 0  # connections in this turn
         self._full = False  # whether there is no place for a new connection
         sockinfo = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(
@@ -134,6 +135,7 @@ class Listener(server.TcpWSGIServer):
 
     def handle_accept(self) -> None:
         """Accept the connections that wait, as far as there are places."""
+        self._dropped = 0
         for self._accepted in range(_ACCEPT):
             before = len(self._map)
             super().handle_accept()
@@ -146,12 +148,13 @@ class Listener(server.TcpWSGIServer):
         When many connections wait, some of their clients have left already. Those are closed here,
         before they cost ten times as much.
         """
-        for _ in range(_ACCEPT):
+        while self._dropped < _DROP:
             accepted: Any = super().accept()
             few = self._accepted < _FEW
             if accepted is None or few or not handshake.client_has_left(accepted[0]):
                 return accepted
             accepted[0].close()
+            self._dropped += 1
         return None
 
     def fix_addr(self, addr: Any) -> Any:
