@@ -119,7 +119,7 @@ def test_a_second_signal_ends_it_at_once(daemon):
     """An administrator in a hurry would have to use SIGKILL."""
     with _request_on_its_way(daemon):
         daemon.signal(signal.SIGTERM)
-        wait_until(lambda: "ending: " in daemon.log(), message=daemon.log)
+        wait_until(lambda: "shutting down: " in daemon.log(), message=daemon.log)
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 128 + signal.SIGTERM
 
@@ -317,7 +317,7 @@ def test_the_log_can_be_json(tmp_path):
     access = next(entry for entry in entries if entry["logger"] == "worker_daemon.api.access")
     assert access["user"] == "demo"
     assert access["status"] == 201
-    assert entries[-1]["message"].startswith("ending: ")
+    assert entries[-1]["message"].startswith("shutting down: ")
 
 
 def test_passwords_are_never_in_the_log(daemon, session):
