@@ -26,7 +26,7 @@ def in_the_document(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each request, and each with each of its parameters and fields."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if method in ("get", "post", "put", "delete"):
+            if method in ("get", "post", "put", "patch", "delete"):
                 request = f"`{method.upper()} {path}`"
                 yield request, ""
                 for each in operation.get("parameters", ()):

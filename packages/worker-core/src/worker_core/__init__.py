@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from worker_core.model.usage import Usage
     from worker_core.model.waits import UNCHANGED
     from worker_core.output.spool import OutputInfo
+    from worker_core.queue.gates import Gate
     from worker_core.rebuild import UNKNOWN_OWNER, Rebuilt, rebuild_records
     from worker_core.settings import EngineSettings
 
@@ -54,6 +55,7 @@ _MODULES = {
     "EngineSettings": "settings",
     "ExecutorUnavailable": "model.errors",
     "FieldError": "model.errors",
+    "Gate": "queue.gates",
     "IdempotencyKeyReused": "model.errors",
     "InvalidRequest": "model.errors",
     "InvalidSpec": "model.errors",
@@ -92,6 +94,7 @@ __all__ = [
     "EngineSettings",
     "ExecutorUnavailable",
     "FieldError",
+    "Gate",
     "IdempotencyKeyReused",
     "InvalidRequest",
     "InvalidSpec",

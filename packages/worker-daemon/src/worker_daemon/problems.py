@@ -37,6 +37,7 @@ KINDS: Mapping[str, Kind] = {
     "job_not_found": Kind(404, "Job not found"),
     "method_not_allowed": Kind(405, "Method not allowed"),
     "job_not_running": Kind(409, "Job not running"),
+    "job_not_waiting": Kind(409, "Job not waiting"),
     "job_not_finished": Kind(409, "Job not finished"),
     "stream_not_separate": Kind(409, "Stream not separate"),
     "body_too_large": Kind(413, "Body too large"),
@@ -64,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
 _OF_ENGINE: Mapping[type[worker_core.WorkerError], str] = {
     worker_core.InvalidRequest: "invalid_request",
     worker_core.JobNotRunning: "job_not_running",
+    worker_core.JobNotWaiting: "job_not_waiting",
     worker_core.JobNotFinished: "job_not_finished",
     worker_core.IdempotencyKeyReused: "idempotency_key_reused",
     worker_core.QueueFull: "queue_full",

@@ -6,6 +6,7 @@ It contains the argv of a job, but never its environment or input.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
@@ -27,6 +28,11 @@ def kill(req: falcon.Request, job: worker_core.Job, reason: str | None) -> None:
 def signal(req: falcon.Request, job: worker_core.Job, number: int) -> None:
     """Log that a signal was sent to a job."""
     _log_action("signal", req, job, owner=job.owner, signal=number)
+
+
+def update(req: falcon.Request, job: worker_core.Job, changes: Mapping[str, Any]) -> None:
+    """Log that it was changed what a job waits for."""
+    _log_action("update", req, job, owner=job.owner, changes=dict(changes))
 
 
 def remove(req: falcon.Request, job: worker_core.Job) -> None:

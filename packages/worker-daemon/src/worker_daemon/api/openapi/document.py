@@ -15,7 +15,7 @@ from worker_daemon.api import params, resource
 from worker_daemon.api.openapi import schemas
 from worker_daemon.auth import middleware
 
-_METHODS = ("get", "head", "post", "put", "delete")
+_METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 _JOB_ID = {
     "name": "job_id",

@@ -106,6 +106,7 @@ def _answers() -> dict[str, Schema]:
         "ended_at": of(str | None) | {"format": "date-time"},
         "duration": of(float | None),
         "usage": of(worker_core.Usage | None),
+        "waiting": {"type": "array", "items": ref("Gate")},
     }
     enforced = {"type": "object", "additionalProperties": of(str | None)}
     job = status | {
@@ -114,6 +115,9 @@ def _answers() -> dict[str, Schema]:
         "pid": of(int | None),
         "spec": ref("StoredJobSpec"),
         "enforced": enforced,
+        "priority": of(int),
+        "hold": of(bool),
+        "start_after": of(str | None) | {"format": "date-time"},
     }
     jobs = {"type": "array", "items": ref("Job")}
     output = {"output": word, "lossy": of(bool)}
@@ -126,6 +130,7 @@ def _answers() -> dict[str, Schema]:
         "Brief": _answer(brief),
         "Stopping": _answer(brief | {"reason": word}, optional="reason"),
         "Status": _answer(status),
+        "Gate": _answer({"gate": of(worker_core.Gate), "text": word}),
         "Job": _answer(job),
         "StoredJobSpec": _stored_spec(),
         "Jobs": _answer({"jobs": jobs, "next_cursor": of(str | None)}),
@@ -150,6 +155,7 @@ def _stored_spec() -> Schema:
     """Return the schema of the job object in a record, which has only the size of stdin."""
     members = _members(worker_core.JobSpec, but="stdin")
     size = of(int) | {"description": descriptions.OF_ANSWER_MEMBER["stdin_size"]}
+    members["start_after"] = of(str | None) | {"format": "date-time"}
     members["stdin"] = _or_null({"type": "object", "properties": {"size": size}})
     return _answer(members, descriptions.OF_MEMBER[worker_core.JobSpec])
 

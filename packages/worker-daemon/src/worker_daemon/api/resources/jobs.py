@@ -13,6 +13,7 @@ import worker_core
 
 from worker_daemon import problems, strict_json
 from worker_daemon.api import access, audit, params, resource
+from worker_daemon.api.resources import update
 
 _MOST = 500
 _LONG = ("too_many_followers", "server_busy", "draining")  # problems of requests that may take long
@@ -179,6 +180,27 @@ class Job(resource.Resource):
         resource.answer_record(req, resp, self.services, [job], only)
 
     on_head = on_get
+
+    @resource.operation(
+        "Change what a waiting job waits for",
+        {200: ("Job",)},
+        body=update.UpdateBody,
+        body_required=True,
+        problems=("job_not_waiting", *_LONG),
+    )
+    def on_patch(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        job: worker_core.Job,
+        body: update.UpdateBody,
+    ) -> None:
+        """Answer with the record. The job may have started because of the change."""
+        changes = body.changes()
+        if changes:
+            job = self.engine.update(job.id, **changes)
+            audit.update(req, job, changes)
+        resource.answer_record(req, resp, self.services, [job], lambda records: records[0] + b"\n")
 
     @resource.operation(
         "Remove the record and the output of a finished job",
