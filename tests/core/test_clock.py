@@ -65,16 +65,16 @@ def test_a_clock_that_is_set_forward_makes_no_job_old(tmp_path, clock):
     with Engine(tmp_path, clock=clock, settings=settings) as engine:
         job = run(engine, shell("true"))
         clock.set += DAY
-        engine._tidy()
+        engine._maintenance.run()
         assert engine.get(job.id)
         assert engine.list(ended_before=engine.ago(HOUR)).jobs == ()
         assert engine.list(since=engine.ago(HOUR)).jobs == (engine.get(job.id),)
     with Engine(tmp_path, clock=clock, settings=settings) as engine:
-        engine._tidy()
+        engine._maintenance.run()
         assert engine.list(ended_before=engine.ago(0)).jobs == (engine.get(job.id),)
         clock.monotonic = lambda: SystemClock().monotonic() + 2 * HOUR
         clock.set += 2 * HOUR
-        engine._tidy()
+        engine._maintenance.run()
         assert engine.list().jobs == ()
 
 

@@ -124,7 +124,7 @@ def test_the_same_key_is_the_same_after_an_upgrade(tmp_path, monkeypatch):
         engine.wait(first.id, 20)
     today = JobSpec.to_dict
     monkeypatch.setattr(JobSpec, "to_dict", lambda spec: today(spec) | {"priority": 0})
-    monkeypatch.setattr("worker_core.engine._DEFAULT", DEFAULT.to_dict())
+    monkeypatch.setattr("worker_core.admission._DEFAULT", DEFAULT.to_dict())
     with Engine(tmp_path) as engine:
         assert engine.submit(JobSpec("true", ["x"]), "me", idempotency_key="k").id == first.id
         with pytest.raises(IdempotencyKeyReused):
@@ -206,7 +206,7 @@ def test_jobs_wait_for_a_slot_and_say_why():
         assert third.reason == "waiting for a free slot: 2 of 2 running"
         assert engine.list(states=[State.QUEUED]).jobs[0].reason == third.reason
         engine.submit(JobSpec("true"), "me")
-        with pytest.raises(QueueFull, match="2 jobs wait already"):
+        with pytest.raises(QueueFull, match="2 jobs are queued already"):
             engine.submit(JobSpec("true"), "me")
         assert engine.counts() == {"running": 2, "queued": 2}
         with pytest.raises(JobNotRunning, match="is still queued"):
@@ -265,7 +265,7 @@ def test_one_owner_cannot_take_everything():
         first = begin(engine, shell("echo ready; sleep 600"))
         waits = engine.submit(JobSpec("true"), "me")
         assert waits.reason == "waiting for a free slot of me: 1 of 1 running"
-        with pytest.raises(QueueFull, match="1 jobs of me wait already"):
+        with pytest.raises(QueueFull, match="1 jobs of me are queued already"):
             engine.submit(JobSpec("true"), "me")
         assert run(engine, JobSpec("true"), owner="you").state is State.COMPLETED
         engine.kill(first.id, now=True)

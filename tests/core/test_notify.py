@@ -9,7 +9,7 @@ from support.waiting import wait_until
 from worker_core import Engine, JobSpec, feed
 from worker_core.model.job import Job
 from worker_core.model.state import State
-from worker_core.notify import Notifier
+from worker_core.notify import Cancellation, Notifier
 from worker_core.store import records
 
 
@@ -159,3 +159,20 @@ def listen(stack, engine, owner, seen, after=None):
     thread.start()
     stack.callback(thread.join)
     stack.callback(over.set)
+
+
+def test_a_wait_ends_when_it_is_cancelled(tmp_path):
+    """A request whose client has left would keep its thread until the job ends."""
+    with Engine(tmp_path) as engine:
+        job = engine.submit(JobSpec("sleep", ["600"]), "me")
+        cancel, seen = Cancellation(), []
+        thread = threading.Thread(target=lambda: seen.append(engine.wait(job.id, cancel=cancel)))
+        thread.start()
+        wait_until(lambda: engine._jobs.notifier._groups)
+        cancel.request()
+        thread.join(20)
+        assert [each.id for each in seen] == [job.id]
+        assert not seen[0].state.final
+        assert not engine.wait(job.id, cancel=cancel).state.final, "a later wait ends at once"
+        engine.kill(job.id, now=True)
+        assert engine.wait(job.id, 20, cancel=Cancellation()).state is State.KILLED

@@ -44,7 +44,7 @@ def test_both_streams_share_a_file_in_order(engine):
     assert engine.read_output(job.id) == b"".join(b"out%d\nerr%d\n" % (n, n) for n in (1, 2, 3))
     with pytest.raises(StreamNotSeparate):
         engine.read_output(job.id, "stderr")
-    with pytest.raises(InvalidRequest, match="no stream"):
+    with pytest.raises(InvalidRequest, match="invalid stream"):
         engine.read_output(job.id, "stdlog")
 
 

@@ -87,7 +87,7 @@ def test_a_job_that_ends_by_itself_first(
     running = dataclasses.replace(engine.get(job_id), state=State.STOPPING)
     alice.ended(job_id)
     # The signal never reached it.
-    monkeypatch.setattr(engine, "kill", lambda *args, **kwargs: running)
+    monkeypatch.setattr(engine, "request_kill", lambda *args, **kwargs: running)
     answer = alice.put(f"/jobs/{job_id}/kill")
     assert "completed with exit code 0" in refused(answer, 409, "job_not_running")["detail"]
 

@@ -93,7 +93,7 @@ def test_an_unforeseen_error_tells_no_secrets(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (QueueFull("100 jobs wait already"), "queue_full"),
+        (QueueFull("100 jobs are queued already"), "queue_full"),
         (StoreUnavailable("the disk is full"), "store_unavailable"),
     ],
 )

@@ -61,7 +61,10 @@ class Executor(Protocol):
         """Have a job ended: its signal now, SIGKILL after its grace; `exited` follows."""
 
     def signal(self, job_id: str, signum: int) -> None:
-        """Have a signal sent to a job's tree."""
+        """Have a signal sent to a job's tree, at most once.
+
+        Raises ExecutorUnavailable if it is not certain that the signal was sent.
+        """
 
     def query(self, job_ids: Iterable[str]) -> None:
         """Ask what became of jobs; `known` follows, in order with everything else."""

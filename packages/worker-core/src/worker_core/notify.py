@@ -41,6 +41,34 @@ class Subscription:
         return self._silence.acquire(timeout=-1 if timeout is None else timeout)
 
 
+class Cancellation:
+    """Ends waits early, from any thread. Once requested, it ends later waits at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._lock = threading.Lock()
+        self._waits: set[Subscription] = set()
+
+    def request(self) -> None:
+        """End every wait that uses this."""
+        with self._lock:
+            self.requested = True
+            waits = list(self._waits)
+        for subscription in waits:
+            subscription.notify()
+
+    @contextmanager
+    def ending(self, subscription: Subscription) -> Iterator[None]:
+        """Let `request` wake a subscription for the time of this block."""
+        with self._lock:
+            self._waits.add(subscription)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits.discard(subscription)
+
+
 class _Group:
     """The subscriptions to one job or one owner, and how many changes they were notified of."""
 

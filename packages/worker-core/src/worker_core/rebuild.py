@@ -25,14 +25,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker_core import lifecycle
+from worker_core import messages
 from worker_core.disk import files, jobdir, statedir
 from worker_core.disk.jobdir import JobDir
 from worker_core.model.errors import StoreUnavailable
 from worker_core.model.job import UNKNOWN, Change, Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.spec import DEFAULT, JobSpec
-from worker_core.model.state import Cause, Event, State
+from worker_core.model.state import UNOBSERVED, Cause, Event, State
 from worker_core.store import backups, continuity, records
 from worker_core.store.database import schema_version
 from worker_core.store.store import Store
@@ -242,7 +242,7 @@ class _Work:
         begun = job.replaced(state=State.RUNNING if job.kill is None else State.STOPPING)
         end = directory.exit()
         if end is not None:
-            return begun.after(lifecycle.ending(end))
+            return begun.after(messages.end_change(end))
         if directory.claimed() is not None:
             pid = directory.pid()
             if pid is None:
@@ -262,7 +262,9 @@ class _Work:
 
 
 def _lost(job: Job, at: float, why: str) -> Job:
-    return job.replaced(state=State.RUNNING).after(Change(Event.END, at, Cause.LOST, reason=why))
+    return job.replaced(state=State.RUNNING).after(
+        Change(Event.END, at, Cause.LOST, reason=f"{why}; {UNOBSERVED}")
+    )
 
 
 def _described(directory: JobDir) -> tuple[Job, dict[str, Any]] | None:

@@ -1,21 +1,15 @@
-"""Removing finished jobs by age, count and bytes, as the settings say."""
+"""Chooses the finished jobs to remove, by age, count and bytes. Pure: it removes nothing."""
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-log = logging.getLogger(__name__)
-
-_INTERVAL = 60.0  # seconds
-
 
 class Limits(Protocol):
-    """The part of the engine's settings that says what is kept; None keeps everything."""
+    """The engine's settings that say what is kept; None keeps everything."""
 
     @property
     def keep_count(self) -> int | None: ...
@@ -27,7 +21,7 @@ class Limits(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished job as retention sees it; `ended_at` is Unix seconds."""
+    """What matters of a finished job; `ended_at` is Unix seconds."""
 
     id: str
     owner: str
@@ -37,7 +31,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Kept:
-    """What one owner's finished jobs amount to."""
+    """How many finished jobs one owner has, and how many bytes they take."""
 
     jobs: int
     output_bytes: int
@@ -49,13 +43,14 @@ def expired(
     limits: Limits,
     too_old: float | None,
 ) -> list[str]:
-    """Return the ids to remove: of each owner with too much the oldest, until all is within limits.
+    """Return the ids to remove: the oldest jobs of owners who have too much.
 
-    A limit on the total is shared: what owners do not use of their equal share goes to the others.
-    So whoever keeps the most loses jobs first, and nobody can have the jobs of others removed.
+    A limit on the total is shared equally: what some owners do not use of their share goes to the
+    others. So the owners who keep the most lose jobs first, and no owner can have the jobs of
+    others removed.
 
-    Reads no further than it must. `kept` has an entry for every owner; a job that ended before the
-    stamp `too_old` goes in any case.
+    Reads only as many jobs as needed. `kept` has an entry for every owner. A job that ended before
+    `too_old` (Unix seconds) is removed in any case.
     """
     count = {owner: each.jobs for owner, each in kept.items()}
     size = {owner: each.output_bytes for owner, each in kept.items()}
@@ -94,28 +89,3 @@ def _share(amounts: Iterable[int], total: int | None) -> float:
 
 def _or_any(limit: int | None) -> float:
     return math.inf if limit is None else limit
-
-
-class Retention:
-    """Looks from time to time, in a thread of its own."""
-
-    def __init__(self, run: Callable[[], None]) -> None:
-        """Call `run` now and every minute until closed."""
-        self._run = run
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="worker-retention", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop; a run that is under way is finished first."""
-        self._closing.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while True:
-            try:
-                self._run()
-            except Exception:
-                log.exception("retention failed; trying again later")
-            if self._closing.wait(_INTERVAL):
-                return

@@ -25,6 +25,7 @@ FILES = 64  # inodes that are left to the jobs that run: each needs some until i
 CURE = "remove finished jobs, or make room on the server's disk"
 
 _NAME = "reserve"
+_MIN_FREE = 16 << 20  # bytes on the disk below which `disk_fault` reports it
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOOK = 1.0  # seconds for which it is taken to be there
 
@@ -40,6 +41,20 @@ def lacks_files(found: os.statvfs_result) -> bool:
     A file system without a fixed number of inodes says that it has none at all.
     """
     return bool(found.f_files) and found.f_favail < FILES
+
+
+def disk_fault(path: str) -> str | None:
+    """Return what is wrong with the disk under a path, None if there is enough space on it."""
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        return str(error)
+    if found.f_flag & os.ST_RDONLY:
+        return f"the file system of {path} is mounted read-only"
+    if lacks_files(found):
+        return f"only {found.f_favail} more files can be made (inodes)"
+    free = found.f_bavail * found.f_frsize
+    return None if free >= _MIN_FREE else f"only {free} bytes are free"
 
 
 def give_up(state_dir: str) -> None:

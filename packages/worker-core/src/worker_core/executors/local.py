@@ -74,6 +74,7 @@ class LocalExecutor:
         self._able: dict[str, Any] = {"controllers": (), "cure": ""}
         self._closing = threading.Event()
         self._tokens = itertools.count()
+        self._receipts: dict[object, _Receipt] = {}  # token -> what waits for its answer
         self._reader: threading.Thread | None = None
         self._kept = KeptDescriptor(store)
         self._upgraded = False  # asked once to be of a later revision
@@ -104,8 +105,27 @@ class LocalExecutor:
         self._send({"op": "kill", "id": job_id, **how})
 
     def signal(self, job_id: str, signum: int) -> None:
-        """Have a signal sent to a job's tree."""
-        self._send({"op": "signal", "id": job_id, "signal": signum})
+        """Have a signal sent to a job's tree; return once the supervisor has read the request.
+
+        A signal is sent at most once. If the supervisor ends or does not answer, it is not known
+        whether the signal was sent: then this raises ExecutorUnavailable.
+        """
+        receipt = _Receipt()
+        token = f"read-{next(self._tokens)}"
+        with self._lock:
+            self._receipts[token] = receipt
+        # Requests are read in order, so the answer to the second one confirms the first as well.
+        request = {"op": "signal", "id": job_id, "signal": signum}
+        if self._send(request) and self._send({"op": "query", "ids": [], "token": token}):
+            receipt.done.wait(_ANSWER_SECONDS)
+        with self._lock:
+            self._receipts.pop(token, None)
+        if not receipt.confirmed:
+            raise ExecutorUnavailable(
+                "cannot confirm that the signal was sent: "
+                f"{self._fault or 'the supervisor does not answer'}; "
+                "check the state of the job, then try again"
+            )
 
     def query(self, job_ids: Iterable[str]) -> None:
         """Ask what became of jobs."""
@@ -144,16 +164,22 @@ class LocalExecutor:
             self._peer.close()
         self._kept.close()
 
-    def _send(self, message: wire.Message) -> None:
-        """Send, or drop it: what a supervisor did not get is found out when it is back."""
+    def _send(self, message: wire.Message) -> bool:
+        """Send a message; return whether that worked.
+
+        A start or a kill that was not sent needs no care here: the next connection begins with a
+        question about every job, and the answer shows what is missing.
+        """
         with self._lock:
             if self._peer is None:
-                return
+                return False
             try:
                 self._peer.sendall(wire.encode(message))
-            except OSError:  # it has gone, or takes nothing; half a message may be on its way
+            except OSError:  # the supervisor has ended or reads nothing; half a message may be sent
                 with contextlib.suppress(OSError):
                     self._peer.shutdown(socket.SHUT_RDWR)
+                return False
+            return True
 
     # -- the reader's thread, but for the first _open ----------------------------------------------
 
@@ -190,6 +216,9 @@ class LocalExecutor:
                     self._reported = message.get("fault")
                     self.hanging_starts = message.get("hanging", 0)
                     self._answered.set()
+                elif receipt := self._receipts.get(message.get("token")):
+                    receipt.confirmed = True
+                    receipt.done.set()
                 else:
                     _pass_on(listener, message)
         except (OSError, wire.ProtocolError) as error:
@@ -200,8 +229,11 @@ class LocalExecutor:
             self._request_kept()
         if not data:
             self._kept.disconnected()
-            self._fault = "the supervisor has gone"
+            self._fault = "the supervisor has ended"
             self._answered.set()  # there will be none
+            with self._lock:
+                for receipt in self._receipts.values():
+                    receipt.done.set()
         return bool(data)
 
     def _request_kept(self) -> None:
@@ -308,6 +340,14 @@ class LocalExecutor:
         if code == _BUSY:
             return "another one starts"
         return None if code == 0 else f"a new one did not start; see {log_path}"
+
+
+class _Receipt:
+    """Whether a request was read: `done` is set once that is known, or the connection is lost."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.confirmed = False
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:

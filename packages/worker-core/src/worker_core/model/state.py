@@ -60,6 +60,9 @@ class Cause(enum.StrEnum):
     """Its end could not be observed."""
 
 
+UNOBSERVED = "the end time is when this was noticed"
+"""Ends the reason of a job whose end was not observed."""
+
 _ENDS_AS = {
     Cause.KILL: State.KILLED,
     Cause.TIMEOUT: State.TIMED_OUT,

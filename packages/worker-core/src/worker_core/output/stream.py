@@ -1,4 +1,4 @@
-"""A job's output for readers: what is kept of it, any part of it, and the rest as it grows."""
+"""A job's output for readers: what is kept, any part of it, and what is still to come."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker_core.output import spool
 from worker_core.output.inotify import Watch, Watches
 from worker_core.output.spool import OutputInfo
 
-_SILENCE = 30.0  # seconds after which a follower looks again by itself
+_SILENCE = 30.0  # seconds after which a follower looks again without being woken
 
 
 class Outputs:
@@ -30,14 +30,17 @@ class Outputs:
     def info(self, job_id: str, stream: str) -> OutputInfo:
         """Return what is kept of a stream."""
         job = self._get(job_id)
+        path = self._path(job, stream)
+        start = JobDir(self._state_dir, job_id).starts().get(stream, 0)
+        return OutputInfo(spool.size(path), start, Path(path), job.state.final)
+
+    def _path(self, job: Job, stream: str) -> str:
+        """Return the path of a stream's spool file; raise InvalidRequest or StreamNotSeparate."""
         if stream not in jobdir.STREAMS:
-            raise InvalidRequest(f"{stream!r} is no stream; there are stdout and stderr")
+            raise InvalidRequest(f"invalid stream {stream!r}: must be stdout or stderr")
         if stream == "stderr" and not job.spec.separate_stderr:
             raise StreamNotSeparate(job.id)
-        directory = JobDir(self._state_dir, job.id)
-        path = directory.stream(stream)
-        start = directory.starts().get(stream, 0)
-        return OutputInfo(spool.size(path), start, Path(path), job.state.final)
+        return JobDir(self._state_dir, job.id).stream(stream)
 
     def read(self, job_id: str, stream: str, offset: int, limit: int | None) -> bytes:
         """Return bytes from `offset`, or from the first byte still kept if that is later."""
@@ -71,19 +74,31 @@ class Outputs:
         on_gap: Callable[[int, int], None] | None,
     ) -> Iterator[bytes]:
         """Yield a stream as it grows, until the job has ended and every byte was yielded."""
-        first = self.info(job_id, stream)
-        offset = max(offset, first.start)  # a gap at the beginning is none: output_info tells of it
-        with self._watches.on(str(first.path)) as watch:
-            touches = -1
+        self._path(self._get(job_id), stream)  # refuse now, not at the first chunk
+        return self._follow(job_id, stream, offset, heartbeat, on_gap)
+
+    def _follow(
+        self,
+        job_id: str,
+        stream: str,
+        offset: int,
+        heartbeat: float | None,
+        on_gap: Callable[[int, int], None] | None,
+    ) -> Iterator[bytes]:
+        with self._watches.on(JobDir(self._state_dir, job_id).stream(stream)) as watch:
+            info, touches = None, 0
             due = _due(heartbeat)
             while True:
+                # The order matters: first the number of changes, then whether the job has ended,
+                # then the read. A final output cannot grow, so a read that comes after and finds
+                # nothing has found the end. The record is read only when it has changed, because
+                # hundreds of threads may follow one job and wake up for each of its lines.
                 seen = watch.changes
-                # In this order: what is final now cannot grow any more, so a read that comes
-                # after and finds nothing has found the end. The record is read only when it has
-                # changed: hundreds may follow one job, and wake for each of its lines.
-                if touches != watch.touches:
+                if info is None or touches != watch.touches:
                     touches = watch.touches
-                    info = self.info(job_id, stream)
+                    first, info = info is None, self.info(job_id, stream)
+                    if first:  # output that was deleted before this call is not a gap
+                        offset = max(offset, info.start)
                 at, chunk = self._next(job_id, stream, info, offset, watch)
                 if chunk:
                     if at > offset and on_gap is not None:
@@ -93,7 +108,7 @@ class Outputs:
                     due = _due(heartbeat)
                     continue
                 if info.final:
-                    if offset < info.size:  # it was removed meanwhile, which this raises
+                    if offset < info.size:  # the job was removed meanwhile: raise JobNotFound
                         self._get(job_id)
                     return
                 watch.wait(seen, due - time.monotonic())
@@ -103,26 +118,26 @@ class Outputs:
                         yield b""
 
     def touch(self, job_id: str) -> None:
-        """Wake whoever follows a job: it has started, or it has ended."""
+        """Wake the followers of a job, because it has started or ended."""
         directory = JobDir(self._state_dir, job_id)
         for stream in jobdir.STREAMS:
             self._watches.touch(directory.stream(stream))
 
     def close(self) -> None:
-        """Let go of the kernel's watches, and wake everybody once."""
+        """Release the kernel's watches, and wake every follower once."""
         self._watches.close()
 
     def _next(
         self, job_id: str, stream: str, info: OutputInfo, offset: int, watch: Watch
     ) -> tuple[int, bytes]:
-        """Return the next chunk that can be read now, after its offset."""
+        """Return the offset and the bytes of the next chunk; no bytes if there are none yet."""
 
         def read(offset: int) -> tuple[int, bytes]:
             while chunk := spool.read(str(info.path), offset, spool.CHUNK):
                 kept = JobDir(self._state_dir, job_id).starts().get(stream, 0)
                 if offset >= kept:
                     break
-                offset = kept  # given back while it was read
+                offset = kept  # these bytes were deleted while they were read
             return offset, chunk
 
         offset = max(offset, info.start)

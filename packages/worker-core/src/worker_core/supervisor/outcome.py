@@ -10,7 +10,7 @@ from typing import Any
 from worker_core.disk.jobdir import Exit, Kill
 from worker_core.linux import procfs
 from worker_core.model import signals
-from worker_core.model.state import Cause
+from worker_core.model.state import UNOBSERVED, Cause
 from worker_core.model.usage import Usage
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.running_job import RunningJob
@@ -56,7 +56,7 @@ def noticed_late(end: Exit) -> Exit:
 
 def lost(why: str, at: float) -> Exit:
     """Return the end of a job whose end nobody observed."""
-    return Exit(Cause.LOST, None, None, f"the end could not be observed: {why}", at)
+    return Exit(Cause.LOST, None, None, f"the end could not be observed: {why}; {UNOBSERVED}", at)
 
 
 def exceeded_memory_limit(job: RunningJob, groups: Cgroups | None) -> int | None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator
 
 import falcon
 import worker_core
@@ -31,7 +30,6 @@ class LongRequests:
         self,
         most: int,
         draining: threading.Event,
-        clock: Callable[[], float] = time.monotonic,
         *,
         code: str = "too_many_followers",
         what: str = "too many long-lived requests",
@@ -39,10 +37,11 @@ class LongRequests:
         self._most = most
         self._code, self._what = code, what
         self._draining = draining
-        self._clock = clock
         self._lock = threading.Lock()
         self._of_user: Counter[str] = Counter()
         self.count = 0
+        self._waits: dict[worker_core.Cancellation, falcon.Request] = {}
+        self._supervised = False  # whether `_supervise` runs
 
     def enter(self, user: str) -> contextlib.ExitStack:
         """Take a place, which is given back when the returned stack is closed.
@@ -73,16 +72,52 @@ class LongRequests:
         """
         if job.state.final or not seconds:
             return job
-        deadline = self._clock() + seconds
-        with self.enter(req.context.user):
-            while not job.state.final and not self.over(req):
-                left = deadline - self._clock()
-                if left <= 0:
-                    break
-                job = engine.wait(job.id, min(left, HEARTBEAT))
-                if not req.context.stands():
-                    raise problems.unauthorized(_NO_LOGIN)
+        with self.enter(req.context.user), self._cancelled_when_over(req) as cancel:
+            job = engine.wait(job.id, seconds, cancel=cancel)
+        if not req.context.stands():
+            raise problems.unauthorized(_NO_LOGIN)
         return job
+
+    @contextlib.contextmanager
+    def _cancelled_when_over(self, req: falcon.Request) -> Iterator[worker_core.Cancellation]:
+        """Yield what ends a wait when its client has left or its login is no longer valid."""
+        cancel = worker_core.Cancellation()
+        with self._lock:
+            self._waits[cancel] = req
+            if not self._supervised:
+                self._start_supervising()
+        try:
+            if self.over(req):
+                cancel.request()
+            yield cancel
+        finally:
+            with self._lock:
+                del self._waits[cancel]
+
+    def _start_supervising(self) -> None:
+        thread = threading.Thread(target=self._supervise, name="workerd-waits", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the limit on threads: then waits end with the job or by timeout
+            return
+        self._supervised = True
+
+    def _supervise(self) -> None:
+        """Look at all waiting requests regularly, in a thread of its own, while there are any.
+
+        One thread that looks at all of them costs less than each of them waking up by itself.
+        """
+        while True:
+            self._draining.wait(HEARTBEAT)
+            with self._lock:
+                waits = list(self._waits.items())
+                if not waits or self._draining.is_set():
+                    self._supervised = False
+            for cancel, req in waits:
+                if self.over(req) or not req.context.stands():
+                    cancel.request()
+            if not waits or self._draining.is_set():
+                return
 
     def over(self, req: falcon.Request) -> bool:
         """Return whether to stop: the client has left, or the daemon shuts down."""

@@ -69,14 +69,14 @@ class Kill(resource.Resource):
             if faults:
                 raise problems.invalid([dataclasses.replace(faults[0], field="grace")])
         audit.kill(req, job, body.reason)
-        job = self.engine.kill(job.id, by=req.context.user, wait=0, **dataclasses.asdict(body))
+        request = worker_core.KillRequest.make(by=req.context.user, **dataclasses.asdict(body))
+        job = self.engine.request_kill(job.id, request)
         try:
             job = self.services.long_requests.wait(self.engine, job, req, query.wait)
         except problems.Problem as problem:
             # A kill is never refused because there is no place to wait in.
             if problem.code not in ("too_many_followers", "draining"):
                 raise
-        if job.state in (worker_core.State.COMPLETED, worker_core.State.FAILED):
-            raise worker_core.JobNotRunning(job)
+        job = self.engine.kill_outcome(job)
         why = {"reason": job.reason} if job.reason and not job.state.final else {}
         resource.answer(resp, resource.brief(job) | why, 200 if job.state.final else 202)
