@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.cli_certs import Authority, Identity
 from support.cli_clock import Clock
-from support.cli_run import Worker
+from support.cli_run import InProcess
 from support.cli_stub import Script, Stub
 from worker_cli import Client
 from worker_cli.net.transport import Transport
@@ -61,20 +62,22 @@ def client_of(authority: Authority) -> Iterator[Callable[[Stub], Client]]:
 
 
 @pytest.fixture
-def worker(tmp_path: Path, authority: Authority) -> Worker:
+def worker(tmp_path: Path, authority: Authority) -> InProcess:
     """A user who is known by the environment; the server is for the test to name."""
     home = tmp_path / "home"
     home.mkdir()
-    return Worker(
+    return InProcess(
         home, WORKER_USER="ann", WORKER_PASSWORD="secret", WORKER_CACERT=str(authority.cert)
     )
 
 
 @pytest.fixture
-def clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Make this process that user's, for `main`; time passes only when the command sleeps."""
+def clock(worker: InProcess, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give this process that user's environment, for `main`; time passes only in `sleep`."""
     for name, value in worker.environ.items():
         monkeypatch.setenv(name, value)
+    # pytest-xdist talks to its worker processes over their stdin.
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     clock = Clock()
     defaults = Transport.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "clock", lambda: clock.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -138,20 +139,20 @@ def test_client_certificate_is_in_the_file_only(
     ("text", "says"),
     [
         ("server =", "config.toml: Invalid value"),
-        ('server = "https://x"', "unknown setting server; settings stand in a table"),
-        ("[profiles.a]\nserver = 1", r"server in \[profiles.a\] must be a text"),
+        ('server = "https://x"', "unknown setting server; settings belong in a table"),
+        ("[profiles.a]\nserver = 1", r"server in \[profiles.a\] must be a string"),
         (
             '[profiles.a]\nsever = "x"',
             "unknown setting sever in .*known are server, cacert, user, cert, key",
         ),
-        ("[profiles.a]\ncert = 1", r"cert in \[profiles.a\] must be a text"),
-        ('[profiles.a]\nkey = "x"', r"key in \[profiles.a\] needs a cert beside it"),
-        ('[profiles.a]\npassword = "x"', "a password does not belong here; use `worker login`"),
+        ("[profiles.a]\ncert = 1", r"cert in \[profiles.a\] must be a string"),
+        ('[profiles.a]\nkey = "x"', r"key in \[profiles.a\] needs a cert"),
+        ('[profiles.a]\npassword = "x"', "passwords do not belong here; use `worker login`"),
         ("profiles = 1", "profiles must be tables"),
         ("[profiles]\na = 1", "profiles must be tables"),
-        ("profile = 1", "profile must be a text"),
+        ("profile = 1", "profile must be a string"),
         ('x = 1\n[profiles.a]\ny = "z"', "unknown setting x;.*unknown setting y"),
-        ('profile = "lab"', "there is no profile lab .*there are: none.*worker login --profile"),
+        ('profile = "lab"', "there is no profile lab .*it has: none.*worker login --profile"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, says: str) -> None:
@@ -168,7 +169,7 @@ def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_a_home_that_is_no_directory_has_no_file(tmp_path: Path) -> None:
-    """A service whose home is /dev/null could not use the command, whatever its environment."""
+    """A service whose home directory is /dev/null could not use the command."""
     (tmp_path / "home").touch()
     given = Overrides(server="https://lab")
     assert config.load(given, {}, tmp_path / "home" / "worker").server == "https://lab"
@@ -176,13 +177,13 @@ def test_a_home_that_is_no_directory_has_no_file(tmp_path: Path) -> None:
 
 def test_the_home_of_nobody_is_named(tmp_path: Path) -> None:
     """A slip in a path would be called a bug."""
-    with pytest.raises(errors.SettingsError, match=r"~nobody-at-all/ca\.pem: whose home"):
+    with pytest.raises(errors.SettingsError, match=r"~nobody-at-all/ca\.pem: the home directory"):
         load(tmp_path, "", {}, Overrides(cacert="~nobody-at-all/ca.pem"))
 
 
 def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
     """A misspelt profile would mean the default server."""
-    with pytest.raises(errors.SettingsError, match="there are: lab, home"):
+    with pytest.raises(errors.SettingsError, match="it has: lab, home"):
         load(tmp_path, FILE, {}, Overrides(profile="lap"))
 
 
@@ -193,7 +194,8 @@ def test_saving_keeps_what_a_person_wrote(tmp_path: Path) -> None:
     config.save_profile(settings)
     saved = (tmp_path / "config.toml").read_text()
     assert saved == text.replace("https://old", "https://new") + 'user = "lara"\n'
-    assert load(tmp_path, saved, {}, Overrides()) == settings
+    expected = dataclasses.replace(settings, profile_server="https://new")
+    assert load(tmp_path, saved, {}, Overrides()) == expected
 
 
 def test_saving_makes_a_new_profile(tmp_path: Path) -> None:

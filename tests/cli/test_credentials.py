@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
@@ -73,7 +74,7 @@ def test_precedence(
 @pytest.mark.parametrize(
     ("user", "password", "stored", "says"),
     [
-        (None, None, (), f"not logged in to {SERVER}; run `worker login`"),
+        (None, None, (), f"not logged in to {SERVER}; run `worker login {SERVER}`, or set"),
         ("zoe", None, ("ann",), f"not logged in to {SERVER} as zoe"),
         ("zoe", None, (), "as zoe"),
         (None, None, ("ann", "bob"), r"several users are logged in .*ann, bob.*--user"),
@@ -95,6 +96,29 @@ def test_nobody_is_logged_in(
     environ = {"NETRC": str(netrc if user == "zoe" else tmp_path / "none")}
     with pytest.raises(errors.NotLoggedIn, match=says):
         credentials.find(settings(tmp_path, user=user, password=password), environ)
+
+
+@pytest.mark.parametrize(
+    ("server", "profile", "profile_server", "command"),
+    [
+        ("https://localhost:8443", "default", None, "worker login"),
+        (SERVER, "default", None, f"worker login {SERVER}"),
+        (SERVER, "default", SERVER, "worker login"),
+        (SERVER, "lab", SERVER, "worker login --profile lab"),
+        (SERVER, "lab", None, f"worker login --profile lab {SERVER}"),
+        (SERVER, "default", "https://other", f"worker login --profile NEW_NAME {SERVER}"),
+        (SERVER, "lab", "https://other", f"worker login --profile NEW_NAME {SERVER}"),
+    ],
+)
+def test_the_advice_logs_in_to_the_server_that_was_meant(
+    tmp_path: Path, server: str, profile: str, profile_server: str | None, command: str
+) -> None:
+    """`worker login` would log in to the profile's server, and the same error come again."""
+    meant = dataclasses.replace(
+        settings(tmp_path, server=server), profile=profile, profile_server=profile_server
+    )
+    with pytest.raises(errors.NotLoggedIn, match=f"run `{command}`, or set"):
+        credentials.find(meant, {"NETRC": str(tmp_path / "none")})
 
 
 @pytest.mark.parametrize(
@@ -240,7 +264,7 @@ def test_locked_keyring_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     keyring.kept.clear()
     with pytest.raises(errors.NotLoggedIn, match="keyring has no password of ann"):
         credentials.find(settings(tmp_path))
-    with pytest.raises(errors.SettingsError, match="cannot remove the password"):
+    with pytest.raises(errors.SettingsError, match="cannot delete the password"):
         credentials.delete(settings(tmp_path))
 
 

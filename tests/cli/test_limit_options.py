@@ -99,7 +99,7 @@ def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
             )
         ],
         (("--cpu-time", "long"), "--cpu-time long: must be seconds"),
-        (("--writable", "/srv"), "--writable DIR means something only with --read-only"),
+        (("--writable", "/srv"), "--writable DIR needs --read-only"),
         (("--read-only", "--writable", ""), "--writable : must not be empty"),
         (("--isolate=yes",), "--isolate takes no value"),
         (("--mem", "1G"), "unknown option --mem; did you mean --memory?"),
@@ -109,7 +109,7 @@ def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
     """A slip would be sent, or leave a job unbounded."""
     done = worker.run("run", *words, "true")
     assert done.code == 2
-    assert f"\nClient Error: {says}" in done.stderr
+    assert done.stderr.startswith(f"Client Error: {says}")
 
 
 def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub], Client]) -> None:
@@ -148,6 +148,31 @@ def test_a_refused_job_is_told_in_options(
     done = worker.run("run", "--server", stub.url, "--name", "x", *words, "true")
     assert done.code == 1
     assert done.stderr == f"worker: {told}: is wrong; --name: too long\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "message", "cured"),
+    [
+        (
+            "limits.memory",
+            "cannot be enforced here: it needs the cgroup v2 controller memory",
+            True,
+        ),
+        ("limits.open_files", "cannot be more than 1024 here: start the supervisor with", True),
+        ("limits.memory", "must be at most 1073741824", False),
+        ("cwd", "cannot be enforced here", False),
+    ],
+)
+def test_best_effort_is_named_where_it_helps(
+    worker: Worker, serve: Serve, field: str, message: str, cured: bool
+) -> None:
+    """A user whose server has no cgroups would not find the option to run the job anyway."""
+    wrong = [{"field": field, "message": message}]
+    stub = serve(lambda _: problem(422, "invalid_job", message, errors=wrong))
+    done = worker.run("run", "--server", stub.url, "--memory", "1G", "true")
+    assert done.code == 1
+    cure = "; to run the job without that limit, add --best-effort\n"
+    assert done.stderr.endswith(cure) == cured
 
 
 def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> None:
@@ -205,7 +230,7 @@ def test_isolation_and_account_are_told() -> None:
     told = paragraph(spec={"command": "x", "isolation": isolation}, run_as="alice")
     assert told["as"] == "alice"
     assert told["private"] == (
-        r"network, /tmp, processes, file system read-only but for /srv /a\x1b[2J"
+        r"network, /tmp, processes, file system read-only except /srv /a\x1b[2J"
     )
 
 

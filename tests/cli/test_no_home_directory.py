@@ -49,7 +49,7 @@ def test_the_environment_is_enough(
         (("login", "https://localhost:1"), 2, "set HOME or XDG_CONFIG_HOME"),
         (("whoami",), 125, "set WORKER_USER and WORKER_PASSWORD"),
         (("whoami", "--profile", "lab"), 2, "without HOME and XDG_CONFIG_HOME there is no config"),
-        (("logout",), 0, "there was no password"),
+        (("logout",), 0, "there was no saved password"),
     ],
 )
 def test_what_is_missing_is_named(

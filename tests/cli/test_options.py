@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worker_cli import commands, errors, options, parsing
+from worker_cli import errors, options, parsing
 from worker_cli.options import Flag, Option
 
 WAIT = Flag("-w", "--wait", about="")
@@ -70,27 +70,3 @@ def test_unknown_options_are_refused(word: str) -> None:
     """A misspelt option would be passed over."""
     with pytest.raises(errors.UsageError, match="unknown option"):
         parse(word)
-
-
-@pytest.mark.parametrize("word", ["--bogus", "--nope", "--frob"])
-def test_what_is_far_off_is_not_suggested(word: str) -> None:
-    """A person would be led to an option that has nothing to do with what was meant."""
-    run = commands.load("run")
-    names = [name for each in (*run.options, *commands.EVERYWHERE) for name in each.names]
-    assert options.did_you_mean(word, names) == ""
-
-
-@pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        ("--wiat", "--wait"),
-        ("--nam", "--name"),
-        ("--quite", "--quiet"),
-        ("--cou", "--count"),
-        ("--zzz", None),
-    ],
-)
-def test_suggestions(word: str, meant: str | None) -> None:
-    """A person would have to read the whole help text to find the slip."""
-    hint = options.did_you_mean(word, [name for option in ALL for name in option.names])
-    assert hint == (f"; did you mean {meant}?" if meant else "")

@@ -101,17 +101,20 @@ def test_a_dumb_terminal_gets_whole_lines(
 
 
 def back_to(words: tuple[str, ...]) -> str:
-    return f"the job may go on; 4 bytes are read, go on with: worker {' '.join(words)} "
+    return f"the job may still run; 4 bytes were read, to continue: worker {' '.join(words)} "
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["breaks off", "does not listen"])
 @pytest.mark.parametrize(
     ("words", "back"),
     [
-        (("wait", ID), f"the job may go on, back to it: worker wait {ID}\n"),
+        (("wait", ID), f"the job may still run, to wait again: worker wait {ID}\n"),
         (("out", "-f", ID), f"{back_to(('out', '-f'))}--offset 4 {ID}\n"),
         (("out", "-f", "--stderr", ID), f"{back_to(('out', '-f', '--stderr'))}--offset 4 {ID}\n"),
-        (("run", "--wait", "make"), f"the job may go on; back to it: worker out -f {ID}\n"),
+        (
+            ("run", "--wait", "make"),
+            f"the job may still run; to follow it again: worker out -f {ID}\n",
+        ),
     ],
     ids=["wait", "out", "stderr", "run"],
 )
@@ -146,4 +149,4 @@ def test_who_was_never_there_is_not_promised_a_job(
 ) -> None:
     """A wrong address would be met with advice on a job that may not be."""
     assert main([words[0], "--server", "https://127.0.0.1:1", *words[1:]]) == 125
-    assert "go on" not in capfd.readouterr().err
+    assert "may still run" not in capfd.readouterr().err

@@ -178,7 +178,7 @@ def test_other_refusals_are_not_repeated(serve: Serve, client_of: ClientOf) -> N
 def test_a_wrong_password_is_sent_once(serve: Serve, client_of: ClientOf) -> None:
     """Repeating it would lock the user out."""
     stub = serve(in_order(problem(401, "unauthorized", "wrong user or password")))
-    with pytest.raises(NotLoggedIn, match="wrong user or password"):
+    with pytest.raises(NotLoggedIn, match="wrong user or password; run `worker login` again, or"):
         client_of(stub).status(ID)
     assert len(stub.requests) == 1
 

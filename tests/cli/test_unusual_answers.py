@@ -40,12 +40,12 @@ def status(word: str, **fields: object) -> Answer:
 @pytest.mark.parametrize(
     ("word", "fields", "shown", "why"),
     [
-        ("completed", {"exit_code": 0}, "exit code 0", "ended by itself before it was stopped"),
-        ("failed", {"exit_code": 3}, "exit code 3", "ended by itself before it was stopped"),
-        ("timed_out", {"signal": 9}, "SIGKILL", "was stopped because its time was up"),
-        ("out_of_memory", {"signal": 9}, "SIGKILL", "was stopped because it was out of memory"),
-        ("lost", {"reason": "gone"}, "gone", "is stopped, but nobody saw its end"),
-        ("vanished", {"ended_at": "2026-11-24T11:00:00.000Z"}, "", "has ended, but not by this"),
+        ("completed", {"exit_code": 0}, "exit code 0", "ended by itself before it was killed"),
+        ("failed", {"exit_code": 3}, "exit code 3", "ended by itself before it was killed"),
+        ("timed_out", {"signal": 9}, "SIGKILL", "was stopped because of its --timeout"),
+        ("out_of_memory", {"signal": 9}, "SIGKILL", "was stopped because it ran out of memory"),
+        ("lost", {"reason": "gone"}, "gone", "was stopped; its exit status is unknown"),
+        ("vanished", {"ended_at": "2026-11-24T11:00:00.000Z"}, "", "ended for another reason"),
     ],
 )
 def test_a_job_that_ends_otherwise_while_it_is_killed(
@@ -172,7 +172,10 @@ def test_ctrl_c_while_a_job_is_waited_for_says_how_to_come_back(
     process = worker.start("wait", ID)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, b"")
-    assert stderr.decode() == f"worker: the job is not touched; back to it: worker wait {ID}\n"
+    assert (
+        stderr.decode()
+        == f"worker: detached; the job keeps running. To wait again: worker wait {ID}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serv
     done = worker.run("run", "--server", stub.url, "--wait", "make")
     assert done.code == 1
     assert done.stderr == (
-        f"worker: the job may go on; back to it: worker out -f {ID}\n"
+        f"worker: the job may still run; to follow it again: worker out -f {ID}\n"
         "worker: the server failed to answer\n"
     )
 
@@ -282,7 +285,9 @@ def endless(word: str) -> Script:
     return routes(run=CREATED, out=out, status=status(word, exit_code=0))
 
 
-@pytest.mark.parametrize(("word", "told"), [("completed", ""), ("running", "the job goes on")])
+@pytest.mark.parametrize(
+    ("word", "told"), [("completed", ""), ("running", "the job keeps running")]
+)
 def test_a_reader_that_leaves_is_told_of_what_goes_on(
     worker: Worker, serve: Serve, word: str, told: str
 ) -> None:
@@ -299,7 +304,7 @@ def test_a_reader_that_leaves_is_told_of_what_goes_on(
 
 
 GAP = {"X-Output-Start": "7", "X-Output-Size": "11", "X-Job-Status": "completed"}
-LOST = "worker: 7 B of output are no longer kept (bytes 0 to 7); see run --output-limit\n"
+LOST = "worker: the server no longer has 7 B of output (bytes 0 to 7); see run --output-limit\n"
 
 
 @pytest.mark.parametrize(
@@ -327,6 +332,83 @@ def test_output_that_is_not_whole_is_no_success(
     assert (whole.code, whole.stderr) == (0, "")
 
 
+def ended(word: str = "completed") -> Script:
+    """A script for a job that writes "data" and ends."""
+    end = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": word}
+    return routes(run=CREATED, out=chunked([b"data"], end), status=status(word, exit_code=0))
+
+
+UNUSED_INPUT = (
+    "worker: the job's input is empty, because this command's stdin is not passed on; "
+    "to pass it on: worker run --stdin -\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "redirection", "told"),
+    [
+        ("run --wait cat", "< file", UNUSED_INPUT),
+        ("run --wait cat", "< empty", ""),
+        ("run --wait cat", "< /dev/null", ""),
+        ("run --wait cat", "<&-", ""),
+        ("run --wait --stdin - cat", "< file", ""),
+        ("run cat", "< file", ""),
+    ],
+)
+def test_input_that_is_not_passed_on_is_reported(
+    worker: Worker, serve: Serve, words: str, redirection: str, told: str
+) -> None:
+    """`worker run --wait cat < file` would silently print nothing."""
+    (worker.home / "file").write_bytes(b"data")
+    (worker.home / "empty").touch()
+    worker.environ["WORKER_SERVER"] = serve(ended()).url
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{COMMAND} {words} {redirection}"],
+        capture_output=True,
+        env=worker.environ,
+        check=True,
+        text=True,
+        cwd=worker.home,
+    )
+    assert done.stderr == told
+
+
+def test_a_pipe_that_is_not_passed_on_is_reported(worker: Worker, serve: Serve) -> None:
+    """`generate | worker run --wait cat` would silently print nothing."""
+    worker.environ["WORKER_SERVER"] = serve(ended()).url
+    done = subprocess.run(
+        [COMMAND, "run", "--wait", "cat"],
+        input=b"data",
+        capture_output=True,
+        env=worker.environ,
+        check=True,
+    )
+    assert done.stderr.decode() == UNUSED_INPUT
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("echo hello world",),
+            (
+                "worker: the job runs a program with the name 'echo hello world'; "
+                "to run it as a shell line: worker run --shell 'echo hello world'\n"
+            ),
+        ),
+        (("echo", "hello world"), ""),
+        (("--shell", "echo hello world"), ""),
+        (("./make_report",), ""),
+    ],
+)
+def test_a_shell_line_in_one_word_is_explained(
+    worker: Worker, serve: Serve, words: tuple[str, ...], told: str
+) -> None:
+    """The job would fail later with "not found", and nobody would see why."""
+    done = worker.ok("run", "--server", serve(routes(run=CREATED)).url, *words)
+    assert (done.line, done.stderr) == (ID, told)
+
+
 def test_a_job_in_the_queue_says_why(worker: Worker, serve: Serve) -> None:
     """A person would look at nothing, and not know whether anything happens."""
     queued = status("queued", reason="4 jobs run already")
@@ -347,7 +429,7 @@ def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve)
     done = redirected(worker, "run --wait yes > /dev/full")
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        f"worker: the job may go on; back to it: worker out -f {ID}\n"
+        f"worker: the job may still run; to follow it again: worker out -f {ID}\n"
         "worker: cannot write to stdout: No space left on device\n"
     )
 
@@ -466,7 +548,9 @@ def test_a_terminal_gets_the_newest(
     terminal = worker.at_terminal("list", "--server", serve(listing(450)).url, *words)
     seen = terminal.read().decode()
     assert seen.count("running") + seen.count(ID[8:]) == shown
-    assert seen.count("the newest 50 jobs; there may be more: worker list -n 0") == (shown == 50)
+    assert seen.count("only the newest 50 jobs are shown; for all: worker list -n 0") == (
+        shown == 50
+    )
 
 
 def test_the_last_of_an_environment_variable_counts(worker: Worker, serve: Serve) -> None:
@@ -476,7 +560,7 @@ def test_the_last_of_an_environment_variable_counts(worker: Worker, serve: Serve
     worker.ok("run", "--server", stub.url, *words, "env")
     assert stub.requests[0].json["env"] == {"A": "2"}
     assert stub.requests[0].json["labels"] == {"a": "1"}
-    assert "the last for a K counts" in " ".join(worker.ok("run", "--help").out.split())
+    assert "the last one for a K is used" in " ".join(worker.ok("run", "--help").out.split())
 
 
 def test_output_that_breaks_off_for_good_says_where(
@@ -494,7 +578,9 @@ def test_output_that_breaks_off_for_good_says_where(
     assert main(["out", "-f", ID]) == 125
     stdout, stderr = capfdbinary.readouterr()
     assert stdout == b"1234"
-    told = f"; the job may go on; 4 bytes are read, go on with: worker out -f --offset 4 {ID}\n"
+    told = (
+        f"; the job may still run; 4 bytes were read, to continue: worker out -f --offset 4 {ID}\n"
+    )
     assert stderr.endswith(told.encode())
 
 

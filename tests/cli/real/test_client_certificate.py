@@ -1,4 +1,4 @@
-"""A server that demands a certificate from its clients, and clients with and without one."""
+"""A server that requires a client certificate, and clients with and without one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_without_one_the_setting_is_named(tmp_path: Path, strict: Daemon) -> Non
     """A person would read of TLS alerts, and not what is missing."""
     code, stderr = log_in(Worker(tmp_path), strict)
     assert code == 125
-    assert f"{strict.url} demands a certificate from its clients" in stderr
+    assert f"{strict.url} requires a client certificate" in stderr
     assert "cert and key in config.toml" in stderr
 
 

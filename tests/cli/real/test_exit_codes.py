@@ -72,7 +72,7 @@ def test_wait_for_several_with_one_unknown(user: Worker) -> None:
     done = user.run("wait", "ffffffff", job)
     assert done.code == 1
     assert done.out == f"{job} completed (exit code 0)\n"
-    assert "no job of yours begins with ffffffff" in done.stderr
+    assert "you have no job whose id begins with ffffffff" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("run", "--wait", "true"), ("status", "0f3c")])

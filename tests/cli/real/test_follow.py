@@ -65,10 +65,10 @@ def test_ctrl_c_leaves_the_job_alone(user: Worker, tmp_path: Path, words: tuple[
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.decode() == (
-        f"worker: detached; the job goes on. Back to it: worker out -f {job}, "
-        f"stop it: worker kill {job}\n"
+        f"worker: detached; the job keeps running. To follow it again: worker out -f {job}; "
+        f"to stop it: worker kill {job}\n"
         if words[0] == "run"
-        else f"worker: the job is not touched; to stop it: worker kill {job}\n"
+        else f"worker: detached; the job keeps running. To stop it: worker kill {job}\n"
     )
     open_gate(tmp_path / "gate")
     assert user.ok("out", "-f", job).out == "started\ndone\n"
@@ -147,8 +147,8 @@ def test_reader_that_leaves_leaves_the_job_alone(user: Worker, tmp_path: Path) -
     assert process.wait(60) == 141
     job = user.ok("list", "-q", "-n", "1").line
     assert process.stderr.read().decode() == (
-        f"worker: detached; the job goes on. Back to it: worker out -f {job}, "
-        f"stop it: worker kill {job}\n"
+        f"worker: detached; the job keeps running. To follow it again: worker out -f {job}; "
+        f"to stop it: worker kill {job}\n"
     )
     process.stderr.close()
     open_gate(tmp_path / "end")
@@ -160,7 +160,7 @@ def test_dropped_bytes_are_told(user: Worker, tmp_path: Path) -> None:
     size = 4 << 20
     script = f"yes | head -c {size}; {gate(tmp_path / 'gate')}"
     job = user.ok("run", "--output-limit", "64k", "--shell", script).line
-    wait_until(lambda: "are no longer kept" in user.run("out", job).stderr, 20)
+    wait_until(lambda: "the server no longer has" in user.run("out", job).stderr, 20)
     done = user.run("out", job)
     assert done.code == 1
     assert 0 < len(done.stdout) < size // 2

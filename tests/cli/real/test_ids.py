@@ -41,18 +41,18 @@ def test_ambiguous_beginning_lists_the_candidates(user: Worker) -> None:
     done = user.run("kill", first[0])
     assert done.code == 1
     head, *rows = done.stderr.splitlines()
-    assert head == f"worker: {first[0]} is the beginning of several jobs; type more of it:"
+    assert head == f"worker: the ids of several jobs begin with {first[0]}; type more characters:"
     assert rows == [f"  {each}  completed  echo hi" for each in (second, first)]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("hello", "worker: 'hello' is no job id; `worker list` shows yours"),
-        ("@first", "worker: '@first' is no job id"),
-        ("../whoami", "worker: '../whoami' is no job id"),
-        ("", "worker: '' is no job id"),
-        ("abcdef00", "worker: no job of yours begins with abcdef00; `worker list` shows them"),
+        ("hello", "worker: invalid job id 'hello'; see `worker list`"),
+        ("@first", "worker: invalid job id '@first'"),
+        ("../whoami", "worker: invalid job id '../whoami'"),
+        ("", "worker: invalid job id ''"),
+        ("abcdef00", "worker: you have no job whose id begins with abcdef00; see `worker list`"),
     ],
 )
 def test_what_is_no_id(user: Worker, text: str, says: str) -> None:

@@ -35,7 +35,7 @@ def test_kill_of_several(user: Worker) -> None:
     assert done.code == 1
     assert sorted(done.out.splitlines()) == sorted(f"{job} killed" for job in running)
     assert f"{ended} has already completed" in done.stderr
-    assert "no job of yours begins with ffffffff" in done.stderr
+    assert "you have no job whose id begins with ffffffff" in done.stderr
 
 
 def test_a_job_that_is_named_twice_is_killed_once(user: Worker) -> None:
@@ -125,7 +125,7 @@ def test_prune(user: Worker) -> None:
     user.run("wait", "-q", bad)
     assert user.run("prune").code == 2
     assert user.ok("prune", "--yes", "--older-than", "1h").stderr == (
-        "worker: no finished jobs to remove\n"
+        "worker: no finished jobs to delete\n"
     )
     assert user.ok("prune", "--yes", "--label", "a=b").out == f"{bad} removed\n"
     assert user.ok("prune", "--yes", "--status", "completed").out == f"{good} removed\n"

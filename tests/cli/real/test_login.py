@@ -51,6 +51,17 @@ def test_login_at_a_terminal(daemon: Daemon, stranger: Worker) -> None:
     assert stranger.ok("whoami").out == f"{daemon.user}\n"
 
 
+def test_a_server_that_cannot_be_trusted_is_reported_before_any_question(
+    daemon: Daemon, stranger: Worker
+) -> None:
+    """A person would type a password, and then learn that the address or the CA is wrong."""
+    terminal = stranger.at_terminal("login", daemon.url)
+    terminal.expect_exact(f"worker: cannot trust {daemon.url}: ")
+    assert b"User at" not in terminal.before + terminal.read()
+    terminal.close()
+    assert terminal.exitstatus == 125
+
+
 @pytest.mark.parametrize("words", [(), ("--user", "ann")], ids=["user", "password"])
 def test_a_question_of_login_can_be_left_by_ctrl_d(
     daemon: Daemon, stranger: Worker, words: tuple[str, ...]
@@ -60,7 +71,7 @@ def test_a_question_of_login_can_be_left_by_ctrl_d(
     terminal = stranger.at_terminal("login", daemon.url, "--cacert", str(daemon.ca), *words)
     terminal.expect_exact(["User at", "Password of ann: "])
     terminal.sendeof()
-    terminal.expect_exact("the input ended at a question; nothing was changed")
+    terminal.expect_exact("aborted: end of input; nothing was changed")
     terminal.read()
     terminal.close()
     assert terminal.exitstatus == 125
@@ -73,6 +84,7 @@ def test_wrong_password_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
     done = stranger.run(*words, "--password-stdin", stdin=b"wrong\n")
     assert done.code == 125
     assert "did not accept the login" in done.stderr
+    assert "run `worker login` again" in done.stderr
     assert not stranger.config.exists()
 
 
@@ -116,18 +128,18 @@ def test_profiles(daemon: Daemon, stranger: Worker) -> None:
     done = stranger.run("whoami")
     assert done.code == 2
     assert "there is no profile lap" in done.stderr
-    assert "there are: lab" in done.stderr
+    assert "it has: lab" in done.stderr
 
 
 def test_logout(daemon: Daemon, stranger: Worker) -> None:
     """On a shared machine the password would stay behind."""
     log_in(stranger, daemon)
-    assert "is forgotten" in stranger.ok("logout").stderr
+    assert "was deleted" in stranger.ok("logout").stderr
     assert daemon.password not in (stranger.config / "credentials.json").read_text()
     done = stranger.run("whoami")
     assert done.code == 125
     assert "worker: not logged in" in done.stderr
-    assert "there was no password" in stranger.ok("logout").stderr
+    assert "there was no saved password" in stranger.ok("logout").stderr
 
 
 def test_netrc(daemon: Daemon, stranger: Worker) -> None:

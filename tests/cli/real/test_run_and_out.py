@@ -49,10 +49,10 @@ def test_why_a_job_cannot_start_is_no_output(user: Worker) -> None:
 
 
 def test_shell_line_without_a_shell_gets_a_hint(user: Worker) -> None:
-    """The commonest mistake would have to be parse from "command not found"."""
+    """The most common mistake would have to be guessed from "command not found"."""
     done = user.run("run", "--wait", "ls | wc -l")
     assert done.code == 127
-    assert done.stderr == "worker: for a shell line: worker run --shell 'ls | wc -l'\n"
+    assert done.stderr == "worker: to run a shell line: worker run --shell 'ls | wc -l'\n"
 
 
 @pytest.mark.parametrize("words", [("run", "--wait"), ("run", "--wait", "--stdin", "-")])
@@ -70,7 +70,7 @@ def test_what_a_job_leaves_running_is_ended_as_its_help_says(user: Worker) -> No
     pid = int(user.ok("run", "--wait", "--shell", line).out)
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
     text = " ".join(user.ok("run", "--help").out.split())
-    assert "ends with its first process; whatever that leaves running" in text
+    assert "ends when its first process ends; other processes that it started" in text
 
 
 def test_any_argument_arrives(user: Worker) -> None:
@@ -143,8 +143,8 @@ def test_a_stream_that_is_not_apart_says_how_it_would_be(user: Worker) -> None:
     done = user.run("out", "--stderr", job)
     assert (done.code, done.stdout) == (1, b"")
     assert done.stderr == (
-        f"worker: job {job} was not run with --separate-stderr: its stderr is part of its output, "
-        f"see: worker out {job}\n"
+        f"worker: job {job} was not run with --separate-stderr, so its stderr is part of its "
+        f"output; see: worker out {job}\n"
     )
 
 
@@ -231,7 +231,7 @@ def test_input_that_is_too_big_is_refused_in_words(user: Worker) -> None:
     done = user.run("run", "--stdin", "big", "cat")
     assert done.code == 1
     assert done.stderr.startswith(
-        "worker: --stdin big: 13.0 MiB of input are more than the server takes with a job; "
-        "bring the file to the server"
+        "worker: --stdin big: 13.0 MiB of input is more than the server accepts with a job; "
+        "copy the file to the server"
     )
     assert "body" not in done.stderr.replace("max_body", "")

@@ -72,7 +72,7 @@ def test_list_in_a_pipe_is_whole(user: Worker) -> None:
 def test_list_without_jobs(user: Worker) -> None:
     """A new user would see nothing at all."""
     assert seen(user, "list") == "worker: no jobs yet; start one with: worker run echo hello\n"
-    assert seen(user, "list", "--name", "x") == "worker: no such jobs\n"
+    assert seen(user, "list", "--name", "x") == "worker: no matching jobs\n"
     assert user.ok("list").out == ""
     assert user.ok("list", "-o", "json").out == "[]\n"
     assert user.ok("list", "-o", "jsonl").out == ""
@@ -97,9 +97,9 @@ def test_status_of_a_running_job(user: Worker) -> None:
 
 
 def test_hint_for_a_shell_line(user: Worker) -> None:
-    """The commonest mistake would have to be parse from "command not found"."""
+    """The most common mistake would have to be guessed from "command not found"."""
     user.run("run", "--wait", "ls | wc -l")
-    assert "hint     for a shell line: worker run --shell 'ls | wc -l'" in seen(
+    assert "hint     to run a shell line: worker run --shell 'ls | wc -l'" in seen(
         user, "status", "@last"
     )
 
@@ -127,7 +127,7 @@ def test_binary_goes_to_a_terminal_only_when_asked(user: Worker) -> None:
     job = user.ok("run", "printf", "text\n\\000\\001").line
     user.ok("wait", "-q", job)
     shown = seen(user, "out", job, code=1)
-    assert "binary and not shown on a terminal" in shown
+    assert "binary and was not written to the terminal" in shown
     assert "\x00" not in shown
     assert "\x00\x01" in seen(user, "out", "-o", "-", job)
     assert user.ok("out", job).stdout == b"text\n\0\1"
@@ -167,12 +167,12 @@ def test_waiting_for_many_shows_how_many(user: Worker, tmp_path: Path) -> None:
 def test_prune_asks(user: Worker, jobs: list[str]) -> None:
     """A slip would remove every record."""
     terminal = user.at_terminal("prune")
-    terminal.expect_exact("Remove 5 finished jobs and their output? [y/N] ")
+    terminal.expect_exact("Delete 5 finished jobs and their output? [y/N] ")
     terminal.sendline("")
-    terminal.expect_exact("nothing was removed")
+    terminal.expect_exact("nothing was deleted")
     ends(terminal, 1)
     terminal = user.at_terminal("prune", "--status", "completed")
-    terminal.expect_exact("Remove 1 finished job and its output? [y/N] ")
+    terminal.expect_exact("Delete 1 finished job and its output? [y/N] ")
     terminal.sendline("y")
     terminal.expect_exact(f"{jobs[0]} removed")
     ends(terminal, 0)
@@ -192,7 +192,9 @@ def test_ctrl_c_at_a_terminal(user: Worker) -> None:
     terminal = user.at_terminal("run", "--wait", "sh", "-c", "echo started; sleep 60")
     terminal.expect_exact("started")
     terminal.sendintr()
-    terminal.expect_exact("worker: detached; the job goes on. Back to it: worker out -f ")
+    terminal.expect_exact(
+        "worker: detached; the job keeps running. To follow it again: worker out -f "
+    )
     ends(terminal, 130)
     assert user.ok("status", "-q", "@last").line == "running"
     user.ok("kill", "--now", "@last")

@@ -1,6 +1,6 @@
-"""Where the `worker` command begins: whatever it loads it loads under guard.
+"""The entry point of the `worker` command, which also handles errors while modules are imported.
 
-Ctrl-C while modules are being imported is as likely as at any other time, and as silent.
+Ctrl-C during the imports is as likely as at any other time, and must not print a traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_INTERRUPTED = 130  # exits.INTERRUPTED, which is yet to be loaded, and exits.NO_ANSWER
+# The same as exits.INTERRUPTED and exits.NO_ANSWER, which may not have been imported yet.
+_INTERRUPTED = 130
 _NO_ANSWER = 125
 
 
@@ -25,11 +26,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (ImportError, MemoryError, OSError) as error:
-        return _cannot_begin(error)
+        return _cannot_start(error)
 
 
-def _cannot_begin(error: Exception) -> int:
-    """Say why this command cannot even be loaded: a limit, or an installation that is not whole."""
+def _cannot_start(error: Exception) -> int:
+    """Report why the modules cannot be imported: a limit, or an incomplete installation."""
     with contextlib.suppress(Exception):
         from worker_cli import system_limits
 

@@ -363,6 +363,13 @@ class Client:
         """Return the present time by the server's clock, which also sets the times in records."""
         return humanize.now() + timedelta(seconds=self.clock_ahead)
 
+    def check_server(self) -> None:
+        """Check that the server answers and is trusted; raise Unreachable if not.
+
+        Neither the user nor the password is sent.
+        """
+        self._transport.check_server()
+
     def whoami(self) -> dict[str, Any]:
         """Return what the server knows about this user; the name is in "user"."""
         return self._transport.call("GET", "/whoami", repeat=True)

@@ -34,10 +34,10 @@ def of_error(error: errors.ClientError) -> int:
 
 
 def of_job(job: JobStatus) -> int:
-    """Return the exit code that stands for the end of a job, as a shell would.
+    """Return the exit code for the end of a job, as a shell would.
 
-    0 only for a job that completed: one that was killed and then ended with exit code 0 counts
-    as ended by SIGTERM, and one whose end nobody saw as having given no answer.
+    It is 0 only for a completed job. A job that exited with 0 after it was killed has the code of
+    SIGTERM, and a lost job the code for no answer.
     """
     if job.status == "timed_out":
         return TIMED_OUT

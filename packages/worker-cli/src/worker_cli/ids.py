@@ -1,4 +1,4 @@
-"""From what a person types to the id of a job: whole, by its beginning, or @last."""
+"""Resolve the id of a job that a user typed: in full, its first characters, or @last."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
     from worker_cli.client import Client
 
 LAST = "@last"
-_WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
-_SHOWN = 10
+_FULL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
+_MAX_SHOWN = 10
 
 
 def resolve(client: Client, text: str) -> str:
-    """Return the whole id of a job; a whole one is not asked about.
+    """Return the full id of a job; a full id is returned without a request.
 
-    Raises AmbiguousId, and ClientError when no job of the user is meant.
+    Raises AmbiguousId, and ClientError when the user has no such job.
     """
-    wanted = text.lower()
-    if _WHOLE.fullmatch(wanted):
-        return wanted
-    if wanted == LAST:
+    prefix = text.lower()
+    if _FULL.fullmatch(prefix):
+        return prefix
+    if prefix == LAST:
         return _last(client)
-    if not _BEGINNING.fullmatch(wanted):
+    if not _PREFIX.fullmatch(prefix):
         raise errors.ClientError(
-            f"{humanize.clean(text)!r} is no job id; `worker list` shows yours, "
-            f"the first characters of one are enough, and {LAST} is the newest"
+            f"invalid job id {humanize.clean(text)!r}; see `worker list` for the ids of your jobs: "
+            f"the first characters of one are enough, and {LAST} is the newest job"
         )
-    found = list(client.list(id_prefix=wanted, limit=_SHOWN))
-    if not found:
-        raise errors.ClientError(f"no job of yours begins with {wanted}; `worker list` shows them")
-    if len(found) > 1:
-        rows = [
-            f"  {each.id}  {each.status}  {humanize.command_line(each.argv, 60)}" for each in found
-        ]
-        more = ["  and perhaps more"] if len(found) == _SHOWN else []
+    jobs = list(client.list(id_prefix=prefix, limit=_MAX_SHOWN))
+    if not jobs:
+        raise errors.ClientError(
+            f"you have no job whose id begins with {prefix}; see `worker list`"
+        )
+    if len(jobs) > 1:
+        rows = [f"  {job.id}  {job.status}  {humanize.command_line(job.argv, 60)}" for job in jobs]
+        more = ["  and perhaps more"] if len(jobs) == _MAX_SHOWN else []
         lines = "\n".join([*rows, *more])
         raise errors.AmbiguousId(
-            f"{wanted} is the beginning of several jobs; type more of it:\n{lines}",
-            [each.id for each in found],
+            f"the ids of several jobs begin with {prefix}; type more characters:\n{lines}",
+            [job.id for job in jobs],
         )
-    return found[0].id
+    return jobs[0].id
 
 
 def _last(client: Client) -> str:
-    for each in client.list(limit=1):
-        return each.id
+    for job in client.list(limit=1):
+        return job.id
     raise errors.ClientError(f"there is no {LAST}: you have no jobs yet")

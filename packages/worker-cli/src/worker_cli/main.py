@@ -1,4 +1,4 @@
-"""The `worker` command: find the action, run it, and turn what happens into an exit code."""
+"""The `worker` command: parse the command line, run the action, return its exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VERSION = options.Flag("--version", about="print the version of this client")
 
 
 class _WrongUsage(Exception):
-    """A wrong command line, with the help text that belongs to it."""
+    """A wrong command line, and its action if that is known."""
 
     def __init__(self, error: errors.UsageError, action: options.Action | None) -> None:
         super().__init__(str(error))
@@ -22,18 +22,18 @@ class _WrongUsage(Exception):
 
 
 def run(words: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code; only Ctrl-C leaves it as an exception."""
+    """Run a command line and return its exit code; KeyboardInterrupt is the only exception."""
     _prepare_streams()
     try:
         action, args = _parse_command_line(list(sys.argv[1:] if words is None else words))
-        return _guarded(action, args)
+        return _run_action(action, args)
     except _WrongUsage as error:
         _print_usage_error(error)
         return exits.USAGE
 
 
-def _guarded(action: options.Action, args: options.Args) -> int:
-    """Run an action, and say in a sentence what goes wrong; with --debug, after a traceback."""
+def _run_action(action: options.Action, args: options.Args) -> int:
+    """Run an action; report a failure in one sentence, with --debug after its traceback."""
     try:
         code = action.run(args)
         terminal.flush()
@@ -41,34 +41,32 @@ def _guarded(action: options.Action, args: options.Args) -> int:
     except errors.UsageError as error:
         raise _WrongUsage(error, action) from None
     except BrokenPipeError:
-        return _reader_left()
+        _discard_stdout()
+        return exits.BROKEN_PIPE
     except EOFError:
-        sys.stderr.write("\nworker: the input ended at a question; nothing was changed\n")
+        sys.stderr.write("\nworker: aborted: end of input; nothing was changed\n")
         return exits.NO_ANSWER
     except Exception as error:  # noqa: BLE001  # the last resort, so that nobody sees a traceback
         if args.has(common.DEBUG):
             import traceback
 
             traceback.print_exc()
-        return _failed(error)
+        return _report_failure(error)
 
 
-def _failed(error: Exception) -> int:
+def _report_failure(error: Exception) -> int:
     if isinstance(error, errors.ClientError):
         terminal.note(str(error))
         return exits.of_error(error)
-    if reached := system_limits.explain(error):
-        terminal.note(f"cannot go on: {reached}")
+    if limit := system_limits.explain(error):
+        terminal.note(f"cannot continue: {limit}")
         return exits.NO_ANSWER
     if isinstance(error, OSError):
         _discard_stdout()
-        ours = isinstance(error, terminal.OutputError)
-        terminal.note(
-            str(error) if ours else f"cannot go on: {error.strerror or error}{_named(error)}"
-        )
+        terminal.note(_explain_os_error(error))
         return exits.REFUSED
     if isinstance(error, ImportError):
-        terminal.note(f"cannot go on: {system_limits.explain_import_error(error)}")
+        terminal.note(f"cannot continue: {system_limits.explain_import_error(error)}")
         return exits.NO_ANSWER
     terminal.note(
         f"this is a bug in the client ({type(error).__name__}: {error}); "
@@ -77,18 +75,21 @@ def _failed(error: Exception) -> int:
     return exits.NO_ANSWER
 
 
-def _named(error: OSError) -> str:
+def _explain_os_error(error: OSError) -> str:
+    if isinstance(error, terminal.OutputError):
+        return str(error)
+    why = f"I/O error: {error.strerror or error}"
     if error.filename:
-        return f": {error.filename}"
+        return f"{why}: {error.filename}"
     try:
         os.getcwd()
     except FileNotFoundError:
-        return "; the working directory was removed: change to one that is there"
-    return ""
+        return f"{why}; the working directory was removed: change to one that exists"
+    return why
 
 
 def _parse_command_line(words: list[str]) -> tuple[options.Action, options.Args]:
-    """Return the action that a command line names, and what it is given."""
+    """Return the action that a command line names, with its options and operands."""
     action: options.Action | None = None
     try:
         known = (*common.EVERYWHERE, _VERSION)
@@ -99,7 +100,7 @@ def _parse_command_line(words: list[str]) -> tuple[options.Action, options.Args]
             return commands.load("help"), options.Args()
         name, *rest = leading.operands
         before = [word for word in words[: -len(leading.operands)] if word != "--"]
-        action = _find(name)
+        action = commands.find(name)
         args = options.parse(
             [*before, *rest],
             (*action.options, *common.EVERYWHERE),
@@ -118,31 +119,26 @@ def _version() -> tuple[options.Action, options.Args]:
     return action, options.parse(["--client"], action.options, options_end_at_operand=False)
 
 
-def _find(name: str) -> options.Action:
-    if name in (*commands.NAMES, *commands.HIDDEN):
-        return commands.load(name)
-    near = options.did_you_mean(name, commands.NAMES)
-    raise errors.UsageError(f"unknown action {name}{near}")
-
-
 def _print_usage_error(error: _WrongUsage) -> None:
-    """Say what is wrong, and how it is done; the former last, where it is seen."""
+    """Print what is wrong, the usage, and where to find help."""
     from worker_cli.ui import help_texts
 
-    text = help_texts.of_action(error.action) if error.action else help_texts.overview()
-    sys.stderr.write(f"{text}\n\nClient Error: {error}\n")
+    usage = help_texts.usage(error.action)
+    name = f" {error.action.name}" if error.action else ""
+    sys.stderr.write(f"Client Error: {error}\nusage: {usage}\nhelp: worker{name} --help\n")
 
 
 def _prepare_streams() -> None:
-    """Let no character of a message or a name be one that cannot be written, nor a stream miss."""
-    # Data that has nowhere to go, or to come from, is an error; messages may go nowhere.
+    """Open streams that are closed, and let every character of a message be writable."""
+    # Reading from a closed stdin, or writing data to a closed stdout, is an error: each is
+    # replaced by /dev/null opened for the other direction. Messages to a closed stderr are lost.
     streams = (
         ("stdin", "r", os.O_WRONLY),
         ("stdout", "w", os.O_RDONLY),
         ("stderr", "w", os.O_RDWR),
     )
     for name, mode, access in streams:
-        if getattr(sys, name) is None:  # it was closed when this process began
+        if getattr(sys, name) is None:  # it was closed when this process started
             null = os.open(os.devnull, access)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -150,11 +146,6 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _reader_left() -> int:
-    _discard_stdout()
-    return exits.BROKEN_PIPE
-
-
 def _discard_stdout() -> None:
-    """Let what is still to be flushed at exit go nowhere, for it cannot go where it should."""
+    """Redirect stdout to /dev/null, so that the flush at exit does not fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

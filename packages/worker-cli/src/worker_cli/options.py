@@ -1,8 +1,8 @@
-"""Options, operands and actions of the command line, declared once.
+"""Options, operands and actions of the command line, and the parser for them.
 
-The same declarations parse the command line, make the help text, complete words in a shell and
-fill the manual page. argparse is not used because it cannot promise what `run` needs: everything
-from the first operand on belongs to the job, byte for byte, a second `--` included.
+Each is declared once. The parser, the help texts, the completion in shells and the manual page
+all use these declarations. argparse is not used because `run` needs what it does not offer:
+everything from the first operand on belongs to the job, unchanged, including a second `--`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 JOB, LIVE_JOB, ENDED_JOB = "job", "live job", "ended job"
 FILE, PROGRAM, PROFILE, ACTION = "file", "program", "profile", "action"
 Completes = str | Sequence[str]
-"""What a value or an operand can be completed with: one of the above, or a list of words."""
+"""What completes a value or an operand: one of the above, or a list of words."""
 
 
 class Flag:
@@ -31,7 +31,7 @@ class Flag:
 
 
 class Option(Generic[Value]):
-    """An option with a value; `parse` makes it of its text, and raises ValueError for a bad one."""
+    """An option with a value; `parse` returns the value of a text, or raises ValueError."""
 
     def __init__(
         self,
@@ -49,32 +49,32 @@ AnyOption = Flag | Option[Any]
 
 
 class Args:
-    """What was given on a command line."""
+    """The options and operands of a command line."""
 
     def __init__(self, operands: Sequence[str] = ()) -> None:
         self.operands = list(operands)
-        self._given: dict[AnyOption, list[Any]] = {}
+        self._values: dict[AnyOption, list[Any]] = {}
 
     def add(self, option: AnyOption, value: Any) -> None:
-        """Note that an option was given."""
-        self._given.setdefault(option, []).append(value)
+        """Add an option with its value."""
+        self._values.setdefault(option, []).append(value)
 
     def has(self, option: AnyOption) -> bool:
-        """Whether an option was given."""
-        return option in self._given
+        """Return whether an option was given."""
+        return option in self._values
 
     def all(self, option: Option[Value]) -> list[Value]:
-        """Return every value of an option, in order."""
-        return self._given.get(option, [])
+        """Return all values of an option, in order."""
+        return self._values.get(option, [])
 
     def get(self, option: Option[Value]) -> Value | None:
-        """Return the value of an option, the last where it was given more than once."""
+        """Return the value of an option, the last one if it was given more than once."""
         values = self.all(option)
         return values[-1] if values else None
 
 
 class Action:
-    """A verb of the command line: what it is called, takes and does."""
+    """An action of the command line, such as `run`: its name, options, operands and function."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Action:
         self.options = tuple(options)
         self.examples = tuple(examples)
         self.completes = completes
-        """For each operand in turn; the last is for those that follow, too."""
+        """What completes each operand; the last is also for all that follow."""
         self.options_end_at_operand = options_end_at_operand
 
     def check(self, args: Args) -> None:
@@ -105,61 +105,61 @@ class Action:
         count = len(args.operands)
         if not count and self.least and self.most is None:
             raise errors.UsageError(
-                f"{self.name} needs the id of a job; none was given (did a list find nothing?)"
+                f"{self.name} needs the id of a job; none was given (did `worker list` find none?)"
             )
         if count < self.least:
             raise errors.UsageError(f"{self.name} needs {self.operands}")
         if self.most is not None and count > self.most:
             extra = " ".join(args.operands[self.most :])
             takes = f"only {self.operands}" if self.operands else "no operand"
-            raise errors.UsageError(f"{self.name} takes {takes}; too much: {extra}")
+            raise errors.UsageError(f"{self.name} takes {takes}; unexpected: {extra}")
 
 
 def parse(
     words: Sequence[str], options: Sequence[AnyOption], *, options_end_at_operand: bool
 ) -> Args:
-    """Take the options and operands from `words`; raise UsageError for what is not known."""
+    """Return the options and operands in `words`; raise UsageError for an unknown option."""
     known = {name: option for option in options for name in option.names}
-    args, left = Args(), deque(words)
-    while left:
-        word = left.popleft()
+    args, remaining = Args(), deque(words)
+    while remaining:
+        word = remaining.popleft()
         if word == "--":
             break
         if word.startswith("--"):
-            _long(word, known, left, args)
+            _parse_long(word, known, remaining, args)
         elif word.startswith("-") and word != "-":
-            _short(word, known, left, args)
+            _parse_short(word, known, remaining, args)
         else:
             args.operands.append(word)
             if options_end_at_operand:
                 break
-    args.operands += left
+    args.operands += remaining
     return args
 
 
 _Known = dict[str, AnyOption]
 
 
-def _long(word: str, known: _Known, left: deque[str], args: Args) -> None:
+def _parse_long(word: str, known: _Known, remaining: deque[str], args: Args) -> None:
     name, equals, text = word.partition("=")
     option = _find(name, known)
     if isinstance(option, Option):
-        args.add(option, _value(option, name, text if equals else None, left))
+        args.add(option, _value(option, name, text if equals else None, remaining))
     elif equals:
         raise errors.UsageError(f"{name} takes no value")
     else:
         args.add(option, True)
 
 
-def _short(word: str, known: _Known, left: deque[str], args: Args) -> None:
-    """Take `-f`, `-n5`, `-n 5`, and several flags in one word."""
-    for at in range(1, len(word)):
-        name = f"-{word[at]}"
+def _parse_short(word: str, known: _Known, remaining: deque[str], args: Args) -> None:
+    """Parse `-f`, `-n5`, `-n 5`, and several flags in one word."""
+    for index in range(1, len(word)):
+        name = f"-{word[index]}"
         if name not in known and len(word) > 2:
             raise _unknown(word, known)
         option = _find(name, known)
         if isinstance(option, Option):
-            args.add(option, _value(option, name, word[at + 1 :] or None, left))
+            args.add(option, _value(option, name, word[index + 1 :] or None, remaining))
             return
         args.add(option, True)
 
@@ -171,25 +171,17 @@ def _find(name: str, known: _Known) -> AnyOption:
 
 
 def _unknown(name: str, known: _Known) -> errors.UsageError:
-    return errors.UsageError(f"unknown option {name}{did_you_mean(name, list(known))}")
+    from worker_cli import suggestions
+
+    return errors.UsageError(f"unknown option {name}{suggestions.option(name, list(known))}")
 
 
-def _value(option: Option[Value], name: str, text: str | None, left: deque[str]) -> Value:
+def _value(option: Option[Value], name: str, text: str | None, remaining: deque[str]) -> Value:
     if text is None:
-        if not left:
+        if not remaining:
             raise errors.UsageError(f"{name} needs a value: {name} {option.metavar}")
-        text = left.popleft()
+        text = remaining.popleft()
     try:
         return option.parse(text)
     except ValueError as error:
         raise errors.UsageError(f"{name} {text}: {error}") from None
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence that suggests what was meant, empty when nothing is near."""
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    # `--silent` for a short `-s` is no near miss.
-    likely = near or [each for each in known if len(word) > 2 and each.startswith(word)][:1]
-    return f"; did you mean {likely[0]}?" if likely else ""

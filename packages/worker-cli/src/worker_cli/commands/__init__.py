@@ -1,4 +1,4 @@
-"""The actions, one module each; `load` imports the one that is asked for and no other."""
+"""The actions, one module each; `load` imports only the module that is asked for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ GROUPS = (
 )
 NAMES = tuple(name for _, names in GROUPS for name in names)
 HIDDEN = ("complete",)
-"""For the scripts that `completion` prints; no person types it."""
+"""Used by the scripts that `completion` prints; nobody types it."""
 
 
 def load(name: str) -> Action:
     """Return an action by its name."""
     action: Action = importlib.import_module(f"{__name__}.{name}").ACTION
     return action
+
+
+def find(name: str) -> Action:
+    """Return an action by the name that a user typed; raise UsageError for an unknown one."""
+    if name in (*NAMES, *HIDDEN):
+        return load(name)
+    from worker_cli import errors, suggestions
+
+    raise errors.UsageError(f"unknown action {name}{suggestions.action(name, NAMES)}")

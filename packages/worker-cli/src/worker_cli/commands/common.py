@@ -1,4 +1,4 @@
-"""What several actions share: options, and the way from them to a client."""
+"""What several actions share: options, the client for them, and acting on several jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker_cli import errors, exits, options, parsing
+from worker_cli.job import FINAL, LIVE
 from worker_cli.options import AnyOption, Args, Flag, Option
 from worker_cli.ui import terminal
 
@@ -21,21 +22,26 @@ SERVER = Option(
     "--server",
     metavar="URL",
     parse=parsing.text,
-    about="the server's address (or WORKER_SERVER; https://localhost:8443 when not set anywhere)",
+    about="the server's address (or WORKER_SERVER; default: https://localhost:8443)",
 )
 CACERT = Option(
     "--cacert",
     metavar="FILE",
     parse=parsing.text,
-    about="the certificate of the only CA to trust (or WORKER_CACERT; without one the system's)",
+    about="certificate of the only CA to trust (or WORKER_CACERT; default: the system's CAs)",
     completes=options.FILE,
 )
-USER = Option("--user", metavar="NAME", parse=parsing.text, about="who you are (or WORKER_USER)")
+USER = Option(
+    "--user",
+    metavar="NAME",
+    parse=parsing.text,
+    about="your user name on the server (or WORKER_USER)",
+)
 PROFILE = Option(
     "--profile",
     metavar="NAME",
     parse=parsing.text,
-    about="use these settings from config.toml (or WORKER_PROFILE)",
+    about="use the settings of this profile in config.toml (or WORKER_PROFILE)",
     completes=options.PROFILE,
 )
 EVERYWHERE: tuple[AnyOption, ...] = (SERVER, CACERT, USER, PROFILE, DEBUG, HELP)
@@ -45,25 +51,42 @@ FORMAT = Option(
     "-o",
     metavar="|".join(FORMATS),
     parse=parsing.one_of(*FORMATS),
-    about="the form of the output: for people, or as JSON for programs",
+    about="output format: a table for people, or JSON for programs",
     completes=FORMATS,
 )
 
+QUIET = Flag(
+    "-q", "--quiet", about="print only ids (list), only the status word (status), nothing (wait)"
+)
+LABEL = Option("--label", metavar="K=V", parse=parsing.pair, about="a label of the job; repeatable")
+STATUS = Option(
+    "--status",
+    metavar="STATUS",
+    parse=parsing.one_of(*LIVE, *FINAL),
+    about=f"only jobs with this status; repeatable: {', '.join((*LIVE, *FINAL))}",
+    completes=(*LIVE, *FINAL),
+)
+GRACE = Option(
+    "--grace",
+    metavar="TIME",
+    parse=parsing.duration,
+    about="time between the stop signal and SIGKILL: 30, 2m (default: 10s, or the job's own)",
+)
 
-def labels(args: Args, option: Option[tuple[str, str]]) -> dict[str, str]:
-    """Return the labels that were given; a job has one value for each."""
-    found: dict[str, str] = {}
-    for key, value in args.all(option):
-        if found.setdefault(key, value) != value:
-            name = option.names[0]
+
+def labels(args: Args) -> dict[str, str]:
+    """Return the labels on the command line; raise UsageError for two values of one label."""
+    values: dict[str, str] = {}
+    for key, value in args.all(LABEL):
+        if values.setdefault(key, value) != value:
             raise errors.UsageError(
-                f"{name} {key}={found[key]} and {name} {key}={value}: a label has one value only"
+                f"--label {key}={values[key]} and --label {key}={value}: a label has only one value"
             )
-    return found
+    return values
 
 
 def overrides(args: Args) -> Overrides:
-    """Return the settings that are on the command line."""
+    """Return the settings that the command line overrides."""
     from worker_cli.settings.config import Overrides
 
     return Overrides(
@@ -75,44 +98,43 @@ def overrides(args: Args) -> Overrides:
 
 
 def connect(args: Args) -> Client:
-    """Return a client for the settings in force; nothing is sent yet."""
+    """Return a client with the effective settings; nothing is sent yet."""
     from worker_cli.client import Client
 
     log_requests(args)
-    settings = overrides(args)
     client = Client.from_settings(
-        profile=settings.profile,
-        server=settings.server,
-        user=settings.user,
-        cacert=settings.cacert,
+        profile=args.get(PROFILE),
+        server=args.get(SERVER),
+        user=args.get(USER),
+        cacert=args.get(CACERT),
     )
     if terminal.is_terminal(sys.stderr):
-        outage = _Outage(client.server)
-        client.on_outage(outage.begin, outage.end)
+        reporter = _OutageReporter(client.server)
+        client.on_outage(reporter.connection_lost, reporter.connection_restored)
     return client
 
 
-class _Outage:
-    """Says once that a connection is lost, and once that it is there again; for any thread."""
+class _OutageReporter:
+    """Reports a lost connection once, and once that it is restored; for any thread."""
 
     def __init__(self, server: str) -> None:
         import threading
 
         self._server = server
-        self._told = threading.Lock()
+        self._reported = threading.Lock()
 
-    def begin(self, _: object) -> None:
-        if self._told.acquire(blocking=False):
+    def connection_lost(self, _: object) -> None:
+        if self._reported.acquire(blocking=False):
             terminal.note(f"the connection to {self._server} is lost; trying again")
 
-    def end(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it was not told, or another thread was faster
-            self._told.release()
+    def connection_restored(self) -> None:
+        with contextlib.suppress(RuntimeError):  # not reported, or another thread was faster
+            self._reported.release()
             terminal.note(f"connected to {self._server} again")
 
 
 def log_requests(args: Args) -> None:
-    """With --debug, show each request and how it was answered."""
+    """With --debug, show each request and the status of its answer."""
     if not args.has(DEBUG):
         return
     import logging
@@ -122,7 +144,7 @@ def log_requests(args: Args) -> None:
 
 
 def print_json(args: Args, value: Mapping[str, Any]) -> bool:
-    """Print one object as JSON if that was asked for; return whether it was."""
+    """Print an object as JSON if -o asks for it; return whether it did."""
     from worker_cli.ui import render
 
     form = args.get(FORMAT)
@@ -133,24 +155,24 @@ def print_json(args: Args, value: Mapping[str, Any]) -> bool:
     return form in ("json", "jsonl")
 
 
-def check_one_format(args: Args, quiet: Flag) -> None:
-    """Raise UsageError where both -q and another form of the output are asked for."""
+def check_one_format(args: Args) -> None:
+    """Raise UsageError when both -q and -o are given."""
     form = args.get(FORMAT)
-    if form and args.has(quiet):
-        raise errors.UsageError(f"-q and -o {form} are two different forms of output")
+    if form and args.has(QUIET):
+        raise errors.UsageError(f"-q and -o {form} cannot be combined")
 
 
 JobOrError = str | errors.ClientError
-"""The id of a job, or why a text is none."""
+"""The id of a job, or why a text does not name one."""
 
 
 def resolve_jobs(client: Client, texts: Sequence[str]) -> list[JobOrError]:
-    """Return the jobs that are named, each once, and in the place of what is none its error.
+    """Return the ids of the named jobs, each once; for a text that names no job, the error.
 
-    All are looked up before anything is done to one of them: @last is another job afterwards.
+    All are resolved before the first job is changed, because @last may be another job after that.
     """
-    found = [_resolve_job(client, text) for text in dict.fromkeys(texts)]
-    return list(dict.fromkeys(found))
+    jobs = [_resolve_job(client, text) for text in dict.fromkeys(texts)]
+    return list(dict.fromkeys(jobs))
 
 
 def _resolve_job(client: Client, text: str) -> JobOrError:
@@ -165,15 +187,15 @@ def _resolve_job(client: Client, text: str) -> JobOrError:
 
 
 def for_each(jobs: Sequence[JobOrError], act: Callable[[str], int]) -> int:
-    """Act on each of several jobs; return the first exit code that is not 0.
+    """Call `act` for each job; return the first exit code that is not 0.
 
-    What is wrong with one is noted and does not keep the others from their turn.
+    An error with one job is reported, and the other jobs still get their turn.
     """
-    codes = [_guarded(each, act) for each in jobs]
+    codes = [_act_or_report(job, act) for job in jobs]
     return next((code for code in codes if code), exits.DONE)
 
 
-def _guarded(job: JobOrError, act: Callable[[str], int]) -> int:
+def _act_or_report(job: JobOrError, act: Callable[[str], int]) -> int:
     try:
         if isinstance(job, errors.ClientError):
             raise job

@@ -1,4 +1,4 @@
-"""worker complete: what the scripts of `worker completion` ask; no person types it."""
+"""worker complete: called by the scripts of `worker completion`; nobody types it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SECONDS = 3.0
 
 
 def run(args: Args) -> int:
-    """Print what the last of the words could be, a line each: word, tab, what it means."""
+    """Print the candidates for the last word, one per line: the word, a tab, its meaning."""
     from worker_cli.ui import completion
 
-    # Whoever presses the tab key does not wait for a server that does not answer.
+    # The shell hangs until we exit, so do not wait for a server that does not answer.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(exits.NO_ANSWER))
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)
     for word, about in completion.candidates(args.operands):
         terminal.print_line(f"{word}\t{about}")
-    # At its end Python gives signals back to the system, and this one would then end it.
+    # At exit Python restores the default action of signals, and SIGALRM would then kill us.
     signal.setitimer(signal.ITIMER_REAL, 0)
     return exits.DONE
 

@@ -1,4 +1,4 @@
-"""worker completion: a script that lets a shell complete worker's words."""
+"""worker completion: print a script with which a shell completes our command lines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def run(args: Args) -> int:
-    """Print the script for one shell."""
+    """Print the script for a shell."""
     shell = args.operands[0]
     if shell not in SHELLS:
-        raise errors.UsageError(f"there is no script for {shell}; there are: {', '.join(SHELLS)}")
+        raise errors.UsageError(f"no script for {shell}; choose one of: {', '.join(SHELLS)}")
     script = Path(__file__).parent.parent / "shell" / f"worker.{shell}"
     sys.stdout.write(script.read_text("utf-8"))
     return exits.DONE
@@ -29,8 +29,8 @@ ACTION = Action(
     least=1,
     most=1,
     about=(
-        "Print a script that completes actions, options, and the ids of your jobs, which it asks "
-        "the server for."
+        "Print a script that completes actions, options, and the ids of your jobs. It gets the ids "
+        "from the server."
     ),
     examples=(
         ("source <(worker completion bash)", "in ~/.bashrc"),

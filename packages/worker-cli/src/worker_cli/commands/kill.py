@@ -1,4 +1,4 @@
-"""worker kill: stop jobs, and say what became of each."""
+"""worker kill: kill jobs, and print the status of each."""
 
 from __future__ import annotations
 
@@ -14,111 +14,113 @@ if TYPE_CHECKING:
     from worker_cli.job import JobStatus
 
 SIGNAL = Option(
-    "--signal", metavar="SIGNAL", parse=parsing.text, about="send this first (its stop signal)"
+    "--signal",
+    metavar="SIGNAL",
+    parse=parsing.text,
+    about="send this signal first (default: the job's stop signal)",
 )
-GRACE = Option(
-    "--grace",
-    metavar="TIME",
-    parse=parsing.duration,
-    about="how long after that it is stopped by force",
-)
-NOW = Flag("--now", about="stop by force at once")
-REASON = Option("--reason", metavar="TEXT", parse=parsing.text, about="why; kept with the job")
+NOW = Flag("--now", about="send SIGKILL at once")
+REASON = Option("--reason", metavar="TEXT", parse=parsing.text, about="why; saved with the job")
 
 _WAIT_SECONDS = 10.0
 _SLACK_SECONDS = 20.0
 
-_BY_ITSELF = "ended by itself before it was stopped"
-_ENDS = {
+_BY_ITSELF = "ended by itself before it was killed"
+_EXPLANATIONS = {
     "completed": _BY_ITSELF,
     "failed": _BY_ITSELF,
-    "timed_out": "was stopped because its time was up",
-    "out_of_memory": "was stopped because it was out of memory",
-    "lost": "is stopped, but nobody saw its end",
+    "timed_out": "was stopped because of its --timeout",
+    "out_of_memory": "was stopped because it ran out of memory",
+    "lost": "was stopped; its exit status is unknown",
 }
-_OTHER_END = "has ended, but not by this"  # a newer server's word
+_OTHER = "ended for another reason"  # a status that only a newer server knows
 
 
 def run(args: Args) -> int:
-    """Ask all jobs to stop, then see them end."""
-    if args.has(NOW) and args.has(GRACE):
-        raise errors.UsageError("--now leaves no time for --grace")
+    """Send all kill requests, then wait for the jobs to end."""
+    if args.has(NOW) and args.has(common.GRACE):
+        raise errors.UsageError("--now and --grace cannot be combined")
     request: dict[str, Any] = {
         "signal": args.get(SIGNAL),
-        "grace": args.get(GRACE),
+        "grace": args.get(common.GRACE),
         "now": args.has(NOW),
         "reason": args.get(REASON),
     }
-    grace = 0.0 if args.has(NOW) else args.get(GRACE)
-    asked: dict[str, str] = {}
+    grace = 0.0 if args.has(NOW) else args.get(common.GRACE)
+    statuses: dict[str, str] = {}
     with common.connect(args) as client:
         jobs = common.resolve_jobs(client, args.operands)
-        # Several are all asked before the first is waited for.
+        # With several jobs, all requests are sent before waiting for the first job.
         request["wait"] = _WAIT_SECONDS if len(jobs) == 1 else 0.0
-        refused = common.for_each(jobs, lambda each: _request_kill(client, each, request, asked))
-        seen = common.for_each([*asked], lambda each: _report_end(client, each, asked[each], grace))
-    return refused or seen
+
+        def request_kill(job_id: str) -> int:
+            statuses[job_id] = _request_kill(client, job_id, request)
+            return exits.DONE
+
+        refused = common.for_each(jobs, request_kill)
+        not_killed = common.for_each(
+            [*statuses], lambda job_id: _report_end(client, job_id, statuses[job_id], grace)
+        )
+    return refused or not_killed
 
 
-def _request_kill(
-    client: Client, job_id: str, request: dict[str, Any], asked: dict[str, str]
-) -> int:
+def _request_kill(client: Client, job_id: str, request: dict[str, Any]) -> str:
     try:
-        asked[job_id] = client.kill(job_id, **request)
+        return client.kill(job_id, **request)
     except errors.ConnectionLost as error:
         raise errors.ConnectionLost(
-            f"{error}; whether it stops the job is not known, see: worker status {job_id}"
+            f"{error}; whether the job was killed is not known, see: worker status {job_id}"
         ) from error
-    return exits.DONE
 
 
-def _report_end(client: Client, job_id: str, word: str, grace: float | None) -> int:
-    """Wait for the end of a job that was asked to stop; print what became of it."""
+def _report_end(client: Client, job_id: str, last_status: str, grace: float | None) -> int:
+    """Wait for a job to end after a kill request, and print its status."""
     from worker_cli.ui import render
 
-    status = None if word == "killed" else _end(client, job_id, grace)
+    status = None if last_status == "killed" else _wait_for_end(client, job_id, grace)
     if status is None or status.status == "killed":
         terminal.print_line(f"{job_id} killed")
         return exits.DONE
     terminal.print_line(f"{job_id} {render.outcome(status)}")
-    why = _ENDS.get(status.status, _OTHER_END) if status.ended else "has not ended yet"
-    terminal.note(f"job {job_id} {why}")
+    explanation = _EXPLANATIONS.get(status.status, _OTHER) if status.ended else "has not ended yet"
+    terminal.note(f"job {job_id} {explanation}")
     return exits.REFUSED
 
 
-def _end(client: Client, job_id: str, grace: float | None) -> JobStatus:
-    """Return a job's state at its end, or when it should have been stopped by force long ago.
+def _wait_for_end(client: Client, job_id: str, grace: float | None) -> JobStatus:
+    """Return a job's status at its end, or when it should have ended long ago.
 
-    Without `grace` its own counts, which is asked for only when it has not ended by then.
+    Without `grace`, the job's own grace applies. It is requested only if the job is still running
+    after the usual grace.
     """
     status = client.wait(job_id, (grace or _WAIT_SECONDS) + _SLACK_SECONDS)
     if status.ended or grace is not None:
         return status
     record = client.get(job_id)
-    own = record.spec.get("stop_grace")
-    if not isinstance(own, int | float) or own <= _WAIT_SECONDS:
+    own_grace = record.spec.get("stop_grace")
+    if not isinstance(own_grace, int | float) or own_grace <= _WAIT_SECONDS:
         return record
-    return client.wait(job_id, own - _WAIT_SECONDS)
+    return client.wait(job_id, own_grace - _WAIT_SECONDS)
 
 
 ACTION = Action(
     "kill",
     run,
-    summary="stop jobs and everything they started",
+    summary="kill jobs and everything they started",
     operands="ID [ID …]",
     least=1,
     most=None,
     about=(
-        "Ask jobs to stop, by force after their grace, wait for their end and print what became "
-        "of each. The exit code is 0 when each was stopped by this, and 1 when one was not: it "
-        "is unknown, had already ended, ended first by itself or for another reason, or has not "
-        "ended in time."
+        "Send each job its stop signal, and SIGKILL after the grace; then wait for its end and "
+        "print its status. The exit code is 0 if all jobs were killed by this command. It is 1 if "
+        "one was not: it is unknown, had already ended, ended by itself or for another reason, or "
+        "did not end in time."
     ),
-    options=(SIGNAL, GRACE, NOW, REASON),
+    options=(SIGNAL, common.GRACE, NOW, REASON),
     examples=(
-        ("worker kill @last", "stop the newest job"),
-        ("worker kill --signal INT --grace 1m 0f3c", "as Ctrl-C does, with a minute to tidy up"),
-        ("worker kill --now 0f3c 77ab", "two jobs, by force"),
+        ("worker kill @last", "kill the newest job"),
+        ("worker kill --signal INT --grace 1m 0f3c", "send SIGINT, and SIGKILL after a minute"),
+        ("worker kill --now 0f3c 77ab", "kill two jobs at once"),
     ),
     completes=(options.LIVE_JOB,),
 )

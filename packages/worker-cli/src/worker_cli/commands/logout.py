@@ -1,4 +1,4 @@
-"""worker logout: forget the password."""
+"""worker logout: delete the saved password."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from worker_cli.ui import terminal
 
 
 def run(args: Args) -> int:
-    """Remove what login has stored for the server."""
+    """Delete the passwords that login saved for the server."""
     from worker_cli.settings import config, credentials
 
     settings = config.load(common.overrides(args))
     users = credentials.delete(settings)
-    who = f"the password of {', '.join(users)}" if users else "there was no password"
-    terminal.note(f"{who} for {settings.server}{' is forgotten' if users else ''}")
+    if users:
+        whose = ", ".join(users)
+        terminal.note(f"the saved password of {whose} for {settings.server} was deleted")
+    else:
+        terminal.note(f"there was no saved password for {settings.server}")
     return exits.DONE
 
 
 ACTION = Action(
     "logout",
     run,
-    summary="forget the password",
+    summary="delete the saved password",
     about=(
-        "Remove the password that login has stored for this server and user. The settings in "
-        "config.toml stay, and so do the jobs."
+        "Delete the password that login saved for this server and user. The settings in "
+        "config.toml and the jobs are kept."
     ),
-    examples=(("worker logout --profile lab", "of that profile's server"),),
+    examples=(("worker logout --profile lab", "log out of that profile's server"),),
 )

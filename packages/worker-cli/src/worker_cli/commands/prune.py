@@ -1,4 +1,4 @@
-"""worker prune: forget many finished jobs at once."""
+"""worker prune: delete many finished jobs at once."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ OLDER = Option(
     "--older-than",
     metavar="TIME",
     parse=parsing.duration,
-    about="only those that ended so long ago",
+    about="only jobs that ended longer ago than this: 90s, 2h, 7d",
 )
-STATUS = Option(
-    "--status",
-    metavar="WORD",
-    parse=parsing.one_of(*FINAL),
-    about=f"only jobs in this state; repeatable: {', '.join(FINAL)}",
-    completes=FINAL,
-)
-LABEL = Option(
-    "--label", metavar="K=V", parse=parsing.pair, about="only jobs with this label; repeatable"
-)
-YES = Flag("-y", "--yes", about="do not ask")
+YES = Flag("-y", "--yes", about="do not ask for confirmation")
 
 
 def run(args: Args) -> int:
-    """Find the jobs, ask, and remove them."""
-    labels = common.labels(args, LABEL)
+    """Find the jobs, ask for confirmation, and delete them."""
+    labels, statuses = common.labels(args), _statuses(args)
     with common.connect(args) as client:
-        jobs = _finished(client, args, labels)
+        jobs = _finished(client, args, labels, statuses)
         if not jobs:
-            terminal.note("no finished jobs to remove")
+            terminal.note("no finished jobs to delete")
             return exits.DONE
-        if not args.has(YES) and not _agreed(client, jobs):
-            terminal.note("nothing was removed")
+        if not args.has(YES) and not _confirmed(client, jobs):
+            terminal.note("nothing was deleted")
             return exits.REFUSED
-        return common.for_each([each.id for each in jobs], lambda job_id: _remove(client, job_id))
+        return common.for_each([job.id for job in jobs], lambda job_id: _remove(client, job_id))
 
 
-def _finished(client: Client, args: Args, labels: dict[str, str]) -> list[JobRecord]:
+def _statuses(args: Args) -> list[str]:
+    statuses = args.all(common.STATUS)
+    for status in statuses:
+        if status not in FINAL:
+            raise errors.UsageError(f"--status {status}: only finished jobs can be deleted")
+    return statuses or [*FINAL]
+
+
+def _finished(
+    client: Client, args: Args, labels: dict[str, str], statuses: list[str]
+) -> list[JobRecord]:
     older = args.get(OLDER)
     before = None if older is None else timedelta(seconds=older)
-    return [*client.list(status=args.all(STATUS) or FINAL, labels=labels, ended_before=before)]
+    return [*client.list(status=statuses, labels=labels, ended_before=before)]
 
 
-def _agreed(client: Client, jobs: list[JobRecord]) -> bool:
-    """Show a person what is to go, and ask."""
+def _confirmed(client: Client, jobs: list[JobRecord]) -> bool:
+    """Show the jobs and ask whether to delete them."""
     if not terminal.is_terminal(sys.stdin):
-        raise errors.UsageError("prune asks before it removes; without a terminal it needs --yes")
+        raise errors.UsageError("prune needs --yes when there is no terminal to ask on")
     from worker_cli.ui import render
 
     sys.stderr.write(render.table(jobs, client.server_time(), terminal.width(sys.stderr)) + "\n")
     what = "1 finished job and its" if len(jobs) == 1 else f"{len(jobs)} finished jobs and their"
-    sys.stderr.write(f"Remove {what} output? [y/N] ")
+    sys.stderr.write(f"Delete {what} output? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -71,7 +71,7 @@ def _agreed(client: Client, jobs: list[JobRecord]) -> bool:
 def _remove(client: Client, job_id: str) -> int:
     try:
         client.remove(job_id)
-    except errors.JobNotFound:  # somebody else, or the server's retention, was faster
+    except errors.JobNotFound:  # it was already deleted, by a user or by the server's retention
         return exits.DONE
     terminal.print_line(f"{job_id} removed")
     return exits.DONE
@@ -80,11 +80,11 @@ def _remove(client: Client, job_id: str) -> int:
 ACTION = Action(
     "prune",
     run,
-    summary="forget all finished jobs, or the older ones",
-    about="Remove the records and the output of finished jobs, after a question.",
-    options=(OLDER, STATUS, LABEL, YES),
+    summary="delete all finished jobs, or the older ones",
+    about="Delete the records and the output of finished jobs, after asking for confirmation.",
+    options=(OLDER, common.STATUS, common.LABEL, YES),
     examples=(
-        ("worker prune --older-than 7d", "what ended more than a week ago"),
-        ("worker prune --status completed --yes", "what went well, without a question"),
+        ("worker prune --older-than 7d", "delete jobs that ended more than a week ago"),
+        ("worker prune --status completed --yes", "delete successful jobs without asking"),
     ),
 )

@@ -1,4 +1,4 @@
-"""worker remove: forget finished jobs and their output."""
+"""worker remove: delete finished jobs and their output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker_cli.ui import terminal
 
 
 def run(args: Args) -> int:
-    """Remove each job."""
+    """Delete each job."""
     with common.connect(args) as client:
 
         def remove(job_id: str) -> int:
@@ -23,11 +23,11 @@ def run(args: Args) -> int:
 ACTION = Action(
     "remove",
     run,
-    summary="forget finished jobs and their output",
+    summary="delete finished jobs and their output",
     operands="ID [ID …]",
     least=1,
     most=None,
-    about="Remove the record and the output of finished jobs. A job that runs is not touched.",
-    examples=(("worker remove 0f3c 77ab", "two jobs; to stop one that runs, kill it first"),),
+    about="Delete the record and the output of finished jobs. A running job must be killed first.",
+    examples=(("worker remove 0f3c 77ab", "delete two finished jobs"),),
     completes=(options.ENDED_JOB,),
 )

@@ -1,4 +1,4 @@
-"""worker signal: send a signal to a job without the wish to end it."""
+"""worker signal: send a signal to a job's processes, without killing the job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = ("HUP", "INT", "USR1", "USR2", "STOP", "CONT", "WINCH", "QUIT", "TERM",
 
 
 def run(args: Args) -> int:
-    """Send it."""
+    """Send the signal."""
     from worker_cli import ids
 
     text, signal = args.operands
@@ -30,12 +30,12 @@ ACTION = Action(
     least=2,
     most=2,
     about=(
-        "Send a signal, by name or number, to every process of a job. That is no wish to end it: "
-        "if it does end, that counts as its own outcome. To end a job, kill it."
+        "Send a signal, by name or number, to every process of a job. If the job ends because of "
+        "it, its status is failed, not killed. To stop a job, use worker kill."
     ),
     examples=(
-        ("worker signal 0f3c HUP", "let a server read its configuration again"),
-        ("worker signal 0f3c STOP", "pause it; CONT lets it go on"),
+        ("worker signal 0f3c HUP", "let a server reload its configuration"),
+        ("worker signal 0f3c STOP", "pause it; CONT resumes it"),
     ),
     completes=(options.LIVE_JOB, _NAMES, ()),
 )

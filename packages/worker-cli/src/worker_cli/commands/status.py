@@ -1,4 +1,4 @@
-"""worker status: what became of a job."""
+"""worker status: print a job's status."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import sys
 
 from worker_cli import options
 from worker_cli.commands import common
-from worker_cli.options import Action, Args, Flag
+from worker_cli.options import Action, Args
 from worker_cli.ui import humanize, terminal
 
-QUIET = Flag("-q", "--quiet", about="the word alone")
-
-_CLOCKS_DIFFER = 60.0  # seconds
+_MAX_CLOCK_DIFFERENCE = 60.0  # seconds
 
 
 def run(args: Args) -> int:
-    """Print the state of one job."""
+    """Print the status of a job."""
     from worker_cli import ids
     from worker_cli.ui import render
 
-    common.check_one_format(args, QUIET)
+    common.check_one_format(args)
     with common.connect(args) as client:
         job_id = ids.resolve(client, args.operands[0])
-        if args.has(QUIET):
+        if args.has(common.QUIET):
             terminal.print_line(client.status(job_id).status)
         elif args.get(common.FORMAT) not in (None, "table"):
             common.print_json(args, client.get(job_id).raw)
@@ -36,34 +34,34 @@ def run(args: Args) -> int:
 
 
 def _compare_clocks(ahead: float) -> None:
-    """Warn if the clocks differ, for then no stamp can be compared with what happened here."""
-    if abs(ahead) > _CLOCKS_DIFFER:
+    """Warn if the clocks differ, because the times of jobs are then misleading."""
+    if abs(ahead) > _MAX_CLOCK_DIFFERENCE:
         where = "ahead of" if ahead > 0 else "behind"
         terminal.note(
             f"the server's clock is {humanize.duration(abs(ahead))} {where} this machine's; "
-            "times of jobs are the server's"
+            "the times of jobs are by the server's clock"
         )
 
 
 ACTION = Action(
     "status",
     run,
-    summary="print what became of a job",
+    summary="print a job's status",
     operands="ID",
     least=1,
     most=1,
     about=(
-        "Print the state of a job, a word, and in brackets what came of it. On a terminal the "
-        "rest of what a person wants to know follows.\n\n"
-        "The words are queued, running and stopping; then completed (exit code 0), failed, "
-        "skipped (what it waited for can never come true), killed, timed_out, out_of_memory, and "
-        "lost, when the end could not be observed."
+        "Print the status of a job: a word and, in brackets, details such as its exit code. On a "
+        "terminal, print what else is known about it.\n\n"
+        "A job is queued, running or stopping, and then completed (exit code 0), failed, skipped "
+        "(it waited for something that can no longer happen), killed, timed_out, out_of_memory, "
+        "or lost (its end could not be observed)."
     ),
-    options=(QUIET, common.FORMAT),
+    options=(common.QUIET, common.FORMAT),
     examples=(
-        ("worker status 0f3c", "by the beginning of its id"),
-        ("worker status -q @last", "one word for a script, of the newest job"),
-        ("worker status -o json 0f3c", "everything that the server knows of it"),
+        ("worker status 0f3c", "by the first characters of its id"),
+        ("worker status -q @last", "only the word, for the newest job"),
+        ("worker status -o json 0f3c", "the full record, as JSON"),
     ),
     completes=(options.JOB,),
 )

@@ -1,4 +1,4 @@
-"""worker version: of this client and of the server."""
+"""worker version: print the versions of this client and of the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLIENT = Flag("--client", about="do not ask the server")
 
 
 def run(args: Args) -> int:
-    """Print both versions; the client's first, which needs nobody."""
+    """Print both versions; first the client's, which needs no server."""
     terminal.print_line(f"worker {__version__}")
     if args.has(CLIENT):
         return exits.DONE
@@ -20,7 +20,7 @@ def run(args: Args) -> int:
             server = client.version().get("version", "unknown")
             terminal.print_line(f"workerd {humanize.clean(str(server))} at {client.server}")
     except (errors.NotLoggedIn, errors.Unreachable) as error:
-        # Whoever asks for a version is often about to report that the server does not answer.
+        # Not a failure: versions are often printed to report that the server does not answer.
         terminal.note(str(error))
     return exits.DONE
 
@@ -29,7 +29,7 @@ ACTION = Action(
     "version",
     run,
     summary="print the versions of client and server",
-    about="Print the version of this client, then that of the server if it answers.",
+    about="Print the version of this client, then the server's version if it answers.",
     options=(CLIENT,),
-    examples=(("worker version --client", "without asking the server; so does worker --version"),),
+    examples=(("worker version --client", "without asking the server, as worker --version"),),
 )

@@ -1,4 +1,4 @@
-"""worker wait: until jobs have ended; exits as they did."""
+"""worker wait: wait until jobs have ended, and exit with their exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker_cli import errors, exits, options
 from worker_cli.commands import common
-from worker_cli.options import Action, Args, Flag
+from worker_cli.options import Action, Args
 from worker_cli.ui import terminal
 
 if TYPE_CHECKING:
@@ -14,27 +14,25 @@ if TYPE_CHECKING:
     from worker_cli.job import JobStatus
     from worker_cli.ui import progress
 
-_LOOK_SECONDS = 30.0  # after which it is looked whether the state has changed
-
-QUIET = Flag("-q", "--quiet", about="print nothing")
+_POLL_SECONDS = 30.0  # how often to check whether the status or its reason has changed
 
 
 def run(args: Args) -> int:
-    """Wait for each job and print what became of it."""
+    """Wait for each job and print its status."""
     from worker_cli.ui import progress, render
 
     with common.connect(args) as client, progress.Line() as line:
         jobs = common.resolve_jobs(client, args.operands)
-        left = len(jobs)
+        remaining = len(jobs)
 
         def wait(job_id: str) -> int:
-            nonlocal left
+            nonlocal remaining
             status = client.status(job_id)
             if not status.ended:
-                line.announce(lambda: f"waiting for {left} of {len(jobs)}: {job_id}")
+                line.announce(lambda: f"waiting for {remaining} of {len(jobs)}: {job_id}")
                 status = _wait(client, status, line)
-            left -= 1
-            if not args.has(QUIET):
+            remaining -= 1
+            if not args.has(common.QUIET):
                 line.clear()
                 terminal.print_line(f"{job_id} {render.outcome(status)}")
             return exits.of_job(status)
@@ -43,43 +41,46 @@ def run(args: Args) -> int:
 
 
 def _wait(client: Client, status: JobStatus, line: progress.Line) -> JobStatus:
-    """Return the state at the end; until then say once why the end of its process is not known."""
+    """Return the status at the end of the job.
+
+    If the job stays in "stopping" with a reason, such as a full disk on the server, report it once.
+    """
     from worker_cli.ui import render
 
-    job_id, noted = status.id, False
+    job_id, reported = status.id, False
     try:
         while not status.ended:
-            if status.status == "stopping" and status.reason and not noted:
-                noted = True
+            if status.status == "stopping" and status.reason and not reported:
+                reported = True
                 line.clear()
                 terminal.note(f"job {job_id}: {render.outcome(status)}")
-            status = client.wait(job_id, _LOOK_SECONDS)
+            status = client.wait(job_id, _POLL_SECONDS)
         return status
     except KeyboardInterrupt:
-        terminal.note(f"the job is not touched; back to it: worker wait {job_id}")
+        terminal.note(f"detached; the job keeps running. To wait again: worker wait {job_id}")
         raise
     except errors.Unreachable as error:
         raise type(error)(
-            f"{error}; the job may go on, back to it: worker wait {job_id}"
+            f"{error}; the job may still run, to wait again: worker wait {job_id}"
         ) from error
 
 
 ACTION = Action(
     "wait",
     run,
-    summary="wait until jobs have ended; exit as they did",
+    summary="wait until jobs have ended; exit with their code",
     operands="ID [ID …]",
     least=1,
     most=None,
     about=(
-        "Wait until every job has ended and print what became of each. The exit code is that of "
-        "`run --wait`; of several jobs it is the first that is not 0, in the order given. "
-        "125 means that the server could not be asked, or that nobody saw the job's end (lost)."
+        "Wait until all jobs have ended and print the status of each. The exit code is that of "
+        "`run --wait`; with several jobs, the first that is not 0, in the order of the ids. "
+        "125 means that the server did not answer, or that the job is lost."
     ),
-    options=(QUIET,),
+    options=(common.QUIET,),
     examples=(
         ("id=$(worker run make) && worker wait $id && echo built", "in a script"),
-        ("worker wait $(worker list -q --status running)", "everything that runs"),
+        ("worker wait $(worker list -q --status running)", "wait for all running jobs"),
     ),
     completes=(options.LIVE_JOB,),
 )

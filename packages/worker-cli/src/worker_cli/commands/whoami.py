@@ -1,4 +1,4 @@
-"""worker whoami: who the server takes you for."""
+"""worker whoami: print the user name that the server knows you by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker_cli.ui import humanize, terminal
 
 
 def run(args: Args) -> int:
-    """Ask the server, and print the user's name."""
+    """Ask the server and print the user's name."""
     with common.connect(args) as client:
         answer = client.whoami()
         if not common.print_json(args, answer):
@@ -20,8 +20,8 @@ def run(args: Args) -> int:
 ACTION = Action(
     "whoami",
     run,
-    summary="print who the server takes you for",
-    about="Ask the server who you are; that also shows that server, CA and password are right.",
+    summary="print your user name on the server",
+    about="Print your user name on the server. This also checks the address, CA and password.",
     options=(common.FORMAT,),
-    examples=(("worker whoami", "your name there"),),
+    examples=(("worker whoami", "print your user name"),),
 )

@@ -1,1 +1,1 @@
-"""Requests to one server: TLS, retries, and what its answers mean."""
+"""Requests to one server: TLS, retries, and the translation of failures into errors."""

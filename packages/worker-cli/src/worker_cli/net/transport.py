@@ -121,6 +121,12 @@ class Transport:
 
         return self.with_retries(attempt) if repeat else attempt()
 
+    def check_server(self) -> None:
+        """Raise Unreachable unless a workerd answers that is trusted; no login is sent."""
+        with contextlib.suppress(errors.NotLoggedIn):
+            headers = {"Authorization": None}  # removes the session's header
+            self._send("GET", "/whoami", ANSWER_SECONDS, headers=headers).close()
+
     def stream(self, path: str, params: Mapping[str, Any], *, endless: bool) -> requests.Response:
         """Send a GET for raw bytes, once; return the response, whose body is not yet read.
 

@@ -1,1 +1,1 @@
-"""The client's settings, saved passwords, and the files they are in."""
+"""The client's settings and saved passwords, and the files that contain them."""

@@ -1,18 +1,17 @@
-"""Where the settings come from: flags over environment over configuration file over defaults.
+"""The settings: options override the environment, then the configuration file, then defaults.
 
 The file is `config.toml` in the platform's directory for a user's configuration:
 
-    profile = "lab"              # used when none is named; "default" without this line
+    profile = "lab"              # the profile to use without --profile; default: "default"
 
     [profiles.lab]
     server = "https://lab.example:8443"
-    cacert = "~/lab-ca.pem"      # the only CA trusted; without it the system's
+    cacert = "~/lab-ca.pem"      # the only CA to trust; default: the system's CAs
     user = "ann"
-    cert = "ann.pem"             # a certificate to show, for a server that demands one
-    key = "ann.key"              # its private key; without it that is in the same file
+    cert = "ann.pem"             # client certificate, for a server that requires one
+    key = "ann.key"              # its private key; default: in the file of cert
 
-Passwords are not in it, but in `credentials.json` beside it (see
-worker_cli.settings.credentials).
+Passwords are in `credentials.json` in the same directory (see worker_cli.settings.credentials).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PATHS = ("cacert", *_IN_FILE_ONLY)
 
 @dataclass(frozen=True)
 class Overrides:
-    """What was given on the command line or by a program; None is not given."""
+    """Settings from the command line or from a program; None where there is none."""
 
     server: str | None = None
     cacert: str | None = None
@@ -44,7 +43,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force. `user` and `password` may still be found elsewhere when None."""
+    """The effective settings. When `user` or `password` is None, see `credentials.find`."""
 
     profile: str
     server: str
@@ -53,67 +52,70 @@ class Settings:
     password: str | None
     """From the environment only."""
     directory: Path | None
-    """Where the configuration and the credentials are kept; None for a user without a home."""
+    """Where the configuration and the credentials are saved; None for a user without a home."""
     cert: Path | None = None
-    """The client's own certificate, from the file only; so is its key."""
+    """The client's own certificate. It and its key are set only in the file."""
     key: Path | None = None
+    profile_server: str | None = None
+    """The server that the profile names in the file, which may not be the one in `server`."""
 
 
 def load(
-    given: Overrides,
+    overrides: Overrides,
     environ: Mapping[str, str] = os.environ,
     directory: Path | None = None,
     *,
     new_profile: bool = False,
 ) -> Settings:
-    """Return the settings in force; raise SettingsError when the file is wrong.
+    """Return the effective settings; raise SettingsError for an invalid file.
 
-    With `new_profile`, a profile that is named but does not exist is taken as an empty one.
-    An environment variable that is empty counts as not set.
+    With `new_profile`, a profile that does not exist is treated as empty. An empty environment
+    variable counts as not set.
     """
     directory = directory or _directory()
     file = directory and directory / "config.toml"
-    read = _read(file)
+    content = _read(file)
     name, profile = _profile(
-        read, given.profile or environ.get("WORKER_PROFILE"), file, new_profile
+        content, overrides.profile or environ.get("WORKER_PROFILE"), file, new_profile
     )
-    # Relative to the file that names it; on a command line, to where that is typed.
+    # A path in the file is relative to the file's directory, one on the command line to ours.
     paths = {
         key: Path(directory or "") / _expanded(profile[key]) for key in _PATHS if profile.get(key)
     }
     profile = {**profile, **{key: str(path) for key, path in paths.items()}}
-    found = {
-        key: getattr(given, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
+    values = {
+        key: getattr(overrides, key) or environ.get(f"WORKER_{key.upper()}") or profile.get(key)
         for key in _SETTINGS
     }
-    cacert = found["cacert"]
+    cacert = values["cacert"]
     return Settings(
         profile=name,
-        server=address.normalized(found["server"] or address.DEFAULT),
+        server=address.normalized(values["server"] or address.DEFAULT),
         cacert=_expanded(cacert) if cacert else None,
-        user=found["user"] or None,
+        user=values["user"] or None,
         password=environ.get("WORKER_PASSWORD") or None,
         directory=directory,
         cert=paths.get("cert"),
         key=paths.get("key"),
+        profile_server=address.normalized(profile["server"]) if profile.get("server") else None,
     )
 
 
 def required_directory(settings: Settings) -> Path:
-    """Return the directory to keep something in; raise SettingsError when there is none."""
+    """Return the directory to save files in; raise SettingsError when there is none."""
     if settings.directory is None:
         raise errors.SettingsError(
-            "there is no directory to keep a login in: set HOME or XDG_CONFIG_HOME to one; "
-            "other actions also do with WORKER_SERVER, WORKER_CACERT, WORKER_USER and "
+            "there is no directory to save a login in: set HOME or XDG_CONFIG_HOME to one; "
+            "all other actions work with WORKER_SERVER, WORKER_CACERT, WORKER_USER and "
             "WORKER_PASSWORD"
         )
     return settings.directory
 
 
 def check_can_save(settings: Settings) -> None:
-    """Raise SettingsError for what `save_profile` cannot write, before anything is asked or sent.
+    """Raise SettingsError for what `save_profile` could not write, before anything is sent.
 
-    A byte that is no UTF-8 is a lone surrogate here, and TOML has no way to write it.
+    A byte that is not UTF-8 is a lone surrogate here, which TOML cannot express.
     """
     required_directory(settings)
     texts = {
@@ -124,12 +126,12 @@ def check_can_save(settings: Settings) -> None:
     for name, text in texts.items():
         if not parsing.is_unicode(text):
             raise errors.SettingsError(
-                f"{name} {text} cannot be kept: config.toml takes UTF-8 only, and this is not"
+                f"{name} {text} cannot be saved: it is not UTF-8, and config.toml must be"
             )
 
 
 def save_profile(settings: Settings) -> None:
-    """Write the profile of `settings` to the file; everything else in it stays as it is."""
+    """Write the profile of `settings` to the file; the rest of the file stays unchanged."""
     from worker_cli.settings import files
 
     directory = required_directory(settings)
@@ -142,13 +144,13 @@ def _change(file: Path, settings: Settings) -> None:
 
     from worker_cli.settings import files
 
-    _read(file)  # refuse to add to what is not right already
+    _read(file)  # do not add to a file that is invalid
     document = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
     profile = profiles.setdefault(settings.profile, tomlkit.table())
-    kept = {"server": settings.server, "user": settings.user}
-    kept |= {"cacert": _absolute(settings.cacert)}
-    for key, value in kept.items():
+    saved = {"server": settings.server, "user": settings.user}
+    saved |= {"cacert": _absolute(settings.cacert)}
+    for key, value in saved.items():
         if value is None:
             profile.pop(key, None)
         else:
@@ -161,7 +163,7 @@ def _absolute(file: Path | None) -> str | None:
         return None if file is None else str(file.absolute())
     except FileNotFoundError:
         raise errors.SettingsError(
-            f"cannot keep the path {file}: the working directory was removed; write the whole path"
+            f"cannot save the path {file}: the working directory was removed; give an absolute path"
         ) from None
 
 
@@ -172,17 +174,17 @@ def profile_names(directory: Path | None = None) -> list[str]:
 
 
 def _directory() -> Path | None:
-    """Return where a user's configuration belongs, None for one who has no home.
+    """Return the directory of the user's configuration, None for a user without a home.
 
-    Such are the users that a container or a service is given by number only.
+    A container or a service may run with a user id that has no account.
     """
     import platformdirs
 
     try:
-        found = platformdirs.user_config_path("worker")
+        directory = platformdirs.user_config_path("worker")
     except RuntimeError:
         return None
-    return found if found.is_absolute() else None  # older ones return the ~ as it is
+    return directory if directory.is_absolute() else None  # old versions return "~/…"
 
 
 def _expanded(path: str) -> Path:
@@ -190,7 +192,7 @@ def _expanded(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise errors.SettingsError(
-            f"cannot use {path}: whose home is meant is not known; write the whole path"
+            f"cannot use {path}: the home directory is not known; give an absolute path"
         ) from None
 
 
@@ -199,57 +201,56 @@ def _read(file: Path | None) -> dict[str, Any]:
         return {}
     try:
         text = file.read_bytes().decode("utf-8")
-    except (FileNotFoundError, NotADirectoryError):  # a service's home may be /dev/null
+    except (FileNotFoundError, NotADirectoryError):  # the home of a service may be /dev/null
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise errors.SettingsError(f"cannot read {file}: {error}") from None
     import tomllib
 
     try:
-        read = tomllib.loads(text)
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise errors.SettingsError(f"cannot read {file}: {error}") from None
-    found = list(_faults(read))
-    if found:
-        raise errors.SettingsError(f"cannot use {file}: {'; '.join(found)}")
-    return read
+    if faults := _faults(content):
+        raise errors.SettingsError(f"cannot use {file}: {'; '.join(faults)}")
+    return content
 
 
-def _faults(read: Mapping[str, Any]) -> list[str]:
+def _faults(content: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with the file's content."""
-    profiles = read.get("profiles", {})
+    profiles = content.get("profiles", {})
     if not isinstance(profiles, dict) or not all(
-        isinstance(each, dict) for each in profiles.values()
+        isinstance(profile, dict) for profile in profiles.values()
     ):
         return ["profiles must be tables, as in [profiles.default]"]
-    found = [
-        f"unknown setting {key}; settings stand in a table [profiles.NAME]"
-        for key in read
+    faults = [
+        f"unknown setting {key}; settings belong in a table [profiles.NAME]"
+        for key in content
         if key not in ("profile", "profiles")
     ]
-    if not isinstance(read.get("profile", ""), str):
-        found.append("profile must be a text")
+    if not isinstance(content.get("profile", ""), str):
+        faults.append("profile must be a string")
     for name, profile in profiles.items():
         for key, value in profile.items():
             where = f"{key} in [profiles.{name}]"
             if key == "password":
-                found.append(f"{where}: a password does not belong here; use `worker login`")
+                faults.append(f"{where}: passwords do not belong here; use `worker login`")
             elif key not in (*_SETTINGS, *_IN_FILE_ONLY):
                 known = ", ".join((*_SETTINGS, *_IN_FILE_ONLY))
-                found.append(f"unknown setting {where}; known are {known}")
+                faults.append(f"unknown setting {where}; known are {known}")
             elif not isinstance(value, str):
-                found.append(f"{where} must be a text")
+                faults.append(f"{where} must be a string")
         if profile.get("key") and not profile.get("cert"):
-            found.append(f"key in [profiles.{name}] needs a cert beside it")
-    return found
+            faults.append(f"key in [profiles.{name}] needs a cert")
+    return faults
 
 
 def _profile(
-    read: Mapping[str, Any], wanted: str | None, file: Path | None, new: bool
+    content: Mapping[str, Any], requested: str | None, file: Path | None, new: bool
 ) -> tuple[str, Mapping[str, str]]:
-    name = wanted or read.get("profile") or DEFAULT_PROFILE
-    profiles: Mapping[str, Any] = read.get("profiles", {})
-    if name in profiles or new or (name == DEFAULT_PROFILE and not wanted):
+    name = requested or content.get("profile") or DEFAULT_PROFILE
+    profiles: Mapping[str, Any] = content.get("profiles", {})
+    if name in profiles or new or (name == DEFAULT_PROFILE and not requested):
         return name, profiles.get(name, {})
     if file is None:
         raise errors.SettingsError(
@@ -257,6 +258,6 @@ def _profile(
         )
     known = ", ".join(profiles) or "none"
     raise errors.SettingsError(
-        f"there is no profile {name} in {file} (there are: {known}); "
-        f"`worker login --profile {name} URL` makes it"
+        f"there is no profile {name} in {file} (it has: {known}); "
+        f"to create it: worker login --profile {name} URL"
     )

@@ -1,9 +1,9 @@
-"""Passwords: where they are kept, and which one goes to which server.
+"""Passwords: where they are saved, and which password is used for which server.
 
-In this order: WORKER_PASSWORD; what `worker login` stored for this very server and user, in
-`credentials.json` (mode 0600) or, when the `keyring` package is installed, in the system's
-keyring; `~/.netrc` (or $NETRC) by the server's host name. A stored password is never sent to a
-server other than the one that it was stored for.
+The first of these is used: WORKER_PASSWORD; the password that `worker login` saved for the same
+server and user; `~/.netrc` (or $NETRC), by the server's host name. `worker login` saves passwords
+in `credentials.json` (mode 0600) or, if the `keyring` package is installed, in the system's
+keyring. A saved password is never sent to another server.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ def find(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[s
     """Return the user and the password to use; raise NotLoggedIn when there are none."""
     if settings.password:
         return _user_for_password(settings), settings.password
-    stored = _Store(settings).of_server(settings.server)
+    saved = _Store(settings).of_server(settings.server)
     user = settings.user
-    if user is None and len(stored) > 1:
+    if user is None and len(saved) > 1:
         raise errors.NotLoggedIn(
-            f"several users are logged in to {settings.server} ({', '.join(stored)}); "
-            "name one with --user"
+            f"several users are logged in to {settings.server} ({', '.join(saved)}); "
+            "choose one with --user"
         )
-    if user is None and stored:
-        user = next(iter(stored))
-    if user in stored:
-        return user, _password(settings.server, user, stored[user])
+    if user is None and saved:
+        user = next(iter(saved))
+    if user in saved:
+        return user, _password(settings.server, user, saved[user])
     return _from_netrc(settings, environ) or _raise_not_logged_in(settings)
 
 
 def _user_for_password(settings: Settings) -> str:
-    stored = list(_Store(settings).of_server(settings.server)) if settings.user is None else []
-    user = settings.user or (stored[0] if len(stored) == 1 else None)
+    saved = list(_Store(settings).of_server(settings.server)) if settings.user is None else []
+    user = settings.user or (saved[0] if len(saved) == 1 else None)
     if user is None:
         raise errors.NotLoggedIn("WORKER_PASSWORD is set, but no user is: set WORKER_USER too")
     return user
@@ -54,32 +54,45 @@ def _raise_not_logged_in(settings: Settings) -> tuple[str, str]:
     who = f" as {settings.user}" if settings.user else ""
     raise errors.NotLoggedIn(
         f"not logged in to {settings.server}{who}; "
-        "run `worker login`, or set WORKER_USER and WORKER_PASSWORD"
+        f"run `{_login_command(settings)}`, or set WORKER_USER and WORKER_PASSWORD"
     )
 
 
+def _login_command(settings: Settings) -> str:
+    """Return the command that logs in to this server, without changing another one's profile."""
+    usual_server = settings.profile_server or address.DEFAULT
+    words = ["worker login"]
+    if settings.profile_server not in (None, settings.server):
+        words.append("--profile NEW_NAME")
+    elif settings.profile != config.DEFAULT_PROFILE:
+        words.append(f"--profile {settings.profile}")
+    if settings.server != usual_server:
+        words.append(settings.server)
+    return " ".join(words)
+
+
 def store(settings: Settings, user: str, password: str) -> str:
-    """Keep a password for the server of `settings`; return where, as a word for people."""
-    kept = _Store(settings)
-    if _into_keyring(settings.server, user, password):
-        kept.put(settings.server, user, {_IN_KEYRING: True})
+    """Save a password for the server of `settings`; return where, as a text for people."""
+    saved = _Store(settings)
+    if _save_in_keyring(settings.server, user, password):
+        saved.put(settings.server, user, {_IN_KEYRING: True})
         return "the system's keyring"
-    kept.put(settings.server, user, {"password": password})
-    return str(kept.file)
+    saved.put(settings.server, user, {"password": password})
+    return str(saved.file)
 
 
 def delete(settings: Settings) -> list[str]:
-    """Remove the passwords that are kept for the server, or for its user when one is named.
+    """Delete the saved passwords for the server, or only that of its user when one is named.
 
-    Returns the users whose passwords were removed.
+    Returns the users whose passwords were deleted.
     """
-    kept = _Store(settings)
-    stored = kept.of_server(settings.server)
-    users = [user for user in stored if settings.user in (None, user)]
+    saved = _Store(settings)
+    entries = saved.of_server(settings.server)
+    users = [user for user in entries if settings.user in (None, user)]
     for user in users:
-        if _IN_KEYRING in stored[user]:
-            _out_of_keyring(settings.server, user)
-        kept.put(settings.server, user, None)
+        if _IN_KEYRING in entries[user]:
+            _delete_from_keyring(settings.server, user)
+        saved.put(settings.server, user, None)
     return users
 
 
@@ -91,14 +104,14 @@ class _Store:
 
     @property
     def file(self) -> Path:
-        """Where it is; raises SettingsError for a user who has no place for it."""
+        """The file's path; raises SettingsError for a user without a home."""
         return config.required_directory(self._settings) / "credentials.json"
 
     def of_server(self, server: str) -> dict[str, dict[str, Any]]:
         return self._read().get(server, {})
 
     def put(self, server: str, user: str, entry: Mapping[str, Any] | None) -> None:
-        """Set an entry, or remove it."""
+        """Set an entry, or delete it."""
         with files.locked(self.file.parent):
             content = self._read()
             users = content.setdefault(server, {})
@@ -114,24 +127,24 @@ class _Store:
             return {}
         try:
             with self.file.open("rb") as stream:
-                told = os.fstat(stream.fileno())
-                files.refuse_if_open(self.file, told.st_mode, told.st_uid)
+                status = os.fstat(stream.fileno())
+                files.check_private(self.file, status.st_mode, status.st_uid)
                 content = json.load(stream)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
             raise errors.SettingsError(
-                f"cannot read {self.file}: {error}; remove it and run `worker login` again"
+                f"cannot read {self.file}: {error}; delete it and run `worker login` again"
             ) from None
-        if not _is_right(content):
+        if not _is_valid(content):
             raise errors.SettingsError(
-                f"cannot use {self.file}: it is not what `worker login` writes; "
-                "remove it and log in again"
+                f"cannot use {self.file}: it was not written by `worker login`; "
+                "delete it and run `worker login` again"
             )
         return content
 
 
-def _is_right(content: Any) -> TypeGuard[dict[str, dict[str, dict[str, Any]]]]:
+def _is_valid(content: Any) -> TypeGuard[dict[str, dict[str, dict[str, Any]]]]:
     return isinstance(content, dict) and all(
         isinstance(users, dict) and all(isinstance(entry, dict) for entry in users.values())
         for users in content.values()
@@ -141,24 +154,24 @@ def _is_right(content: Any) -> TypeGuard[dict[str, dict[str, dict[str, Any]]]]:
 def _from_netrc(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str] | None:
     try:
         file = Path(environ.get("NETRC") or Path.home() / ".netrc")
-        told = file.stat()
-    except (OSError, RuntimeError):  # there is none, or no home that it could be in
+        status = file.stat()
+    except (OSError, RuntimeError):  # there is no such file, or no home directory
         return None
     import netrc
 
     try:
-        found = netrc.netrc(str(file)).authenticators(address.host(settings.server))
+        login = netrc.netrc(str(file)).authenticators(address.host(settings.server))
     except UnicodeDecodeError as error:
         raise errors.SettingsError(
-            f"cannot read {file}: byte {error.start} of it is not UTF-8; write the file in UTF-8, "
-            "or let NETRC name another one"
+            f"cannot read {file}: byte {error.start} is not UTF-8; save the file as UTF-8, "
+            "or set NETRC to another file"
         ) from None
     except (OSError, ValueError, netrc.NetrcParseError) as error:
         raise errors.SettingsError(f"cannot read {file}: {error}") from None
-    if not found or not found[0] or settings.user not in (None, found[0]):
+    if not login or not login[0] or settings.user not in (None, login[0]):
         return None
-    files.refuse_if_open(file, told.st_mode, told.st_uid)
-    return found[0], found[2] or ""
+    files.check_private(file, status.st_mode, status.st_uid)
+    return login[0], login[2] or ""
 
 
 def _password(server: str, user: str, entry: Mapping[str, Any]) -> str:
@@ -169,7 +182,7 @@ def _password(server: str, user: str, entry: Mapping[str, Any]) -> str:
         password = keyring and keyring.get_password(_SERVICE.format(server), user)
     except keyring.errors.KeyringError as error:
         raise errors.NotLoggedIn(
-            f"the system's keyring does not give the password of {user} for {server}: {error}; "
+            f"cannot read the password of {user} for {server} from the system's keyring: {error}; "
             "unlock it, or set WORKER_PASSWORD"
         ) from None
     if password is None:
@@ -180,18 +193,18 @@ def _password(server: str, user: str, entry: Mapping[str, Any]) -> str:
     return str(password)
 
 
-def _into_keyring(server: str, user: str, password: str) -> bool:
+def _save_in_keyring(server: str, user: str, password: str) -> bool:
     keyring = _keyring()
     if keyring is None:
         return False
     try:
         keyring.set_password(_SERVICE.format(server), user, password)
-    except keyring.errors.KeyringError:  # there is no keyring here, or it stays locked
+    except keyring.errors.KeyringError:  # there is no keyring, or it is locked
         return False
     return True
 
 
-def _out_of_keyring(server: str, user: str) -> None:
+def _delete_from_keyring(server: str, user: str) -> None:
     keyring = _keyring()
     if keyring is None:
         return
@@ -199,12 +212,12 @@ def _out_of_keyring(server: str, user: str) -> None:
         keyring.delete_password(_SERVICE.format(server), user)
     except keyring.errors.KeyringError as error:
         raise errors.SettingsError(
-            f"cannot remove the password from the keyring: {error}"
+            f"cannot delete the password from the keyring: {error}; unlock it and try again"
         ) from None
 
 
 def _keyring() -> Any:
-    """Return the `keyring` package, which the extra of that name installs, or None."""
+    """Return the `keyring` package, None if it is not installed (it is an extra)."""
     try:
         importlib.import_module("keyring.errors")
         return importlib.import_module("keyring")

@@ -1,4 +1,4 @@
-"""Files that must never be half written, nor lose a change, nor be readable by others."""
+"""Write files atomically, without losing a concurrent change, and readable only by their owner."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from worker_cli import errors
 
 
 def write(file: Path, content: bytes) -> None:
-    """Replace a file in one step, with mode 0600; raise SettingsError when it cannot be."""
+    """Replace a file atomically, with mode 0600; raise SettingsError when that fails.
+
+    All files that the client saves are written by this function.
+    """
     try:
-        # A configuration that is a link into somebody's dotfiles stays one.
+        # A file that is a symbolic link, as people have into their dotfiles, stays a link.
         file = file.resolve()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
@@ -34,11 +37,11 @@ def write(file: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from changing a file in a directory between our reading and writing it.
+    """Lock a directory, so that nobody else changes a file between our reading and writing it.
 
-    Makes the directory where it is missing; raises SettingsError when it cannot be written to.
+    Creates the directory if it is missing; raises SettingsError when it is not writable.
     """
-    # A file, since NFS locks nothing that is not open for writing, as a directory cannot be.
+    # The lock is on a file, because NFS locks only what is open for writing.
     file = directory / ".lock"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,18 +49,18 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise errors.SettingsError(f"cannot write {file}: {error.strerror}") from None
     try:
-        with contextlib.suppress(OSError):  # a file system without locks is better than no login
+        with contextlib.suppress(OSError):  # where the file system has no locks, do without
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
-def refuse_if_open(file: Path, mode: int, owner: int) -> None:
-    """Raise SettingsError when a file with secrets is readable by others, or is somebody else's."""
+def check_private(file: Path, mode: int, owner: int) -> None:
+    """Raise SettingsError when a file with secrets belongs to others or is readable by them."""
     if owner != os.geteuid():
-        raise errors.SettingsError(f"{file} belongs to another user and is not used")
+        raise errors.SettingsError(f"cannot use {file}: it belongs to another user")
     if mode & 0o077:
         raise errors.SettingsError(
-            f"others can read the passwords in {file}; close it with: chmod 600 {file}"
+            f"cannot use {file}: others can read its passwords; fix that with: chmod 600 {file}"
         )

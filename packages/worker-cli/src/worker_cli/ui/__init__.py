@@ -1,1 +1,1 @@
-"""What people see: tables, progress, help texts, and completion."""
+"""The user interface: tables, progress, help texts and completion."""

@@ -1,4 +1,4 @@
-"""Staying with a job from its start to its end, as if it ran here."""
+"""Follow a job from its creation to its end: for `worker run --wait`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def run_attached(client: Client, create: Callable[[], JobHandle], *, separate_stderr: bool) -> int:
-    """Create a job, pass on its output, and return the exit code that stands for its end."""
+    """Create a job, copy its output, and return the exit code for its end."""
     job = create()
     gaps = GapReporter()
     try:
         if terminal.is_terminal(sys.stderr):
             _note_queued(job)
-        second = _Follower(job, "stderr", sys.stderr.buffer, gaps) if separate_stderr else None
+        stderr = _Follower(job, "stderr", sys.stderr.buffer, gaps) if separate_stderr else None
         _copy_stream(job, "stdout", sys.stdout.buffer, gaps)
-        if second:
-            second.finish()
-        return _ended(client, job) or gaps.code
+        if stderr:
+            stderr.finish()
+        return _report_end(client, job) or gaps.code
     except KeyboardInterrupt:
         _note_detached(job)
         return exits.INTERRUPTED
@@ -35,12 +35,12 @@ def run_attached(client: Client, create: Callable[[], JobHandle], *, separate_st
             _note_detached(job)
         raise
     except (errors.ClientError, OSError, RuntimeError, MemoryError):
-        terminal.note(f"the job may go on; back to it: worker out -f {job.id}")
+        terminal.note(f"the job may still run; to follow it again: worker out -f {job.id}")
         raise
 
 
 def _note_queued(job: JobHandle) -> None:
-    """Say why nothing happens yet, if the job waits for its turn."""
+    """Report why nothing happens yet, if the job is queued."""
     status = job.status()
     if status.status == "queued":
         why = f": {status.reason}" if status.reason else ""
@@ -49,13 +49,13 @@ def _note_queued(job: JobHandle) -> None:
 
 def _note_detached(job: JobHandle) -> None:
     terminal.note(
-        f"detached; the job goes on. Back to it: worker out -f {job.id}, "
-        f"stop it: worker kill {job.id}"
+        f"detached; the job keeps running. To follow it again: worker out -f {job.id}; "
+        f"to stop it: worker kill {job.id}"
     )
 
 
 def _still_runs(job: JobHandle) -> bool:
-    """Whether it has not ended yet: of `seq 9999 | head` there is nothing to be said."""
+    """Return whether the job has not ended yet, so that there is something to report."""
     try:
         return not job.status().ended
     except errors.ClientError:
@@ -63,18 +63,16 @@ def _still_runs(job: JobHandle) -> bool:
 
 
 def _copy_stream(job: JobHandle, stream: str, to: BinaryIO, gaps: GapReporter) -> None:
-    target = output_writer.OutputWriter(to, allow_binary=False)
+    writer = output_writer.OutputWriter(to, allow_binary=False)
     try:
         for chunk in job.follow(stream=stream, on_gap=gaps):
-            target.write(chunk)
+            writer.write(chunk)
     except output_writer.BinaryOnTerminal:
-        terminal.note(
-            f"the output is binary and not shown on a terminal: worker out -o FILE {job.id}"
-        )
+        terminal.note(f"the output is binary; to write it to a file: worker out -o FILE {job.id}")
 
 
 class _Follower:
-    """A second stream, passed on by a thread of its own beside the first."""
+    """Copies a second stream in a thread of its own."""
 
     def __init__(self, job: JobHandle, stream: str, to: BinaryIO, gaps: GapReporter) -> None:
         self._job, self._stream, self._to, self._gaps = job, stream, to, gaps
@@ -86,18 +84,18 @@ class _Follower:
     def _run(self) -> None:
         try:
             _copy_stream(self._job, self._stream, self._to, self._gaps)
-        except Exception as error:  # noqa: BLE001  # raised again by finish, in the main thread
+        except Exception as error:  # noqa: BLE001  # `finish` raises it in the main thread
             self._error = error
 
     def finish(self) -> None:
-        """Wait for the end of the stream; raise what went wrong with it."""
+        """Wait for the end of the stream; raise the error of the thread, if there was one."""
         self._thread.join()
         if self._error:
             raise self._error
 
 
-def _ended(client: Client, job: JobHandle) -> int:
-    """Say what the exit code alone does not tell."""
+def _report_end(client: Client, job: JobHandle) -> int:
+    """Report what the exit code alone does not say, and return it."""
     status = client.wait(job.id)
     code = exits.of_job(status)
     if status.signal is not None or status.status not in ("completed", "failed"):
@@ -108,16 +106,16 @@ def _ended(client: Client, job: JobHandle) -> int:
 
 
 class GapReporter:
-    """Says which bytes of the output are missing, and remembers whether there were any."""
+    """Reports which bytes of the output are missing, and remembers whether there were any."""
 
     def __init__(self) -> None:
         self.code = exits.DONE
-        """The exit code of a command that has passed on all that there is."""
+        """The exit code of a command that has copied all the output that the server has."""
 
     def __call__(self, start: int, end: int) -> None:
-        """Say that bytes are missing, because the server keeps only the newest ones."""
+        """Report that bytes are missing, because the server keeps only the newest."""
         self.code = exits.REFUSED
         terminal.note(
-            f"{humanize.size(end - start)} of output are no longer kept (bytes {start} to {end}); "
-            "see run --output-limit"
+            f"the server no longer has {humanize.size(end - start)} of output "
+            f"(bytes {start} to {end}); see run --output-limit"
         )

@@ -1,4 +1,4 @@
-"""What the last word of an unfinished command line could be."""
+"""Candidates for the last word of an unfinished command line."""
 
 from __future__ import annotations
 
@@ -11,70 +11,73 @@ from worker_cli.options import Action, AnyOption, Option
 from worker_cli.ui import humanize
 
 FILES = (":file", "")
-"""A line that tells the shell to complete the names of files, as it can best do itself."""
+"""A line that makes the shell complete file names by itself."""
 PROGRAMS = (":program", "")
-"""The same for the names of programs."""
+"""The same for names of programs."""
 
-_MOST_JOBS = 50
+_MAX_JOBS = 50
 
 Candidates = Iterable[tuple[str, str]]
 
 
 def candidates(line: Sequence[str]) -> Candidates:
-    """Return words that begin as the last of `line` does, and what each means.
+    """Return the words that can complete the last word of `line`, each with its meaning.
 
-    `line` is what stands after `worker`, up to the cursor; the last word may be empty.
+    `line` contains the words after `worker`, up to the cursor; the last one may be empty.
     """
     *before, last = _joined(line) or [""]
     state = _State()
     for word in before:
-        state.take(word)
+        state.parse(word)
     name, equals, value = last.partition("=")
     if equals and state.options_allowed and isinstance(option := state.known.get(name), Option):
-        found = _values(option.completes, state)
-        fitting = [each for each in found if each[0].startswith(value) and each[0][:1] != ":"]
-        return [(f"{name}={word}", about) for word, about in fitting]
-    return [each for each in state.expected(last) if each[0].startswith((last, ":"))]
+        return [
+            (f"{name}={word}", about)
+            for word, about in _values(option.completes, state)
+            if word.startswith(value) and not word.startswith(":")
+        ]
+    expected = state.expected(last)
+    return [(word, about) for word, about in expected if word.startswith((last, ":"))]
 
 
 def _joined(line: Sequence[str]) -> list[str]:
-    """Undo what bash does to words with an equals sign, which it takes for three."""
-    found: list[str] = []
+    """Return the words as the user typed them: bash splits `--name=value` into three words."""
+    words: list[str] = []
     for word in line:
-        if word == "=" and found and found[-1].startswith("--"):
-            found.append("")  # the value follows, as if after a space
-        elif found and found[-1] == "" and len(found) > 1 and found[-2].startswith("--"):
-            found[-1] = word
+        if word == "=" and words and words[-1].startswith("--"):
+            words.append("")  # the value follows, as if after a space
+        elif words and words[-1] == "" and len(words) > 1 and words[-2].startswith("--"):
+            words[-1] = word
         else:
-            found.append(word)
-    return found
+            words.append(word)
+    return words
 
 
 class _State:
-    """How far a command line has been parse."""
+    """What is known after parsing the first words of a command line."""
 
     def __init__(self) -> None:
         self.action: Action | None = None
         self.known: dict[str, AnyOption] = {}
         self.operands = 0
         self.options_allowed = True
-        self.awaited: Option[Any] | None = None
+        self.needs_value: Option[Any] | None = None
         self.words: list[str] = []
         self._learn(common.EVERYWHERE)
 
     def _learn(self, known: Iterable[AnyOption]) -> None:
         self.known |= {name: option for option in known for name in option.names}
 
-    def take(self, word: str) -> None:
-        """Understand one more whole word."""
+    def parse(self, word: str) -> None:
+        """Parse one more word."""
         self.words.append(word)
-        if self.awaited:
-            self.awaited = None
+        if self.needs_value:
+            self.needs_value = None
         elif word == "--" and self.options_allowed:
             self.options_allowed = False
         elif word.startswith("-") and word != "-" and self.options_allowed:
             option = self.known.get(word)
-            self.awaited = option if isinstance(option, Option) else None
+            self.needs_value = option if isinstance(option, Option) else None
         elif self.action is None:
             if word in commands.NAMES:
                 self.action = commands.load(word)
@@ -84,9 +87,9 @@ class _State:
             self.options_allowed &= not self.action.options_end_at_operand
 
     def expected(self, last: str) -> Candidates:
-        """Return what may stand next, whether or not `last` begins so."""
-        if self.awaited:
-            return _values(self.awaited.completes, self)
+        """Return all candidates for the next word, whether or not they begin with `last`."""
+        if self.needs_value:
+            return _values(self.needs_value.completes, self)
         if last.startswith("-") and self.options_allowed:
             return [(name, option.about) for name, option in self.known.items()]
         if self.action is None:
@@ -116,20 +119,20 @@ def _values(completes: options.Completes, state: _State) -> Candidates:
 
 
 def _jobs(which: options.Completes, line: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the user's newest jobs; nothing when the server cannot be asked."""
+    """Yield the user's newest jobs; nothing when the server does not answer."""
     from worker_cli.job import FINAL, LIVE
 
     states = {options.LIVE_JOB: LIVE, options.ENDED_JOB: FINAL}.get(str(which), ())
     try:
         with common.connect(_connection(line)) as client:
-            for job in client.list(status=states, limit=_MOST_JOBS):
+            for job in client.list(status=states, limit=_MAX_JOBS):
                 yield job.id, f"{job.status}: {humanize.command_line(job.argv, 50)}"
     except errors.ClientError:
         return
 
 
 def _connection(line: list[str]) -> options.Args:
-    """Return the options on the line that say which server is meant; others are passed over."""
+    """Return the options on the line that choose the server and the user."""
     args = options.Args()
     known = {name: option for option in common.EVERYWHERE for name in option.names}
     for word, following in zip(line, [*line[1:], ""], strict=True):

@@ -1,4 +1,4 @@
-"""The help texts, made from the declarations of the actions."""
+"""The help texts, generated from the declarations of the actions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from worker_cli.options import Action
 
 _TITLE = "worker: run commands on a server and read their output"
 _TOUR = (
-    ("worker login https://server:8443 --cacert ca.pem", "say once where, and who you are"),
+    ("worker login https://server:8443 --cacert ca.pem", "save server and credentials"),
     ("worker run echo hello", "create a job; prints its id"),
-    ("worker status ID", "what became of it"),
-    ("worker out ID", "its output, byte for byte"),
+    ("worker status ID", "print its status and exit code"),
+    ("worker out ID", "print its output"),
     ("worker run --wait make -j8", "follow the output and exit as the job does"),
-    ("worker list --status running", "your jobs that run"),
+    ("worker list --status running", "list your running jobs"),
     ("worker kill ID", "stop a job and everything it started"),
 )
 _CLOSING = (
-    "An ID may be its first characters, or @last for your newest job.\n"
-    "worker ACTION --help tells the options and examples of an action."
+    "An ID may be shortened to its first characters; @last is your newest job.\n"
+    "worker ACTION --help prints the options and examples of an action."
 )
 
 
 def overview() -> str:
     """Return what `worker help` prints."""
-    parts = [_TITLE, "usage: worker ACTION [OPTION …] …"]
+    parts = [_TITLE, f"usage: {usage(None)}"]
     for title, names in commands.GROUPS:
         rows = [
             (f"{name} {_operands(name)}".rstrip(), commands.load(name).summary) for name in names
@@ -39,22 +39,29 @@ def overview() -> str:
 
 def of_action(action: Action) -> str:
     """Return what `worker ACTION --help` prints."""
-    options = "[OPTION …] " if action.options else ""
     parts = [
         f"worker {action.name}: {action.summary}",
-        f"usage: worker {action.name} {options}{action.operands}".rstrip(),
+        f"usage: {usage(action)}",
         _wrapped(action.about),
     ]
     titled = (("Options", action.options), ("Options of every action", commands.EVERYWHERE))
     for title, options_ in titled:
-        rows = [(usage(each.names, each.metavar), each.about) for each in options_]
+        rows = [(option_usage(option.names, option.metavar), option.about) for option in options_]
         parts += [f"{title}\n{_listed(rows)}"] if rows else []
     parts += [f"Examples\n{_examples(action.examples)}"] if action.examples else []
     return "\n\n".join(parts)
 
 
-def usage(names: Sequence[str], metavar: str) -> str:
-    """Return "-n, --limit N" as it is shown in help texts."""
+def usage(action: Action | None) -> str:
+    """Return "worker ACTION [OPTION …] …", for one action or for the whole command."""
+    if action is None:
+        return "worker ACTION [OPTION …] …"
+    options = "[OPTION …] " if action.options else ""
+    return f"worker {action.name} {options}{action.operands}".rstrip()
+
+
+def option_usage(names: Sequence[str], metavar: str) -> str:
+    """Return "-n, --limit N"."""
     return f"{', '.join(names)} {metavar}".rstrip()
 
 
@@ -67,7 +74,7 @@ def _width() -> int:
 
 
 def _wrapped(text: str) -> str:
-    return "\n\n".join(textwrap.fill(each, _width()) for each in text.split("\n\n"))
+    return "\n\n".join(textwrap.fill(paragraph, _width()) for paragraph in text.split("\n\n"))
 
 
 def _listed(rows: Iterable[tuple[str, str]], column: int = 26) -> str:

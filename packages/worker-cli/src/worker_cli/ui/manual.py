@@ -1,7 +1,7 @@
-"""The manual page, made from the declarations of the actions.
+"""The manual page, generated from the declarations of the actions.
 
-`python -m worker_cli.ui.manual > man/worker.1` writes the page that goes into the wheel; a test
-compares the two.
+`python -m worker_cli.ui.manual > man/worker.1` writes the page that is in the wheel. A test checks
+that the file is up to date.
 """
 
 from __future__ import annotations
@@ -16,34 +16,37 @@ from worker_cli.ui import help_texts
 _EXIT_CODES = (
     ("0", "done"),
     ("1", "the server refused: there is no such job, it has already ended, …"),
-    ("2", "wrong usage; the message stands below the help text"),
-    ("125", "no answer, no trust or no login: the connection, the certificate or the password"),
-    ("130", "interrupted by Ctrl-C; a job that was followed goes on"),
+    ("2", "wrong usage, or a setting that cannot be used"),
+    ("125", "no answer, an untrusted server or no login"),
+    ("130", "interrupted by Ctrl-C; a job that was followed keeps running"),
 )
 _JOB_CODES = (
     ("N", "the job's own exit code"),
     ("128+N", "signal N ended it"),
-    ("124", "its time was up"),
-    ("125", "its end could not be observed"),
-    ("126, 127", "it could not be executed, or not be found"),
+    ("124", "it was stopped because of its --timeout"),
+    ("125", "it is lost: its end could not be observed"),
+    ("126, 127", "its command could not be executed, or was not found"),
 )
 _ENVIRONMENT = (
     ("WORKER_SERVER", "address of the server, as --server"),
     ("WORKER_CACERT", "certificate of the only CA to trust, as --cacert"),
     ("WORKER_USER", "name of the user, as --user"),
-    ("WORKER_PASSWORD", "password; there is no option for it, because others can see those"),
+    ("WORKER_PASSWORD", "password; there is no option, because others could see it"),
     ("WORKER_PROFILE", "profile in config.toml, as --profile"),
-    ("NO_COLOR", "when not empty, no colour"),
-    ("HTTPS_PROXY, NO_PROXY", "a proxy to go through, and the hosts that need none"),
-    ("NETRC", "in place of ~/.netrc"),
+    ("NO_COLOR", "if not empty, no colour is used"),
+    ("HTTPS_PROXY, NO_PROXY", "a proxy to use, and the hosts to connect to without it"),
+    ("NETRC", "file to read instead of ~/.netrc"),
 )
 _FILES = (
     (
         "~/.config/worker/config.toml",
-        "profiles: server, cacert, user, cert and key, each under a name",
+        "profiles, each with server, cacert, user, cert and key",
     ),
-    ("~/.config/worker/credentials.json", "passwords, mode 0600; refused when others can read it"),
-    ("~/.netrc", "passwords by host, used where login has stored none"),
+    (
+        "~/.config/worker/credentials.json",
+        "passwords; mode 0600, and not used when others can read it",
+    ),
+    ("~/.netrc", "passwords by host, used when login has saved none"),
 )
 
 
@@ -60,7 +63,9 @@ def page() -> str:
         ".SH EXIT STATUS\n" + _tagged(_EXIT_CODES),
         f".PP\n{_escaped('run --wait and wait exit as the job did:')}\n{_tagged(_JOB_CODES)}",
         ".SH ENVIRONMENT\n"
-        + _paragraphs("Options come first, then these, then config.toml, then defaults.")
+        + _paragraphs(
+            "Options take precedence over these variables, then come config.toml and the defaults."
+        )
         + "\n"
         + _tagged(_ENVIRONMENT),
         ".SH FILES\n" + _tagged(_FILES),
@@ -69,25 +74,29 @@ def page() -> str:
 
 
 _DESCRIPTION = (
-    "worker runs commands on a server where workerd listens, over HTTPS, and brings back their "
-    "output. A job goes on when you log out, and when the server's software is restarted. You see "
-    "and touch only the jobs that you created; for those of others, which administrators may "
-    "reach, see worker list.\n\n"
-    "Where an ID is asked for, the first characters of one are enough, if no other job of yours "
-    "begins so; @last is your newest job."
+    "worker runs commands on a server where workerd is running, over HTTPS, and reads their "
+    "output. A job keeps running when you log out, and when workerd is restarted. You can see "
+    "and change only your own jobs; for administrators, see worker list.\n\n"
+    "An ID may be shortened to its first characters, if no other job of yours begins with them; "
+    "@last is your newest job."
 )
 
 
 def _action(action: Action) -> str:
-    usage = f"worker {action.name} {'[OPTION …] ' if action.options else ''}{action.operands}"
-    parts = [f".SS {_escaped(usage.rstrip())}", _paragraphs(action.about), _options(action.options)]
+    parts = [
+        f".SS {_escaped(help_texts.usage(action))}",
+        _paragraphs(action.about),
+        _options(action.options),
+    ]
     if action.examples:
         parts += [".PP\nExamples:", _tagged(action.examples)]
     return "\n".join(part for part in parts if part)
 
 
 def _options(options: Iterable[AnyOption]) -> str:
-    return _tagged((help_texts.usage(each.names, each.metavar), each.about) for each in options)
+    return _tagged(
+        (help_texts.option_usage(option.names, option.metavar), option.about) for option in options
+    )
 
 
 def _tagged(rows: Iterable[tuple[str, str]]) -> str:
@@ -95,11 +104,11 @@ def _tagged(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    return "\n.PP\n".join(_escaped(each) for each in text.split("\n\n"))
+    return "\n.PP\n".join(_escaped(paragraph) for paragraph in text.split("\n\n"))
 
 
 def _escaped(text: str) -> str:
-    """Return a text that troff shows as it is."""
+    """Return a text that troff shows unchanged."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "\\&...")
     text = text.replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
     return f"\\&{text}" if text.startswith(".") else text
