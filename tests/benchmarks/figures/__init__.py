@@ -12,6 +12,7 @@ NAMES = (
     "download",
     "followers",
     "store",
+    "finished",
     "sleeping",
     "start",
     "login",

@@ -365,7 +365,7 @@ class Engine:
         self._remover.remove([job_id])
 
     def remove_many(self, job_ids: Iterable[str]) -> int:
-        """Remove finished jobs as `remove` does, a hundred with one flush; return how many.
+        """Remove finished jobs as `remove` does, fifty with one flush; return how many.
 
         Jobs that are unknown or have not ended are left out.
         """

@@ -80,7 +80,7 @@ class Maintenance:
         self._timeline.look()  # `Engine.ago` needs regular looks, too
         keep_age = self._settings.keep_age
         too_old = None if keep_age is None else self._timeline.ago(keep_age)
-        with self._store.reading() as db:
+        with self._store.reading() as db, records.one_moment(db):
             finished, kept = records.finished(db), records.kept(db)
             expired = retention.expired(finished, kept, self._settings, too_old)
         self._remover.remove(expired, self._closing.is_set)
