@@ -320,3 +320,12 @@ def test_a_fault_in_a_setting_with_an_old_name_names_the_new_one(tmp_path):
     assert faults(path) == (
         f"{path}: max_long_requests must be a whole number of at least 1, not 0",
     )
+
+
+@pytest.mark.parametrize("share", ['"2"', "0", "true", "1000"])
+def test_a_share_is_a_number(tmp_path, share):
+    """A user would get no slot at all, or all of them."""
+    (said,) = faults(write(tmp_path / "w.toml", f"[shares]\nalice = {share}"))
+    assert "a share is a number from 0.01 to 100" in said
+    good = config.load(write(tmp_path / "good.toml", "[shares]\nalice = 2"))
+    assert good.shares == {"alice": 2.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -152,6 +152,9 @@ class Client:
         output_limit: int | None = None,
         limits: Mapping[str, Any] | None = None,
         isolation: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        hold: bool = False,
+        start_after: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Create a job and return a handle on it; it is stored, but may not have started yet.
@@ -166,6 +169,9 @@ class Client:
         refuses the job when it cannot enforce a limit, unless `best_effort` is true; the record's
         `enforced` says what enforces each. `isolation` may contain `private_network`,
         `private_tmp`, `read_only`, `writable` as a list of directories, and `pid_namespace`.
+
+        Of your waiting jobs the one with the highest `priority` (-100 to 100) starts first. A job
+        with `hold` waits for `release`, and none starts before its `start_after`.
 
         Calls with the same `idempotency_key` create one job; without a key, each call creates its
         own. Raises RequestRefused with code "invalid_job" and the wrong fields in `errors`.
@@ -183,6 +189,9 @@ class Client:
             "output_limit": output_limit,
             "limits": limits,
             "isolation": isolation,
+            "priority": priority,
+            "hold": hold or None,
+            "start_after": _stamp(start_after),
         }
         body = {key: value for key, value in fields.items() if value is not None}
         import uuid  # here, because the import is slow and only `run` needs it
@@ -310,6 +319,31 @@ class Client:
         answer = self._transport.call("PUT", f"{_path(job_id)}/signal", body={"signal": signal})
         return self._status(answer).status
 
+    def update(
+        self,
+        job_id: str,
+        *,
+        priority: int | None = None,
+        hold: bool | None = None,
+        start_after: datetime | None = None,
+    ) -> JobRecord:
+        """Change what a waiting job waits for; None leaves it as it is. Return its record.
+
+        A `start_after` that has passed is no time. Raises RequestRefused with code
+        "job_not_waiting" when the job has started or ended, and JobNotFound.
+        """
+        changes = {"priority": priority, "hold": hold, "start_after": _stamp(start_after)}
+        body = {name: value for name, value in changes.items() if value is not None}
+        return self._record(self._transport.call("PATCH", _path(job_id), body=body, repeat=True))
+
+    def hold(self, job_id: str) -> JobRecord:
+        """Keep a waiting job from starting; see `update`."""
+        return self.update(job_id, hold=True)
+
+    def release(self, job_id: str) -> JobRecord:
+        """Let a held job start; see `update`."""
+        return self.update(job_id, hold=False)
+
     def remove(self, job_id: str) -> None:
         """Delete the record and the output of a finished job; raise JobNotFinished, JobNotFound."""
         self._transport.call("DELETE", _path(job_id))
@@ -403,3 +437,7 @@ def _time_parameter(when: datetime | timedelta | None) -> str | None:
 
 def _path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='', errors='surrogateescape')}"
+
+
+def _stamp(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds")

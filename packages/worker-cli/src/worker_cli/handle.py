@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from worker_cli.client import Client
     from worker_cli.job import JobRecord, JobStatus
     from worker_cli.output import Output
@@ -70,6 +72,24 @@ class JobHandle:
     def signal(self, signal: str | int) -> str:
         """Send a signal to the job's processes; return its status."""
         return self._client.signal(self.id, signal)
+
+    def update(
+        self,
+        *,
+        priority: int | None = None,
+        hold: bool | None = None,
+        start_after: datetime | None = None,
+    ) -> JobRecord:
+        """Change what the job waits for; return its record."""
+        return self._client.update(self.id, priority=priority, hold=hold, start_after=start_after)
+
+    def hold(self) -> JobRecord:
+        """Keep the job from starting."""
+        return self._client.hold(self.id)
+
+    def release(self) -> JobRecord:
+        """Let the job start."""
+        return self._client.release(self.id)
 
     def remove(self) -> None:
         """Delete the record and the output of the job, which must have ended."""

@@ -7,7 +7,7 @@ from the server's answer, and how `worker status` labels it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
@@ -61,6 +61,10 @@ def _mapping(answer: Mapping[str, Any], name: str) -> Any:
     return answer.get(name) or {}
 
 
+def _list(answer: Mapping[str, Any], name: str) -> Any:
+    return tuple(answer.get(name) or ())
+
+
 def _time(answer: Mapping[str, Any], name: str) -> datetime | None:
     value = answer.get(name)
     return datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -106,6 +110,8 @@ class JobStatus:
 
     The value stays correct when the server's clock is set. None for a job that has not started.
     """
+    waiting: Sequence[Mapping[str, Any]] = field(default=(), metadata=_read(_list))
+    """Everything that keeps a waiting job from starting: each has at least `gate` and `text`."""
     usage: Usage | None = field(default=None, metadata=_read(_usage, label="used"))
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The server's answer, with fields that this client does not know."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 GROUPS = (
     ("Jobs", ("run", "status", "out", "kill", "list", "wait", "signal", "remove", "prune")),
+    ("Waiting jobs", ("why", "hold", "release", "update")),
     ("Server and login", ("login", "logout", "whoami", "version")),
     ("This command", ("help", "completion")),
 )

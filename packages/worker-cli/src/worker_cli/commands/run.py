@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from worker_cli import errors, exits, options, parsing
-from worker_cli.commands import common, limit_options
+from worker_cli.commands import common, limit_options, queue_options
 from worker_cli.options import Action, AnyOption, Args, Flag, Option
 from worker_cli.ui import humanize, terminal
 
@@ -82,6 +82,7 @@ FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
     "separate_stderr": (SEPARATE_STDERR,),
     "output_limit": (OUTPUT_LIMIT,),
     **limit_options.FIELDS,
+    **queue_options.FIELDS,
 }
 """The options that set each field of the job object."""
 
@@ -90,6 +91,7 @@ def run(args: Args) -> int:
     """Create the job; print its id, or follow it with --wait."""
     argv = [parsing.lossless(word) for word in _argv(args)]
     limit_options.check(args)
+    queue_options.check(args)
     labels = {
         parsing.lossless(key): parsing.lossless(value) for key, value in common.labels(args).items()
     }
@@ -203,7 +205,9 @@ def _create(
         "output_limit": args.get(OUTPUT_LIMIT),
         "limits": limit_options.limits(args),
         "isolation": limit_options.isolation(args),
+        **queue_options.fields(args, client),
     }
+    queue_options.note_time(fields)
     try:
         return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
     except errors.RequestRefused as error:
@@ -292,6 +296,7 @@ ACTION = Action(
         SEPARATE_STDERR,
         OUTPUT_LIMIT,
         *limit_options.OPTIONS,
+        *queue_options.OPTIONS,
     ),
     examples=(
         ("worker run echo hello", "create a job and print its id"),
@@ -299,6 +304,7 @@ ACTION = Action(
         ("worker run --shell 'ls | wc -l'", "run a shell line"),
         ("worker run --timeout 10m --name nightly ./backup --all", "with a time limit and a name"),
         ("worker run --memory 2G --cpus 1.5 ./train", "with limited memory and CPU"),
+        ("worker run --at 22:00 --priority 5 ./report", "tonight, before your other jobs"),
         (
             "worker run --isolate --cwd /srv/try ./setup",
             "without network; can write only to /srv/try",

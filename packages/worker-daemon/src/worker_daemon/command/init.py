@@ -26,7 +26,7 @@ _SHOWN = {
     "run_as_default": "jobs",
 }
 _EVERY = ("::", "0.0.0.0")  # noqa: S104  # only to explain them, not to listen there
-_TABLES = ("run_as", "limits")
+_TABLES = ("run_as", "shares", "limits")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,6 +94,7 @@ def _engine(settings: config.Config, store: worker_core.DescriptorStore) -> work
 
     limits = worker_core.EngineSettings(
         max_running=settings.max_running,
+        shares=settings.shares,
         max_running_per_owner=settings.max_running_per_user,
         max_queued=settings.max_queued,
         max_queued_per_owner=settings.max_queued_per_user,

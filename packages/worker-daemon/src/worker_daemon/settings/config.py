@@ -52,6 +52,19 @@ def _names(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
+def _shares(value: object) -> Mapping[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table of users and their shares, not {value!r}")
+    for user, share in value.items():
+        if (
+            isinstance(share, bool)
+            or not isinstance(share, int | float)
+            or not 0.01 <= share <= 100
+        ):
+            raise ValueError(f"gives {user} {share!r}; a share is a number from 0.01 to 100")
+    return {user: float(share) for user, share in value.items()}
+
+
 def _account(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"must be the name of a Unix account, not {value!r}")
@@ -128,6 +141,14 @@ class Config:
             "running job.",
         ),
     ] = 256
+    shares: Annotated[
+        Mapping[str, float],
+        Setting(
+            _shares,
+            "How the slots are divided between users who wait: one with a share of 2 gets twice as "
+            "many as one with a share of 1, which everybody has who is not named.",
+        ),
+    ] = dataclasses.field(default_factory=dict)
     max_queued: Annotated[int, Setting(_count(0), "How many more jobs may wait; 0 for none.")] = (
         100_000
     )

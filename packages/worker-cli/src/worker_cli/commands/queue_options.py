@@ -1,0 +1,107 @@
+"""The options that say when a job starts, and the fields they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from worker_cli import errors, parsing
+from worker_cli.options import AnyOption, Args, Flag, Option
+from worker_cli.ui import terminal
+
+if TYPE_CHECKING:
+    from worker_cli.client import Client
+
+_MOST = 100  # of a priority, in either direction
+
+
+def _priority(value: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,3}", value, re.ASCII) or abs(int(value)) > _MOST:
+        raise ValueError(f"must be a whole number from -{_MOST} to {_MOST}")
+    return int(value)
+
+
+def _time(value: str) -> datetime:
+    """Return the time that a person means, in the local time zone where none is given."""
+    from worker_cli.ui import humanize
+
+    now = humanize.now().astimezone()
+    if value == "now":
+        return now
+    if re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", value, re.ASCII):
+        return _next(value, now)
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        example = "22:00, 2026-12-01T08:00, 2026-12-01T08:00+01:00 or now"
+        raise ValueError(f"must be a time, such as {example}") from None
+    return found.astimezone()
+
+
+def _next(text: str, now: datetime) -> datetime:
+    """Return when the clock next shows this time of day."""
+    hour, minute, second = (int(each) for each in f"{text}:00".split(":")[:3])
+    try:
+        wanted = now.replace(hour=hour, minute=minute, second=second, microsecond=0, tzinfo=None)
+    except ValueError as error:
+        raise ValueError(f"must be a time of day: {error}") from None
+    if wanted <= now.replace(tzinfo=None):
+        wanted += timedelta(days=1)
+    return wanted.astimezone()  # with the offset of that day
+
+
+PRIORITY = Option(
+    "--priority",
+    metavar="N",
+    parse=_priority,
+    about="of your waiting jobs the one with the highest is first: -100 to 100",
+)
+HOLD = Flag("--hold", about="do not start it until you release it")
+AT = Option(
+    "--at",
+    metavar="TIME",
+    parse=_time,
+    about="do not start it before: 22:00, 2026-12-01T08:00; local time",
+)
+DELAY = Option(
+    "--delay",
+    metavar="TIME",
+    parse=parsing.duration,
+    about="do not start it before so much time has passed: 90, 10m, 3h",
+)
+
+OPTIONS: tuple[AnyOption, ...] = (PRIORITY, HOLD, AT, DELAY)
+FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
+    "priority": (PRIORITY,),
+    "hold": (HOLD,),
+    "start_after": (AT, DELAY),
+}
+"""The options that a field of the job object comes from."""
+
+
+def check(args: Args) -> None:
+    """Raise UsageError for what contradicts itself."""
+    if args.has(AT) and args.has(DELAY):
+        raise errors.UsageError("--at and --delay cannot be combined")
+
+
+def fields(args: Args, client: Client) -> dict[str, Any]:
+    """Return the arguments of `Client.run` and `Client.update` that were given."""
+    start_after, delay = args.get(AT), args.get(DELAY)
+    if delay is not None:
+        start_after = client.server_time() + timedelta(seconds=delay)
+    given = {"priority": args.get(PRIORITY), "start_after": start_after}
+    found: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+    return found | ({"hold": True} if args.has(HOLD) else {})
+
+
+def note_time(given: Mapping[str, Any]) -> None:
+    """Say which time was understood, in local time and in UTC."""
+    from datetime import UTC
+
+    at = given.get("start_after")
+    if at is not None:
+        local, utc = at.astimezone(), at.astimezone(UTC)
+        terminal.note(f"starts at {local:%Y-%m-%d %H:%M:%S %Z} ({utc:%Y-%m-%d %H:%M:%S} UTC)")

@@ -1,0 +1,45 @@
+"""worker update: change when waiting jobs start."""
+
+from __future__ import annotations
+
+from worker_cli import errors, exits, options
+from worker_cli.commands import common, queue_options
+from worker_cli.options import Action, Args
+from worker_cli.ui import terminal
+
+_OPTIONS = (queue_options.PRIORITY, queue_options.AT, queue_options.DELAY)
+
+
+def run(args: Args) -> int:
+    """Change each job."""
+    queue_options.check(args)
+    if not any(args.has(each) for each in _OPTIONS):
+        raise errors.UsageError("update needs --priority N, --at TIME or --delay TIME")
+    with common.connect(args) as client:
+        jobs = common.resolve_jobs(client, args.operands)
+        given = queue_options.fields(args, client)
+        queue_options.note_time(given)
+
+        def update(job_id: str) -> int:
+            client.update(job_id, **given)
+            terminal.print_line(f"{job_id} updated")
+            return exits.DONE
+
+        return common.for_each(jobs, update)
+
+
+ACTION = Action(
+    "update",
+    run,
+    summary="change when waiting jobs start",
+    operands="ID [ID …]",
+    least=1,
+    most=None,
+    about="Change the priority or the time of jobs that wait. A job that runs is not touched.",
+    options=_OPTIONS,
+    examples=(
+        ("worker update 0f3c --priority 50", "before your other waiting jobs"),
+        ("worker update 0f3c --at now", "it need not wait for its time"),
+    ),
+    completes=(options.LIVE_JOB,),
+)
