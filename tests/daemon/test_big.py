@@ -1,4 +1,4 @@
-"""Long outputs and many followers, against a workerd of its own whose memory can be measured."""
+"""Long outputs and many followers, with a workerd whose memory can be measured."""
 
 import base64
 import contextlib
@@ -40,7 +40,7 @@ def demo(daemon: Daemon) -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def long(daemon: Daemon) -> str:
-    """A finished job with an output of 300 MB that no compression makes small."""
+    """A finished job with an incompressible output of 300 MB."""
     with User(daemon.url, (daemon.user, daemon.password)) as user:
         job_id = user.run("head", "-c", str(SIZE), "/dev/urandom")
         assert user.ended(job_id)["status"] == "completed"
@@ -49,7 +49,7 @@ def long(daemon: Daemon) -> str:
 
 @contextlib.contextmanager
 def bounded(daemon: Daemon) -> Iterator[None]:
-    """Look again and again at the daemon's memory while the block runs."""
+    """Watch the daemon's memory during this block."""
     process, over = psutil.Process(daemon.pid), threading.Event()
     before, most = process.memory_info().rss, 0
 
@@ -87,7 +87,7 @@ def test_bytes_need_no_memory(daemon: Daemon, demo: User, long: str) -> None:
 
 
 def test_text_needs_no_memory(daemon: Daemon, demo: User, long: str) -> None:
-    """One long output that is asked for as JSON would take the server down for everybody."""
+    """One long output, requested as JSON, would take the server down for everybody."""
     first, last, size = b"", b"", 0
     with bounded(daemon):
         answer = demo.get(f"/jobs/{long}/out", stream=True)
@@ -100,7 +100,7 @@ def test_text_needs_no_memory(daemon: Daemon, demo: User, long: str) -> None:
 
 
 def test_following_needs_no_memory(daemon: Daemon, demo: User, long: str) -> None:
-    """Who follows a job that has written much would take the server down."""
+    """Following a job with a long output would take the server down."""
     with bounded(daemon):
         answer = demo.get(f"/jobs/{long}/out?follow=true", headers=OCTETS, stream=True)
         assert sum(map(len, received(answer))) == SIZE
@@ -124,7 +124,7 @@ def test_a_slow_reader_of_a_finished_output_holds_no_thread(
 
 
 def test_many_silent_followers_delay_nobody(daemon: Daemon, demo: User) -> None:
-    """The server would be frozen by those who follow jobs that say nothing."""
+    """Clients that follow silent jobs would freeze the server."""
     job_id = demo.run("sleep", "1000")
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(_following(daemon, job_id)) for _ in range(200)]
@@ -139,7 +139,7 @@ def test_many_silent_followers_delay_nobody(daemon: Daemon, demo: User) -> None:
 
 
 def _following(daemon: Daemon, job_id: str) -> ssl.SSLSocket:
-    """Return a connection that follows, without the cost of a client for each."""
+    """Return a connection that follows a job; cheaper than a whole client."""
     context = ssl.create_default_context(cafile=daemon.ca)
     plain = socket.create_connection((daemon.host, daemon.port), timeout=30)
     connection = context.wrap_socket(plain, server_hostname="localhost")

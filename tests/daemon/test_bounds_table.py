@@ -1,4 +1,4 @@
-"""BOUNDS.md: what bounds each request, in a table that is complete and whose rows are tested."""
+"""BOUNDS.md: its tables are complete, and each row names a test."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ TEST = re.compile(r"`(?:(core)/)?(test_\w+\.py)::(test_\w+)`")
 
 
 def rows() -> list[list[str]]:
-    """Return the cells of each row, without heads and lines."""
+    """Return the cells of each row, without the headers."""
     found = [ROW.match(line) for line in FILE.read_text("utf-8").splitlines()]
     cells = [[cell.strip() for cell in row[1].split("|")] for row in found if row]
     return [row for row in cells if row[-1] not in ("test", "---")]
@@ -49,7 +49,7 @@ def fields(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
 
 
 def test_each_endpoint_and_parameter_has_a_row(alice: User) -> None:
-    """A new parameter would have no bound, or one that nobody can look up."""
+    """A new parameter would have no bound, or an undocumented one."""
     wanted = list(in_the_document(alice.get("/openapi.json").json()))
     listed = [(row[0], row[1]) for row in rows() if len(row) == 5]
     assert sorted(listed) == sorted(wanted)
@@ -57,7 +57,7 @@ def test_each_endpoint_and_parameter_has_a_row(alice: User) -> None:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: " ".join(row[:2])[:60])
 def test_each_row_names_a_test_that_there_is(row: list[str]) -> None:
-    """A bound would be promised that nothing holds."""
+    """A promised bound would not be tested."""
     named = TEST.search(row[-1])
     assert named, f"{row} names no test"
     file = TESTS / (named[1] or "daemon") / named[2]

@@ -1,4 +1,4 @@
-"""Other people's clients, friendly and not, against the running daemon."""
+"""Third-party clients, friendly and hostile, with a running daemon."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ SILENT = 1000
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
-    """One daemon for all tests here: each must leave it as it was."""
+    """One daemon for all tests of this file. No test may change it."""
     with Daemon(tmp_path_factory.mktemp("daemon"), max_body=100_000) as running:
         yield running
         assert "Traceback" not in running.log(), running.log()
@@ -26,7 +26,7 @@ def daemon(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def well_afterwards(daemon):
-    """Ask for something ordinary after each test: it must be answered."""
+    """Check after each test that the daemon still answers."""
     yield
     with requests.Session() as session:
         session.trust_env = False
@@ -45,7 +45,7 @@ def context(daemon):
 
 
 def plain(daemon):
-    """Return a TCP connection that sends at once."""
+    """Return a TCP connection without send delays."""
     connection = socket.create_connection(("127.0.0.1", daemon.port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
@@ -78,7 +78,7 @@ def curl(daemon, *arguments):
 
 
 def test_curl_runs_a_job_and_reads_its_output(daemon):
-    """Whoever has no client of ours could not use the daemon."""
+    """Anybody who has no client of ours could not use the daemon."""
     job = json.dumps({"command": "printf", "args": ["a\\0b"]})
     made = json.loads(curl(daemon, "--json", job, f"{daemon.url}/jobs/run"))
     url = f"{daemon.url}/jobs/{made['id']}"
@@ -91,7 +91,7 @@ def test_curl_runs_a_job_and_reads_its_output(daemon):
 
 
 def test_curl_sends_a_body_after_it_was_invited(daemon):
-    """Bodies that curl asks about first would wait a second, or be refused."""
+    """A body for which curl sends Expect: 100-continue would wait a second, or be refused."""
     job = json.dumps({"command": "wc", "args": ["-c"], "stdin": "x" * 70_000})
     # Without an answer it would wait for longer than it may take in all (--max-time).
     uninvited = ["-H", "Expect: 100-continue", "--expect100-timeout", "60"]
@@ -103,7 +103,7 @@ def test_curl_sends_a_body_after_it_was_invited(daemon):
 
 @pytest.mark.parametrize("expect", [["-H", "Expect:"], ["-H", "Expect: 100-continue"]])
 def test_curl_is_told_that_a_body_is_too_long(daemon, tmp_path, expect):
-    """It would report a broken connection."""
+    """curl would report a broken connection instead."""
     (tmp_path / "big").write_bytes(bytes(3_000_000))
     out = curl(daemon, "--data-binary", f"@{tmp_path}/big", *expect, f"{daemon.url}/jobs/run")
     assert json.loads(out)["code"] == "body_too_large"
@@ -143,7 +143,7 @@ def test_a_browser_keeps_its_connections_and_asks_for_more_than_there_is(daemon)
 
 
 def test_a_thousand_silent_connections_delay_nobody(daemon):
-    """Whoever opens enough connections would stop the daemon for everybody."""
+    """Anybody who opens enough connections would stop the daemon for everybody."""
     with contextlib.ExitStack() as stack:
         for n in range(SILENT):
             connection = stack.enter_context(plain(daemon))
@@ -190,7 +190,7 @@ def test_requests_hidden_in_others_are_not_served(daemon):
 
 
 def test_a_client_that_never_reads_does_not_stop_others(daemon):
-    """A thousand requests without reading an answer would fill the memory, or stop the loop."""
+    """A client that reads no answers would fill the memory, or stop the main loop."""
     with connect(daemon) as connection:
         connection.setblocking(False)
         request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 
 def run(*arguments, stdin=b"", directory=None):
-    """Run `workerd` and return what came of it."""
+    """Run `workerd` and return the completed process."""
     return subprocess.run(
         [*ARGV, *map(str, arguments)],
         input=stdin,
@@ -42,14 +42,14 @@ def run(*arguments, stdin=b"", directory=None):
 
 
 def ok(*arguments, stdin=b""):
-    """Run `workerd`, which must succeed without a word too many, and return its stdout."""
+    """Run `workerd`, which must succeed, and return its stdout."""
     done = run(*arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 
 
 def refused(*arguments, stdin=b"", code=1):
-    """Run `workerd`, which must refuse, and return its stderr."""
+    """Run `workerd`, which must fail without a traceback, and return its stderr."""
     done = run(*arguments, stdin=stdin)
     assert done.returncode == code, done.stderr.decode()
     assert done.stdout == b""
@@ -59,7 +59,7 @@ def refused(*arguments, stdin=b"", code=1):
 
 @pytest.fixture
 def file(tmp_path):
-    """Where the users will be."""
+    """The path of the users file."""
     return tmp_path / "users"
 
 
@@ -93,14 +93,14 @@ def test_a_user_is_added_listed_changed_and_removed(file):
 
 
 def test_a_short_password_that_is_in_use_goes_on_to_work(file):
-    """An upgrade would keep out whoever has one."""
+    """After an upgrade, users with a short password could not log in."""
     with htpasswd.editing(file) as known:
         known["alice"] = htpasswd.hash_password(b"x", 4)
     assert verifier.Verifier(file).verify("alice", b"x", "::1").accepted
 
 
 def test_the_cost_is_twelve_unless_said_otherwise(file):
-    """Hashes would be quick to guess, should the file be stolen."""
+    """Passwords would be quick to guess if the file is stolen."""
     ok(*user(file, "add", "alice", "--password-stdin"), stdin=b"wonderland\n")
     assert file.read_text().startswith("alice:$2b$12$")
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin,
 )
 @pytest.mark.parametrize("line", ["bob", "bob:x", "bob:$2b$04$x\nbob"])
 def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line):
-    """The advice would answer with itself, while nobody can log in."""
+    """The command in the message would fail with the same message, and nobody could log in."""
     add(file, "alice", "wonderland")
     file.write_text(f"{file.read_text()}{line}\ncarol\n")
     fault = f"{file}: line {{}}: 'carol' has no bcrypt hash; {htpasswd._CURE}"
@@ -185,7 +185,7 @@ def test_a_bad_line_is_mended_by_what_its_fault_advises(file, mended, said, line
 
 
 def test_a_line_that_is_nobodys_name_gets_no_password(file):
-    """A line would be written that keeps everybody out."""
+    """The command would write a line because of which nobody can log in."""
     add(file, "alice", "wonderland")
     file.write_text(f"{file.read_text()}b\x01b:x\n")
     arguments = user(file, "passwd", "b\x01b", "--password-stdin", "--cost=4")
@@ -195,7 +195,7 @@ def test_a_line_that_is_nobodys_name_gets_no_password(file):
 
 
 def test_a_password_is_asked_for_twice_and_not_shown(file):
-    """It would be seen by whoever looks over the shoulder, or mistyped without a second look."""
+    """A password could be seen on the screen, or mistyped without notice."""
     child = _prompted(file)
     child.expect("Password for alice: ")
     child.sendline("won der land")
@@ -207,7 +207,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(file):
 
 
 def test_two_different_passwords_are_refused(file):
-    """A typing error would shut the user out."""
+    """After a typing error, the user could not log in."""
     child = _prompted(file)
     child.expect("Password for alice: ")
     child.sendline("one")
@@ -219,7 +219,7 @@ def test_two_different_passwords_are_refused(file):
 
 
 def test_a_prompt_can_be_left(file):
-    """Ctrl-C would answer with a traceback."""
+    """Ctrl-C would print a traceback."""
     child = _prompted(file)
     child.expect("Password for alice: ")
     child.sendintr()
@@ -236,7 +236,7 @@ def _prompted(file):
 
 
 def test_users_are_listed_quickly(file):
-    """Scripts that add many users would wait for the web server's code each time."""
+    """Scripts that add many users would load the web server each time."""
     add(file, "alice", "wonderland")
     script = "import sys; from worker_daemon.__main__ import main; main(sys.argv[1:]); "
     script += "sys.exit(bool({'falcon', 'waitress', 'bcrypt', 'worker_core'} & set(sys.modules)))"
@@ -262,7 +262,7 @@ def test_help_says_how(arguments):
 
 @pytest.mark.parametrize("words", [[], ["init"], ["user", "add"]])
 def test_help_is_an_action_too(words):
-    """Who knows `worker help` would be told that it is no choice."""
+    """`workerd help` would be refused, although `worker help` works."""
     assert ok("help", *words) == ok(*words, "--help")
 
 
@@ -276,17 +276,17 @@ def test_help_is_an_action_too(words):
     ],
 )
 def test_a_misspelt_action_is_told_the_nearest(arguments, says):
-    """The administrator would have to compare the word with a list of them."""
+    """The administrator would have to look for the right word in a list."""
     assert says in refused(*arguments, code=2).splitlines()[-1]
 
 
 def test_the_version_is_said():
-    """A report of an error could not name the version."""
+    """A bug report could not name the version."""
     assert ok("--version") == f"workerd {__version__}\n"
 
 
 def test_options_count_before_and_after_the_action(file):
-    """An option in the other place would be silently ignored."""
+    """An option after the action would be ignored without a message."""
     add(file, "alice", "wonderland")
     assert ok(f"--users={file}", "user", "list") == "alice\n"
     assert ok("user", f"--users={file}", "list") == "alice\n"
@@ -298,7 +298,7 @@ def test_options_count_before_and_after_the_action(file):
 
 @pytest.fixture
 def arguments(file, tmp_path):
-    """Settings in order, as options by name."""
+    """Valid settings, as options by name."""
     add(file, "alice", "wonderland")
     return {
         "listen": "127.0.0.1:0",
@@ -345,7 +345,7 @@ def test_every_fault_is_said_at_once(arguments, tmp_path, action):
 
 
 def test_faults_of_form_and_of_matter_are_said_together(arguments, tmp_path):
-    """Each kind would be found only when the one before is mended."""
+    """One kind of fault would be found only after the other is fixed."""
     config = tmp_path / "workerd.toml"
     config.write_text('threads = 0\nclient_ca = "none.pem"\nusers = 3\n')
     arguments |= {"config": config, "key": tmp_path / "none.key"}
@@ -362,7 +362,7 @@ NO_ACCOUNT = "there is no account 'no-such' on this machine; `useradd` makes one
 
 
 def test_a_setting_that_cannot_be_read_hides_no_other_fault(arguments, tmp_path):
-    """Each fault would be found only when the one before is mended."""
+    """Each fault would be found only after the one before is fixed."""
     config = tmp_path / "workerd.toml"
     config.write_text(
         'supervisor = "mine"\ntls_min_version = "1.1"\nkey = 7\nrun_as_default = "no-such"\n'
@@ -408,7 +408,7 @@ def test_an_expired_certificate_is_a_fault(arguments, tmp_path):
 
 
 def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
-    """A certificate would expire, or an administrator have no rights, without notice."""
+    """A certificate would expire without notice, or an administrator have no rights."""
     now = datetime.datetime.now(datetime.UTC)
     files = _issue(tmp_path, now - datetime.timedelta(days=5 * 365 - 5))
     config = tmp_path / "workerd.toml"
@@ -469,7 +469,7 @@ def test_check_finds_an_address_of_another_machine(arguments):
 
 
 def test_check_recognises_a_running_workerd(arguments, tmp_path):
-    """It would be called a fault that the server runs, or a stranger be taken for it."""
+    """A running server would be reported as a fault, or another program be taken for it."""
     with Daemon(tmp_path) as daemon:
         arguments["listen"] = f"127.0.0.1:{daemon.port}"
         done = run("check", *options(arguments))
@@ -481,7 +481,7 @@ def test_check_recognises_a_running_workerd(arguments, tmp_path):
 
 
 def test_a_port_in_use_is_said_and_leaves_nothing_running(arguments, tmp_path):
-    """The reason would be a traceback, and a supervisor be left behind."""
+    """The message would be a traceback, and a supervisor would be left running."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         arguments["listen"] = f"127.0.0.1:{port}"
@@ -576,7 +576,7 @@ def test_a_removed_working_directory_is_named(arguments, tmp_path, words, says):
 )
 @pytest.mark.parametrize("action", ["check", "serve"])
 def test_an_unusable_proc_is_named(arguments, mount, says, action):
-    """The database would be blamed, or a traceback shown."""
+    """The message would blame the database, or be a traceback."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("needs root: mounts another /proc, seen by nobody else")
     enter = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
@@ -630,7 +630,7 @@ def test_a_limit_on_processes_at_the_start_is_named(arguments, threads):
 
 
 def test_a_limit_on_processes_at_the_stop_is_no_failure(arguments):
-    """A server that is stopped where no process is to spare would end with a traceback."""
+    """At the limit of processes, a server that is stopped would print a traceback."""
     with subprocess.Popen(
         [sys.executable, "-c", SHORT, "1000", "serve", *options(arguments)],
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is said of those that cannot work."""
+"""Settings: where they come from, and the messages for invalid ones."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def faults(path=None, **flags):
 
 
 def test_without_settings_everything_has_a_default(home):
-    """A first try would need a file of settings."""
+    """A first try would need a settings file."""
     loaded = config.load()
     assert loaded == config.Config()
     assert str(loaded.listen) == "127.0.0.1:8443"
@@ -54,7 +54,7 @@ def test_root_uses_the_directories_of_the_site(monkeypatch):
 
 
 def test_a_service_uses_the_directories_that_systemd_gives_it(tmp_path, monkeypatch):
-    """Under systemd the daemon would look where it may not read."""
+    """Under systemd the daemon would look in directories that it cannot read."""
     credentials = tmp_path / "credentials"
     write(credentials / "server.key", "")
     monkeypatch.setenv("CONFIGURATION_DIRECTORY", f"{tmp_path}/etc:{tmp_path}/other")
@@ -78,7 +78,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(home):
 
 
 def test_paths_start_where_they_are_written(tmp_path, monkeypatch):
-    """The same file of settings would mean other files in another directory."""
+    """The same settings would name other files in another working directory."""
     path = write(tmp_path / "etc/w.toml", 'cert = "tls/server.pem"\nclient_ca = "~/ca.pem"\n')
     monkeypatch.chdir(tmp_path)
     loaded = config.load(Path("etc/w.toml"), {"users": "my/users"})
@@ -216,7 +216,7 @@ def test_what_is_no_quantity_is_refused(value):
     ],
 )
 def test_what_would_refuse_everybody_is_refused_itself(tmp_path, text, fault):
-    """The check would find all in order, and then no request or no job be let through."""
+    """`check` would find no fault, but every request or job would be refused."""
     (said,) = faults(write(tmp_path / "w.toml", text))
     assert said.endswith(fault)
 
@@ -233,7 +233,7 @@ def test_what_would_refuse_everybody_is_refused_itself(tmp_path, text, fault):
     ],
 )
 def test_what_nothing_could_hold_is_refused(tmp_path, text, fault):
-    """The first job, or the signal that ends the daemon, would be a traceback."""
+    """The first job, or the signal that ends the daemon, would cause a traceback."""
     (said,) = faults(write(tmp_path / "w.toml", text))
     assert fault in said
 
@@ -278,7 +278,7 @@ def test_the_readme_has_every_setting():
 
 @pytest.mark.parametrize("name", ["tls_min_version", "log_level", "log_format", "supervisor"])
 def test_the_words_of_a_setting_are_in_its_documentation(name):
-    """The administrator would have to guess a wrong word to be told the right ones."""
+    """The administrator would have to try a wrong word to learn the right ones."""
     setting = config.settings()[name]
     with pytest.raises(ValueError, match="must be one of") as refused:
         setting.read("no such word")

@@ -50,7 +50,7 @@ class Listening:
 
 
 def test_a_job_is_told_from_its_start_to_its_end(own: Api, tmp_path: Path) -> None:
-    """A program that shows jobs would have to ask for each of them again and again."""
+    """A program that shows jobs would have to poll."""
     alice, other = own.user("alice"), own.user("alice")
     gate = Gate(tmp_path)
     with Listening(alice) as events:
@@ -66,7 +66,7 @@ def test_a_job_is_told_from_its_start_to_its_end(own: Api, tmp_path: Path) -> No
 
 
 def test_all_output_is_there_at_the_end(own: Api) -> None:
-    """Who reads the output at the end event would miss its last bytes."""
+    """A user who reads the output at the end event would miss its last bytes."""
     alice, other = own.user("alice"), own.user("alice")
     with Listening(alice) as events:
         job_id = other.shell("seq 1 10000; printf end")
@@ -75,7 +75,7 @@ def test_all_output_is_there_at_the_end(own: Api) -> None:
 
 
 def test_nothing_is_missed_after_a_lost_connection(own: Api) -> None:
-    """What happened meanwhile would never be told."""
+    """Events during the interruption would be lost."""
     alice, other = own.user("alice"), own.user("alice")
     with Listening(alice) as events:
         first = other.run("true")
@@ -99,7 +99,7 @@ def test_others_are_not_told(own: Api) -> None:
 
 
 def test_an_administrator_watches_a_user(own: Api) -> None:
-    """Nobody could look after the jobs of somebody who is away."""
+    """Nobody could look after the jobs of an absent user."""
     root, bob = own.user("root"), own.user("bob")
     job_id = bob.run("true")
     with Listening(root, "?owner=bob", **{"Last-Event-ID": "0"}) as events:
@@ -108,7 +108,7 @@ def test_an_administrator_watches_a_user(own: Api) -> None:
 
 
 def test_events_without_a_name_reach_onmessage(own: Api) -> None:
-    """The `onmessage` of an EventSource in a browser would receive nothing, and nobody say why."""
+    """In a browser, `onmessage` of an EventSource would receive nothing."""
     alice, other = own.user("alice"), own.user("alice")
     with Listening(alice, "?unnamed=true") as events:
         job_id = other.run("true")
@@ -134,12 +134,12 @@ def test_event_names_are_documented(alice: User) -> None:
 
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 19, "", "1e3"])
 def test_what_is_no_last_event(alice: User, given: str) -> None:
-    """A program that goes on after something else would miss events."""
+    """A program that continues after a wrong event would miss others."""
     refused(alice.get("/events", headers={"Last-Event-ID": given}), 400, "malformed_request")
 
 
 def test_listeners_are_bounded_and_end_with_the_server(own: Api, tmp_path: Path) -> None:
-    """Enough listeners would freeze the server, or keep it from ending."""
+    """Enough event streams would freeze the server, or keep it from ending."""
     directory = tmp_path / "small"
     directory.mkdir()
     with support.serving(own.engine, directory, max_long_requests=1) as small:
@@ -153,6 +153,6 @@ def test_listeners_are_bounded_and_end_with_the_server(own: Api, tmp_path: Path)
 
 
 def test_the_head_alone_does_not_listen(alice: User) -> None:
-    """A look at the headers would hold a place for ever."""
+    """A HEAD request would take a place for ever."""
     answer: requests.Response = alice.head("/events")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")

@@ -1,4 +1,4 @@
-"""GET /jobs/{id}/out?follow=true: output as it is written, to its end."""
+"""GET /jobs/{job_id}/out?follow=true: output as it is written, until the job has ended."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ COUNT = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; done"
 
 
 def following(user: User, job_id: str, query: str = "") -> requests.Response:
-    """Return an answer of which nothing but the head was read."""
+    """Return an answer of which only the head was read."""
     answer = user.get(f"/jobs/{job_id}/out?follow=true{query}", headers=OCTETS, stream=True)
     assert answer.status_code == 200
     return answer
@@ -28,7 +28,7 @@ def lines(answer: requests.Response) -> Iterator[bytes]:
 
 
 def test_lines_come_when_they_are_written(alice: User, tmp_path: Path) -> None:
-    """Who follows a job would see its output only at its end."""
+    """A user who follows a job would see its output only at its end."""
     gate = Gate(tmp_path)
     job_id = alice.shell("echo one; read line < gate; echo two", cwd=gate.directory)
     with following(alice, job_id) as answer:
@@ -39,7 +39,7 @@ def test_lines_come_when_they_are_written(alice: User, tmp_path: Path) -> None:
 
 
 def test_the_head_comes_before_the_first_byte(alice: User) -> None:
-    """A client that follows a silent job could not tell that it is connected, and give up."""
+    """A client that follows a silent job could not tell that it is connected, and would give up."""
     job_id = alice.run("sleep", "1000")
     with following(alice, job_id) as answer:
         assert answer.headers["X-Job-Status"] == "running"
@@ -60,7 +60,7 @@ def test_a_finished_job_is_sent_whole(alice: User, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("query", "first"), [("&offset=4", b"3"), ("&tail=2", b"8")])
 def test_from_where_one_was(alice: User, query: str, first: bytes) -> None:
-    """Who comes back after a lost connection would read everything again."""
+    """A user who comes back after a lost connection would read everything again."""
     job_id = alice.shell(COUNT)
     alice.ended(job_id)
     with following(alice, job_id, query) as answer:
@@ -99,7 +99,7 @@ def test_followed_output_is_bytes(alice: User, accept: str, media: str) -> None:
 
 
 def test_json_cannot_follow(alice: User) -> None:
-    """A document that never ends would be waited for."""
+    """A client would wait for a document that never ends."""
     job_id = alice.run("echo", "hi")
     answer = alice.get(f"/jobs/{job_id}/out?follow=true", headers={"Accept": "application/json"})
     document = refused(answer, 422, "invalid_request")
@@ -108,7 +108,7 @@ def test_json_cannot_follow(alice: User) -> None:
 
 
 def test_the_head_alone_does_not_follow(alice: User) -> None:
-    """A look at the headers would hold a place for as long as the job runs."""
+    """A HEAD request would take a place for as long as the job runs."""
     job_id = alice.run("sleep", "1000")
     answer = alice.head(f"/jobs/{job_id}/out?follow=true", headers=OCTETS)
     assert (answer.status_code, answer.headers["X-Job-Status"]) == (200, "running")
@@ -135,7 +135,7 @@ def test_followers_are_bounded(small: Api) -> None:
 
 
 def test_one_user_cannot_take_all_places(engine: Engine, tmp_path: Path) -> None:
-    """Whoever opens enough followers would shut every other user out."""
+    """Anybody who opens enough followers would shut every other user out."""
     with support.serving(engine, tmp_path, max_long_requests=8) as some:
         alice, bob = some.user("alice"), some.user("bob")
         mine, his = alice.run("sleep", "1000"), bob.run("sleep", "1000")
@@ -162,7 +162,7 @@ def test_who_hangs_up_frees_a_place(small: Api) -> None:
 
 
 def test_the_end_frees_a_place(small: Api) -> None:
-    """Every followed job would cost a place for good."""
+    """Every followed job would take a place for ever."""
     alice, other = small.user("alice"), small.user("alice")
     for _ in range(3):
         with following(alice, alice.run("true")) as answer:
@@ -195,7 +195,7 @@ def test_followers_end_when_the_server_does(engine: Engine, tmp_path: Path) -> N
 
 
 def test_a_job_that_is_removed_ends_abruptly(alice: User, engine: Engine) -> None:
-    """Who follows would take the end of the record for the end of the job."""
+    """A user who follows would take the end of the record for the end of the job."""
     job_id = alice.shell(COUNT)
     alice.ended(job_id)
     real = engine.follow

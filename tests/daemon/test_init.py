@@ -1,4 +1,4 @@
-"""`workerd init`: a real server in one command."""
+"""`workerd init`: a server in one command."""
 
 import os
 import re
@@ -23,20 +23,20 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 def app(environ, start_response):
-    """Say nothing."""
+    """Answer 204."""
     start_response("204 No Content", [])
     return []
 
 
 @pytest.fixture
 def plan(tmp_path):
-    """What to make, for a server with a name and an address."""
+    """The plan for a server with a name and an address."""
     return init.plan(tmp_path / "etc", ["server.example.org", "192.0.2.7"], ":8443", "alice", None)
 
 
 @pytest.fixture
 def made(plan, monkeypatch):
-    """Everything made, with a password from stdin."""
+    """A plan that was carried out, with a password from stdin."""
     _type(monkeypatch, b"wonderland\n")
     init.init(plan, from_stdin=True, cost=4)
     return plan
@@ -74,7 +74,7 @@ def test_openssl_finds_nothing_wrong_with_the_certificate(made):
 
 
 def test_secrets_are_for_their_owner_only(made):
-    """Everybody on the machine could read the keys and hashes, if only for a moment."""
+    """Every account of the machine could read keys and hashes, if only for a moment."""
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in made.directory.iterdir()}
     assert modes == {
         "ca.key": 0o600,
@@ -193,7 +193,7 @@ def test_names_in_other_languages_are_certified_as_the_net_knows_them(tmp_path):
 
 
 def test_renewing_keeps_the_ca_and_everything_else(made):
-    """Each renewal would mean a walk to all workstations."""
+    """After each renewal, all workstations would need a new CA."""
     before = {path: path.read_bytes() for path in made.directory.iterdir()}
     init.renew(made)
     after = {path: path.read_bytes() for path in made.directory.iterdir()}
@@ -223,7 +223,7 @@ def test_renewing_without_names_and_without_a_certificate_is_refused(made, conte
 
 
 def test_clients_believe_the_ca_for_this_server_only(made):
-    """Whoever steals the CA's key could pretend to be any site to everybody who trusts the CA."""
+    """With a stolen CA key, one could pretend to be any site to all clients of the CA."""
     stolen = ca.Authority.read(made.path("ca.pem"), made.path("ca.key"))
     mine = x509.load_pem_x509_certificate(stolen.certificate)
     extension = mine.extensions.get_extension_for_class(x509.NameConstraints)
@@ -354,7 +354,7 @@ def test_a_short_password_is_refused(plan, monkeypatch, password):
 
 
 def test_what_is_installed_comes_from_the_clone(capsys, made):
-    """Whoever takes the name on the package index would run code where users are."""
+    """Anybody who takes the name on the package index would run code where users are."""
     packages = Path(__file__).parents[2] / "packages"
     texts = capsys.readouterr().out, (packages / "worker-daemon/README.md").read_text()
     for text in texts:

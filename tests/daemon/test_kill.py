@@ -53,7 +53,7 @@ def test_without_grace(alice: User, body: dict[str, object]) -> None:
 
 
 def test_with_another_signal(alice: User) -> None:
-    """A job that cleans up on another signal could not be told so."""
+    """A job that cleans up on another signal would be killed without doing so."""
     job_id = ready(
         alice, alice.shell("trap 'echo bye; exit 4' USR1; echo ready; while :; do sleep 0.05; done")
     )
@@ -160,7 +160,7 @@ def test_null_is_the_default(alice: User) -> None:
 
 
 def test_a_signal_does_not_end_the_job(alice: User) -> None:
-    """A job that is told to read its settings again would be recorded as killed."""
+    """A job that gets SIGHUP to reload its settings would be recorded as killed."""
     job_id = ready(
         alice, alice.shell("trap 'echo hup; exit 0' HUP; echo ready; while :; do sleep 0.05; done")
     )
@@ -208,7 +208,7 @@ def test_a_finished_job_is_removed(alice: User) -> None:
 
 
 def test_a_running_job_is_not_removed(alice: User) -> None:
-    """A job would go on without anybody knowing of it."""
+    """A job would keep running without a record."""
     job_id = alice.run("sleep", "1000")
     refused(alice.delete(f"/jobs/{job_id}"), 409, "job_not_finished")
     assert alice.put(f"/jobs/{job_id}/kill").status_code == 200

@@ -35,7 +35,7 @@ def bounded(read, user="alice", **limits):
 
 
 def over(read, user="alice", **limits):
-    """Return what is said of limits over a maximum."""
+    """Return the message for limits over a maximum."""
     with pytest.raises(InvalidSpec) as caught:
         bounded(read, user, **limits)
     return {each.field: each.message for each in caught.value.errors}
@@ -106,7 +106,7 @@ def test_a_maximum_bounds_who_asks_for_nothing(tmp_path):
 
 
 def test_a_user_has_bounds_of_their_own(tmp_path):
-    """Whoever needs more could get it only together with everybody."""
+    """Anybody who needs more could get it only together with everybody."""
     read = table(
         tmp_path,
         "[limits.default]\nmemory = '1GiB'\ncpus = 2\n[limits.max]\nmemory = '2GiB'\npids = 100\n"
@@ -128,7 +128,7 @@ def test_an_unlimited_default_leaves_a_user_alone(tmp_path):
 
 
 def test_best_effort_is_no_way_around_a_maximum(tmp_path):
-    """Whoever says best_effort would run unbounded where the machine cannot enforce the maximum."""
+    """A job with best_effort would have no limit where the machine cannot enforce the maximum."""
     assert bounded(table(tmp_path, ""), pids=9, best_effort=True).best_effort
     read = table(tmp_path, "[limits.max]\npids = 50\n")
     assert bounded(read, pids=9, best_effort=True) == Limits(pids=9)
@@ -245,7 +245,7 @@ def test_a_job_that_says_nothing_has_the_maxima(tmp_path):
 
 
 def test_a_user_has_maxima_of_their_own(tmp_path):
-    """Whoever needs more could get it only together with everybody."""
+    """Anybody who needs more could get it only together with everybody."""
     text = FIELDS + "[limits.users.alice.max]\ntimeout = 'unlimited'\noutput_limit = '2GiB'\n"
     read = table(tmp_path, text)
     assert job(read).timeout is None
@@ -341,7 +341,7 @@ def test_the_same_request_again_is_the_same_job(api):
 def test_what_the_machine_cannot_enforce_is_a_warning(
     tmp_path, monkeypatch, text, controllers, missing
 ):
-    """Every job would be refused, and the check have said that all is in order."""
+    """Every job would be refused, although the check reported no problem."""
     (tmp_path / "cgroup.controllers").write_text(controllers or "")
     mount = None if controllers is None else str(tmp_path)
     monkeypatch.setattr("worker_core.linux.procfs.cgroup2_mount", lambda: mount)

@@ -16,7 +16,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def lines(log: pytest.LogCaptureFixture, logger: str) -> list[dict[str, Any]]:
-    """Return what a logger said: for each record, its message and what was added to it."""
+    """Return the records of a logger: the message and the fields of each."""
     names = ("request_id", "address", "user", "method", "path", "status", "seconds", "job")
     more = ("argv", "cwd", "owner", "reason", "signal")
     return [
@@ -87,7 +87,7 @@ def test_who_ran_and_ended_what(api: Api, log: pytest.LogCaptureFixture) -> None
 
 
 def test_no_secret_is_logged(alice: User, log: pytest.LogCaptureFixture) -> None:
-    """Whoever reads the log would have the passwords of others."""
+    """Anybody who reads the log would have the passwords of others."""
     job_id = alice.run("cat", env={"TOKEN": "hidden-1"}, stdin="hidden-2", labels={"a": "hidden-3"})
     alice.ended(job_id)
     alice.out(job_id)

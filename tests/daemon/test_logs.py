@@ -35,7 +35,7 @@ def test_the_time_is_there_unless_the_journal_adds_it():
 
 @pytest.mark.parametrize("hostile", ["a\nb", "a\rb", "a\x1b[2Jb", "a\x7fb", "a\x9bb", "a\u2028b"])
 def test_a_client_cannot_begin_a_line_of_its_own(hostile):
-    """Whoever sends a line break could put any line into the log, or move the cursor."""
+    """Anybody who sends a line break could put any line into the log, or move the cursor."""
     for line in (text(hostile), text("x", user=hostile), text("%s", hostile)):
         assert line.isprintable()
     line = logs.JsonFormatter().format(record("x", user=hostile))
@@ -70,7 +70,7 @@ def test_an_exception_is_in_the_log(formatter):
 
 
 def test_text_that_is_no_text_can_be_logged():
-    """A job whose argument is no UTF-8 would be an error on the way to the log."""
+    """A job with an argument that is not UTF-8 would cause an error in the log."""
     odd = "\udcff"
     assert text("run", argv=[odd]) == "info: run argv=['\\udcff']"
     line = text("run", name=odd)

@@ -64,7 +64,7 @@ def test_a_text_may_have_as_many_commas_as_it_likes(alice: User) -> None:
 
 @pytest.mark.parametrize("text", [b'"', b'"\\', b'"\\"', b'"' * 99, b'"\\\\' * 99, b"\\" * 99])
 def test_a_text_without_an_end_is_counted_once(text: bytes) -> None:
-    """A body that is no JSON would take time by the square of its length."""
+    """A body that is not JSON would take time by the square of its length."""
     body = b"[" + b"," * strict_json.MOST_VALUES + text
     with pytest.raises(strict_json.TooManyValuesError):
         strict_json.decode(body)
@@ -299,7 +299,7 @@ def slow(own: Api, monkeypatch: pytest.MonkeyPatch) -> User:
 
 
 def test_a_search_has_an_end(slow: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search for a label among a million jobs would go on for minutes."""
+    """A search for a label among a million jobs would take minutes."""
     assert len(slow.get("/jobs?label=a=b").json()["jobs"]) == 3
     monkeypatch.setattr(jobs, "_SEARCH_SECONDS", 0.0)
     document = refused(slow.get("/jobs?label=a=b"), 422, "invalid_request")
@@ -317,7 +317,7 @@ def test_a_long_search_takes_a_place(own: Api, slow: User, monkeypatch: pytest.M
 
 
 def test_a_search_ends_with_its_client(slow: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search would go on although nobody waits for it any more."""
+    """A search would continue although its client has left."""
 
     def gone(_req: falcon.Request) -> bool:
         return True

@@ -81,7 +81,7 @@ def head(file):
 
 
 def test_output_comes_through_while_it_is_written(proxy, alice, tmp_path):
-    """Whoever follows a job through nginx would see nothing until kilobytes are there."""
+    """Anybody who follows a job through nginx would see nothing until kilobytes are there."""
     gate = support.Gate(tmp_path)
     job = alice.shell("echo first; read line < gate; echo second", cwd=gate.directory)
     with stream(proxy, f"/jobs/{job}/out?follow=true", "application/octet-stream") as file:

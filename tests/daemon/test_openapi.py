@@ -52,7 +52,7 @@ def test_every_reference_leads_somewhere_and_every_component_is_used(document: D
 
 
 def test_everything_is_described(document: Document) -> None:
-    """Who reads the document would have to guess what is meant."""
+    """A user who reads the document would have to guess what is meant."""
     assert document["servers"][0]["url"] == "/"
     tags = {tag["name"] for tag in document["tags"]}
     for path, methods in document["paths"].items():

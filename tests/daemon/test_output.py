@@ -118,7 +118,7 @@ def test_damage_in_a_long_text(alice: User, tmp_path: Path) -> None:
 
 
 def test_half_a_character_waits_for_its_rest(alice: User, tmp_path: Path) -> None:
-    """Who reads a running job piece by piece would see broken characters."""
+    """A user who reads a running job piece by piece would see broken characters."""
     gate = Gate(tmp_path)
     job_id = alice.shell("printf 'a\\303'; read line < gate; printf '\\244b'", cwd=gate.directory)
     told = _once(alice, job_id, size=2)
@@ -171,7 +171,7 @@ def test_a_fast_writer_can_be_read(alice: User) -> None:
     ],
 )
 def test_parts(alice: User, tmp_path: Path, query: str, data: bytes) -> None:
-    """Who reads on from where they were, or only the end, would get other bytes."""
+    """A user who reads on from where they were, or only the end, would get other bytes."""
     job_id = written(alice, b"one\ntwo\nthree", tmp_path)
     assert alice.out(job_id, f"?{query}") == data
     told = alice.get(f"/jobs/{job_id}/out?{query}").json()
@@ -199,7 +199,7 @@ def test_what_is_no_part(alice: User, query: str, field: str) -> None:
 
 
 def test_past_the_end(alice: User, tmp_path: Path) -> None:
-    """Who has more bytes than there are would never learn that something is wrong."""
+    """A user who has more bytes than there are would never learn that something is wrong."""
     answer = alice.get(f"/jobs/{written(alice, b'12345', tmp_path)}/out?offset=6")
     assert "5 bytes" in refused(answer, 416, "range_not_satisfiable")["detail"]
 
@@ -226,7 +226,7 @@ def test_stderr_is_part_of_the_output(alice: User) -> None:
     ],
 )
 def test_ranges(alice: User, tmp_path: Path, asked: str, first: int, data: bytes) -> None:
-    """An interrupted download would go on with other bytes."""
+    """A resumed download would continue with other bytes."""
     job_id = written(alice, b"0123456789", tmp_path)
     answer = alice.get(f"/jobs/{job_id}/out", headers={**OCTETS, "Range": asked})
     assert answer.status_code == 206
@@ -255,7 +255,7 @@ def test_ranges_that_are_none_are_ignored(alice: User, tmp_path: Path, asked: st
 
 
 def test_a_range_counts_within_the_part(alice: User, tmp_path: Path) -> None:
-    """A download of a part that is interrupted would go on at another place."""
+    """A resumed download of a part would continue at another offset."""
     job_id = written(alice, b"0123456789", tmp_path)
     answer = alice.get(f"/jobs/{job_id}/out?offset=4", headers={**OCTETS, "Range": "bytes=1-2"})
     assert (answer.content, answer.headers["Content-Range"]) == (b"56", "bytes 1-2/6")
@@ -318,7 +318,7 @@ def test_a_long_output_goes_as_a_file(alice: User, tmp_path: Path) -> None:
 
 
 def test_the_oldest_bytes_are_given_up(alice: User, tmp_path: Path) -> None:
-    """Who reads a capped output would take the rest for the beginning."""
+    """A user who reads a capped output would take the rest for the beginning."""
     gate = Gate(tmp_path)
     job_id = alice.shell("seq 1 200000; read line < gate", cwd=gate.directory, output_limit=100_000)
     path = f"/jobs/{job_id}/out"

@@ -81,7 +81,7 @@ def test_any_bytes_in_any_pieces(
 def test_a_growing_output_read_bit_by_bit(
     tmp_path_factory: pytest.TempPathFactory, bits: list[bytes], cuts: list[int]
 ) -> None:
-    """Who polls a running job would see characters torn apart, twice or not at all."""
+    """A user who polls a running job would see characters torn apart, twice or not at all."""
     data = b"".join(bits)
     path = tmp_path_factory.mktemp("spool") / "output"
     text, offset = "", 0
@@ -178,7 +178,7 @@ def test_every_value_is_read_as_it_was_written(value: object) -> None:
 
 @given(st.binary(max_size=50))
 def test_no_bytes_are_more_than_refused(data: bytes) -> None:
-    """Something that is no JSON would be a server error."""
+    """A body that is not JSON would be a server error."""
     with contextlib.suppress(ValueError):
         strict_json.decode(data)
 
@@ -216,7 +216,7 @@ def test_a_follower_that_falls_behind_is_broken_off(
 def test_a_start_that_moved_before_the_first_byte(
     alice: User, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first bytes would be taken for those at the offset that the head told of."""
+    """A client would take the first bytes for those at the offset in the header."""
     job_id = alice.run("echo", "hi")
     alice.ended(job_id)
     real = engine.output_info

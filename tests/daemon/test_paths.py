@@ -21,7 +21,7 @@ from worker_daemon.settings import config
     autouse=True,
 )
 def homeless(request, monkeypatch):
-    """Nobody whom this machine knows, with no HOME or one that leads nowhere; what is told."""
+    """A user without an account, and without a usable HOME; returns the expected message."""
     home, told = request.param
 
     def unknown(uid):
@@ -49,7 +49,7 @@ def made(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["help", "user", "add"]])
 def test_the_help_needs_no_home(capsys, arguments):
-    """Who asks how to go on would see a traceback."""
+    """`--help` would print a traceback."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
@@ -98,7 +98,7 @@ def test_settings_that_leave_the_place_of_jobs_open_are_told_so(homeless, made, 
 
 
 def test_the_platforms_variables_stand_in_for_a_home(tmp_path, monkeypatch):
-    """Who sets what the message names would be told the same again."""
+    """The cure in the message would not help."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     loaded = config.load()

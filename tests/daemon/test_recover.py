@@ -13,7 +13,7 @@ from worker_core import Engine, JobSpec
 
 
 def recover(daemon):
-    """Run `workerd recover` with the settings of a daemon; return what came of it."""
+    """Run `workerd recover` with the settings of a daemon, and return the completed process."""
     return subprocess.run(
         [sys.executable, "-m", "worker_daemon", "recover", f"--config={daemon.config}"],
         capture_output=True,
@@ -33,7 +33,7 @@ def daemon(tmp_path):
 
 
 def refusal(daemon):
-    """Start the daemon, which must refuse; return what it says."""
+    """Start the daemon, which must fail, and return its message."""
     before = len(daemon.log())
     with pytest.raises(AssertionError, match="workerd ended with exit code 1"):
         daemon.start()
@@ -42,7 +42,7 @@ def refusal(daemon):
 
 
 def test_a_lost_database_stops_the_start_and_is_made_again(daemon):
-    """All outputs would be deleted, and a running job would go on unseen."""
+    """All outputs would be deleted, and a running job would keep running unnoticed."""
     go = daemon.directory / "go"
     with Engine(daemon.state_dir) as engine:
         runs = begin(engine, shell(waiting_for(go) + "; exit 4"), owner=daemon.user)
@@ -87,7 +87,7 @@ def test_what_cannot_be_recovered_is_refused(daemon):
 
 
 def test_root_leaves_a_database_that_the_service_can_open(daemon):
-    """After root's help the service could not start."""
+    """After root ran `recover`, the service could not start."""
     if os.geteuid() != 0:
         pytest.skip("needs root: the state directory is that of another account")
     nobody = pwd.getpwnam("nobody")
@@ -105,7 +105,7 @@ def test_root_leaves_a_database_that_the_service_can_open(daemon):
 
 
 def test_what_is_not_known_is_said(daemon):
-    """A job without an owner would be somebody else's, or vanish without a word."""
+    """A job without an owner would belong to a wrong user, or disappear."""
     (daemon.state_dir / "jobs" / daemon.job.id / "record.json").unlink()
     (daemon.state_dir / "worker.db").write_bytes(b"")
     shutil.rmtree(daemon.state_dir / "backups")

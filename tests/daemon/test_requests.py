@@ -1,4 +1,4 @@
-"""What holds for every request: problem documents, methods, paths, ids of requests."""
+"""What is true for every request: problem documents, methods, paths, request ids."""
 
 import threading
 import uuid
@@ -37,21 +37,21 @@ def test_there_is_nothing_here(alice: User, path: str) -> None:
     ],
 )
 def test_other_methods(alice: User, method: str, path: str, allowed: str) -> None:
-    """Who uses the wrong method would not learn the right one."""
+    """A user who uses the wrong method would not learn the right one."""
     answer = alice.request(method, path)
     assert answer.headers["Allow"] == allowed
     assert allowed in refused(answer, 405, "method_not_allowed")["detail"]
 
 
 def test_options(alice: User) -> None:
-    """A program could not ask what is possible."""
+    """A program could not find out the allowed methods."""
     answer = alice.options("/jobs/x")
     assert (answer.status_code, answer.headers["Allow"]) == (200, "DELETE, GET, HEAD")
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/x", "/whoami", "/version", "/readyz"])
 def test_the_head_of_everything(alice: User, path: str) -> None:
-    """A check of whether something is there would be refused."""
+    """A HEAD request would be refused."""
     whole, head = alice.get(path), alice.head(path)
     assert head.content == b""
     assert (head.status_code, head.headers["Content-Type"]) == (
@@ -61,7 +61,7 @@ def test_the_head_of_everything(alice: User, path: str) -> None:
 
 
 def test_each_request_has_an_id(alice: User) -> None:
-    """What a user reports could not be found in the log."""
+    """A request that a user reports could not be found in the log."""
     ids = [alice.get(path).headers["X-Request-Id"] for path in ("/jobs", "/jobs", "/nothing")]
     assert len({uuid.UUID(each) for each in ids}) == 3
 
@@ -76,7 +76,7 @@ def test_nothing_is_kept_by_caches(alice: User) -> None:
 def test_an_unforeseen_error_tells_no_secrets(
     alice: User, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client would see the insides of the server, or nobody would learn of the error."""
+    """A client would see internals of the server, or the error would not be logged."""
 
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("a secret")
@@ -104,7 +104,7 @@ def test_what_may_work_later_says_so(
     error: Exception,
     code: str,
 ) -> None:
-    """Programs would give up, or ask again at once and make it worse."""
+    """Programs would give up, or retry at once and make it worse."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise error
@@ -144,7 +144,7 @@ def test_ready(api: Api, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
-    """Work would be sent to a server that is about to be gone."""
+    """Work would be sent to a server that is shutting down."""
     draining = threading.Event()
     everybody = SimpleNamespace(verify=lambda *_: verifier.Verdict(accepted=True))
     client = testing.TestClient(
@@ -171,7 +171,7 @@ def test_nothing_begins_while_the_server_ends(engine: Engine) -> None:
 
 
 def test_the_readme_has_every_parameter(alice: User) -> None:
-    """Whoever does not know openapi.json could not find a job among thousands, or one of others."""
+    """A user without openapi.json could not find a job among thousands, or one of another user."""
     readme = (Path(__file__).parents[2] / "packages/worker-daemon/README.md").read_text()
     names = set()
     for methods in alice.get("/openapi.json").json()["paths"].values():

@@ -1,4 +1,4 @@
-"""POST /jobs/run: what makes a job, and what is refused with which words."""
+"""POST /jobs/run: how jobs are created, and which requests are refused."""
 
 import base64
 import gzip
@@ -9,7 +9,7 @@ from support.api import JSON, User, refused
 
 
 def test_a_job_is_created_and_named(alice: User) -> None:
-    """Without this nobody can run anything, or find what they ran."""
+    """Nobody could run a job, or find it again."""
     answer = alice.post("/jobs/run", json={"command": "echo", "args": ["Hello,", "world!"]})
     assert answer.status_code == 201
     assert set(answer.json()) == {"id", "status"}
@@ -28,7 +28,7 @@ def test_a_wrapped_job_is_the_same(alice: User) -> None:
 
 
 def test_every_field_reaches_the_job(alice: User) -> None:
-    """A job would run elsewhere or with other settings than was asked for."""
+    """A job would run elsewhere or with other settings than requested."""
     job_id = alice.shell(
         'cat; pwd; echo "$GREETING"; echo problem >&2',
         env={"GREETING": "hello"},
@@ -66,7 +66,7 @@ def test_every_field_reaches_the_job(alice: User) -> None:
 
 
 def test_stdin_may_be_any_bytes(alice: User) -> None:
-    """An archive given as input would arrive broken."""
+    """An archive as input would arrive damaged."""
     data = bytes(range(256))
     job_id = alice.run("cat", stdin={"base64": base64.b64encode(data).decode()})
     alice.ended(job_id)
@@ -119,7 +119,7 @@ def test_a_key_that_is_too_long_is_refused(alice: User) -> None:
 
 
 def test_unknown_fields_are_refused_by_name(alice: User) -> None:
-    """A misspelt field would be silently without effect."""
+    """A misspelt field would be ignored without a message."""
     answer = alice.post("/jobs/run", json={"command": "true", "timout": 5, "arg": []})
     document = refused(answer, 422, "invalid_job")
     assert [each["field"] for each in document["errors"]] == ["timout", "arg"]
@@ -166,7 +166,7 @@ def test_unknown_fields_are_refused_by_name(alice: User) -> None:
     ids=lambda value: json.dumps(value)[:60],
 )
 def test_what_no_job_can_be_is_refused(alice: User, job: object, field: str) -> None:
-    """A mistake would become a job that does something else, or an error without a place."""
+    """A mistake would become a job that does something else, or an error without a field."""
     answer = alice.post("/jobs/run", data=json.dumps(job), headers=JSON)
     document = refused(answer, 422, "invalid_job")
     assert field in [each["field"] for each in document["errors"]]
@@ -189,7 +189,7 @@ def test_what_no_job_can_be_is_refused(alice: User, job: object, field: str) -> 
     ],
 )
 def test_half_a_character_is_refused(alice: User, place: str, text: str) -> None:
-    """It can be no argument of a process, and would be a server error at the latest there."""
+    """It cannot be an argument of a process, and would cause a server error."""
     body = "{" + place % text + "}"
     refused(alice.post("/jobs/run", data=body, headers=JSON), 422, "invalid_job")
 
@@ -247,7 +247,7 @@ def test_a_body_without_a_type_is_json(alice: User, path: str) -> None:
 
 
 def test_a_page_of_another_site_runs_no_job(alice: User) -> None:
-    """A page could run jobs in the name of whoever looks at it and is logged in."""
+    """A page of another site could run jobs as a user who is logged in."""
     headers = {"Origin": "https://evil.example"}
     answer = alice.post("/jobs/run", data=b'{"command": "true"}', headers=headers)
     refused(answer, 415, "unsupported_media_type")
@@ -265,7 +265,7 @@ def test_a_page_of_another_site_runs_no_job(alice: User) -> None:
     ],
 )
 def test_other_media_types_are_refused_with_the_cure(alice: User, media: str) -> None:
-    """`curl -d` would be answered with a riddle."""
+    """The answer to `curl -d` would not say what to do."""
     headers = {"Content-Type": media}
     answer = alice.post("/jobs/run", data=b'{"command": "true"}', headers=headers)
     detail = refused(answer, 415, "unsupported_media_type")["detail"]
@@ -273,7 +273,7 @@ def test_other_media_types_are_refused_with_the_cure(alice: User, media: str) ->
 
 
 def test_a_compressed_body_is_refused(alice: User) -> None:
-    """It would be told as broken JSON."""
+    """It would be reported as broken JSON."""
     body = gzip.compress(b'{"command": "true"}')
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = alice.post("/jobs/run", data=body, headers=headers)
@@ -302,7 +302,7 @@ def test_a_body_over_the_limit_is_refused(alice: User) -> None:
 
 
 def test_a_body_of_the_limit_is_taken(alice: User) -> None:
-    """The limit would be another than the one that is told."""
+    """The real limit would differ from the documented one."""
     body = b'{"command": "wc", "args": ["-c"], "stdin": "%s"}'
     room = (16 << 20) - len(body) + 2
     job_id = alice.post("/jobs/run", data=body % (b"a" * room), headers=JSON).json()["id"]
@@ -317,7 +317,7 @@ def test_a_chunked_body_is_read(alice: User) -> None:
 
 
 def test_no_body_has_parameters(alice: User) -> None:
-    """A parameter that this endpoint does not have would be silently without effect."""
+    """An unknown parameter would be ignored without a message."""
     answer = alice.post("/jobs/run?wait=5", json={"command": "true"})
     assert refused(answer, 422, "invalid_request")["errors"][0]["field"] == "wait"
 

@@ -1,4 +1,4 @@
-"""Whose rights jobs have: the accounts of the settings, and jobs of a service of root."""
+"""The accounts of jobs: the settings, and jobs that root's service runs."""
 
 import grp
 import json
@@ -90,7 +90,7 @@ def test_the_service_needs_an_account_for_everybody(accounts):
     ],
 )
 def test_no_job_has_the_account_of_workerd(unprivileged, named):
-    """A name for workerd's own account would open the same way to every other user."""
+    """Another name for workerd's account would let a job act as every other user."""
     where = next(iter({**named.get("run_as", {}), "run_as_default": 0}))
     (fault,) = run_as.faults(settings(supervisor="service", **named))
     setting = "run_as.bob" if where == "bob" else "run_as_default"
@@ -100,7 +100,7 @@ def test_no_job_has_the_account_of_workerd(unprivileged, named):
 
 @needs_root
 def test_check_finds_the_account_of_workerd_also_for_root(tmp_path):
-    """`sudo workerd check` would find in order what the service then refuses."""
+    """`sudo workerd check` would accept what the service then refuses."""
     os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
     chosen = config.Config(state_dir=tmp_path, supervisor="service", run_as_default="nobody")
     (fault,) = run_as.faults(chosen)
@@ -172,7 +172,7 @@ def test_users_who_share_the_account_of_workerd_are_counted(unprivileged):
 
 @needs_root
 def test_as_root_everybody_needs_an_account():
-    """Who is not in the table would be root."""
+    """Jobs of a user who is not in the table would run as root."""
     (fault,) = run_as.faults(settings(run_as={"alice": "daemon"}))
     assert "jobs of all other users would run as root; set run_as_default" in fault
     assert run_as.faults(settings(run_as={"alice": "daemon"}, run_as_default="nobody")) == []
@@ -183,14 +183,14 @@ def test_as_root_everybody_needs_an_account():
 
 
 def test_who_decides_on_new_privileges_is_said():
-    """A setting would silently have no effect."""
+    """A setting would have no effect, without a message."""
     chosen = settings(supervisor="service", no_new_privileges=False, run_as_default="nobody")
     warning, _list_is_missing = run_as.warnings(chosen)
     assert "add --allow-new-privileges to its ExecStart" in warning
 
 
 def test_what_is_no_account_is_refused(tmp_path):
-    """A typing error would be a traceback, or found one at a time."""
+    """A typing error would cause a traceback, or only one would be reported at a time."""
     path = tmp_path / "w.toml"
     path.write_text("run_as_default = 7\nsupervisor = 'none'\n[run_as]\nalice = ''\nbob = 1\n")
     with pytest.raises(config.errors.ConfigError) as caught:
@@ -256,7 +256,7 @@ def test_workerd_uses_the_service_and_starts_no_supervisor(tmp_path):
 
 
 def test_workerd_refuses_to_start_without_an_account_for_everybody(tmp_path):
-    """The settings that give a user every other user's rights would be found too late."""
+    """Settings that let a user act as every other would be accepted."""
     daemon = Daemon(tmp_path, start=False, supervisor="service")
     for action in ("check", "serve"):
         argv = [sys.executable, "-m", "worker_daemon", action, f"--config={daemon.config}"]
@@ -311,7 +311,7 @@ def home(tmp_path):
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_the_rights_that_the_unit_leaves_are_enough(tmp_path, home):
-    """The service would start, and then not be able to run, box or end the jobs of others."""
+    """The service would start, but could not run, isolate or kill jobs of other accounts."""
     state_dir = tmp_path / "state"
     switches = ("private_network", "read_only", "pid_namespace")
     box = {"isolation": dict.fromkeys(switches, True), "cwd": str(home)}
@@ -343,7 +343,7 @@ def test_the_rights_that_the_unit_leaves_are_enough(tmp_path, home):
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_a_detached_process_is_ended_with_the_rights_that_the_unit_leaves(tmp_path, home):
-    """What a job of somebody else leaves behind would run for ever."""
+    """Processes left behind by a job of another account would run for ever."""
     state_dir = tmp_path / "state"
     mark = f"{os.getpid()}.5"  # a number of seconds that no other process sleeps
     jobs = [({"command": "sh", "args": ["-c", f"setsid sleep {mark} &"], "cwd": "/"}, "daemon")]

@@ -61,13 +61,13 @@ LATER = Later()
 
 @pytest.fixture(scope="module", autouse=True)
 def engine() -> Iterator[None]:
-    """The engine of all requests."""
+    """The engine for all requests."""
     with Engine(settings=EngineSettings(max_running=16)) as LATER.engine:
         yield
 
 
 def verify(user: str, password: bytes, _address: str) -> verifier.Verdict:
-    """Let one administrator in, who may ask for every owner."""
+    """Accept one administrator, who may name every owner."""
     return verifier.Verdict(accepted=(user, password) == ("root", b"x"))
 
 
@@ -88,7 +88,7 @@ _count = itertools.count()
 
 @document.auth()
 class Login:
-    """Logs in, but for the requests that are to be refused."""
+    """Adds a login, except to requests that must be refused."""
 
     def get(self, case: Any, context: Any) -> str:
         """Return the header."""
@@ -100,7 +100,7 @@ class Login:
 
 
 def harmless(case: Any) -> None:
-    """Take away what harms, takes long, or depends on more than a schema can say."""
+    """Remove values that do harm, take long, or depend on more than a schema can say."""
     body = case.body if isinstance(case.body, dict) else {}
     job = body["job"] if isinstance(body.get("job"), dict) else body
     if isinstance(job.get("command"), str) and job["command"]:

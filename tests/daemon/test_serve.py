@@ -1,4 +1,4 @@
-"""The running daemon: how it starts, what signals do, and what it leaves alone."""
+"""The running daemon: start, signals, and what jobs inherit."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def session(daemon):
 
 
 def connect(daemon):
-    """Return a session as the demo user; not even the environment says whom to trust."""
+    """Return a session of the demo user that ignores the environment."""
     made = requests.Session()
     made.trust_env = False
     made.verify = str(daemon.ca)
@@ -77,7 +77,7 @@ def test_the_line_that_says_where_it_listens_comes_when_it_does(daemon):
 
 
 def test_a_second_daemon_on_the_same_jobs_is_refused(daemon):
-    """Two daemons would both believe that they own the jobs."""
+    """Two daemons would both manage the same jobs."""
     argv = [sys.executable, "-m", "worker_daemon", f"--config={daemon.config}"]
     done = subprocess.run(
         [*argv, "--listen=127.0.0.1:0"], capture_output=True, timeout=20, check=False
@@ -92,7 +92,7 @@ def test_a_second_daemon_on_the_same_jobs_is_refused(daemon):
 
 
 def test_followers_are_ended_and_the_daemon_with_them(daemon, session):
-    """A restart would wait for followers, of which some never end."""
+    """A restart would wait for clients that follow for ever."""
     job = run(session, daemon, "sleep", "1000")
     answer = session.get(
         f"{daemon.url}/jobs/{job}/out",
@@ -109,7 +109,7 @@ def test_followers_are_ended_and_the_daemon_with_them(daemon, session):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_daemon_ends_at_once(daemon, session, number):
-    """Each restart would take the whole time that requests are given."""
+    """Each restart would take the whole drain_timeout."""
     session.get(f"{daemon.url}/healthz", timeout=20)
     daemon.signal(number)
     assert daemon.wait() == 0
@@ -209,7 +209,7 @@ def _reload(daemon, said):
     ],
 )
 def test_a_reload_of_settings_that_cannot_work_changes_nothing(daemon, session, settings, said):
-    """A typing error would end the service of everybody."""
+    """A typing error would stop the service."""
     daemon.write_settings(**settings)
     daemon.signal(signal.SIGHUP)
     wait_until(lambda: re.search(said, daemon.log()), 10, daemon.log)
@@ -220,7 +220,7 @@ def test_a_reload_of_settings_that_cannot_work_changes_nothing(daemon, session, 
 
 
 class Manager:
-    """A stand-in for systemd: it listens to what a service says."""
+    """Stands for systemd: receives the messages of a service."""
 
     def __init__(self, path):
         self.path = path
@@ -235,7 +235,7 @@ class Manager:
             self.said.append(message.decode())
 
     def heard(self, *wanted):
-        """Wait until the lines have been said in this order."""
+        """Wait until these lines have arrived in this order."""
 
         def all_said():
             lines = iter([line for message in self.said for line in message.splitlines()])
@@ -252,7 +252,7 @@ class Manager:
 
 
 def test_systemd_is_told_of_readiness_reload_life_and_end(tmp_path):
-    """systemd would take the service for not started, hung, or failed."""
+    """systemd would think that the service has not started, hangs, or has failed."""
     manager = Manager(tmp_path / "notify")
     daemon = Daemon(tmp_path / "d", start=False)
     daemon.environment = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"}
@@ -295,7 +295,7 @@ def test_a_socket_from_systemd_is_served(tmp_path):
 
 
 def test_a_socket_from_systemd_does_not_serve_the_published_key_to_the_network(tmp_path):
-    """The refusal would be gone as soon as systemd opens the socket."""
+    """With a socket of systemd, the published key would be used on the network."""
     from worker_daemon.command import check
     from worker_daemon.settings import config
 
@@ -308,7 +308,7 @@ def test_a_socket_from_systemd_does_not_serve_the_published_key_to_the_network(t
 
 
 def test_the_log_can_be_json(tmp_path):
-    """A log collector could not read what is meant for people."""
+    """A log collector could not parse lines for people."""
     with Daemon(tmp_path, log_format="json") as daemon, connect(daemon) as session:
         run(session, daemon, "true")
         daemon.stop()
@@ -321,7 +321,7 @@ def test_the_log_can_be_json(tmp_path):
 
 
 def test_passwords_are_never_in_the_log(daemon, session):
-    """Whoever reads the log could log in."""
+    """Anybody who reads the log could log in."""
     session.get(f"{daemon.url}/jobs", timeout=20)
     session.auth = ("demo", "wrong secret")
     session.get(f"{daemon.url}/jobs", timeout=20)

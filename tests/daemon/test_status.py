@@ -1,4 +1,4 @@
-"""GET /jobs/{id}/status: what is told of a job, and waiting for its end."""
+"""GET /jobs/{job_id}/status: the state of a job, and waiting for its end."""
 
 import threading
 import time
@@ -65,7 +65,7 @@ def test_outcomes(alice: User, line: str, told: tuple[object, ...]) -> None:
 
 
 def test_a_running_job_is_told_at_once(alice: User) -> None:
-    """A look at a job would hang as long as the job runs."""
+    """A request without `wait` would hang for as long as the job runs."""
     job_id = alice.run("sleep", "1000")
     status = alice.get(f"/jobs/{job_id}/status").json()
     assert status["status"] == "running"
@@ -73,7 +73,7 @@ def test_a_running_job_is_told_at_once(alice: User) -> None:
 
 
 def test_a_wait_ends_with_the_job(alice: User, tmp_path: Path) -> None:
-    """A program that waits would poll, or learn of the end too late."""
+    """A program would have to poll, or learn of the end too late."""
     gate = Gate(tmp_path)
     job_id = alice.shell("read line < gate", cwd=gate.directory)
     threading.Thread(target=gate.open).start()
@@ -83,7 +83,7 @@ def test_a_wait_ends_with_the_job(alice: User, tmp_path: Path) -> None:
 
 
 def test_a_wait_ends_with_its_time(alice: User) -> None:
-    """A program that waits a little would be held for the job's whole life."""
+    """A short wait would last until the end of the job."""
     job_id = alice.run("sleep", "1000")
     begun = time.monotonic()
     assert alice.get(f"/jobs/{job_id}/status?wait=0.2").json()["status"] == "running"
@@ -94,14 +94,14 @@ def test_a_wait_ends_with_its_time(alice: User) -> None:
     "wait", ["61", "-1", "soon", "", "nan", "inf", "1_0", "1&wait=2", "%D9%A1"]
 )
 def test_no_time_to_wait(alice: User, wait: str) -> None:
-    """A typing mistake would be a wait of another length."""
+    """After a typing error, the wait would have another length."""
     job_id = alice.run("true")
     answer = alice.get(f"/jobs/{job_id}/status?wait={wait}")
     assert refused(answer, 422, "invalid_request")["errors"][0]["field"] == "wait"
 
 
 def test_unknown_parameters_are_refused(alice: User) -> None:
-    """A misspelt parameter would be silently without effect."""
+    """A misspelt parameter would be ignored without a message."""
     answer = alice.get(f"/jobs/{alice.run('true')}/status?wiat=10")
     document = refused(answer, 422, "invalid_request")
     assert document["errors"][0]["field"] == "wiat"
@@ -109,7 +109,7 @@ def test_unknown_parameters_are_refused(alice: User) -> None:
 
 
 def test_a_broken_query_is_refused(alice: User) -> None:
-    """It would be read as something else than was meant."""
+    """The query would be misread."""
     answer = alice.get(f"/jobs/{alice.run('true')}/status?wait=%FF")
     refused(answer, 400, "malformed_request")
 

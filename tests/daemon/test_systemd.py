@@ -1,4 +1,4 @@
-"""What systemd and the daemon tell each other, and the units that are shipped."""
+"""The interface between systemd and the daemon, and the units."""
 
 import os
 import shutil
@@ -17,14 +17,14 @@ UNITS = Path(worker_daemon.__file__).with_name("systemd")
 
 @pytest.fixture(autouse=True)
 def no_manager(monkeypatch):
-    """A process that nobody manages."""
+    """A process without a service manager."""
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("name", ["/{}/notify", "@worker-test-{}"])
 def test_messages_arrive_at_both_kinds_of_sockets(tmp_path, monkeypatch, name):
-    """systemd would wait for the readiness of a daemon that serves already."""
+    """systemd would wait for the readiness of a daemon that is already serving."""
     path = name.format(tmp_path if name[0] == "/" else os.getpid()).replace("//", "/")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + path[1:] if path[0] == "@" else path)
@@ -54,7 +54,7 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "\N{SUPERSCRIPT TWO}"])
 def test_numbers_that_systemd_never_gives_are_ignored(monkeypatch, text):
-    """A daemon would end with a traceback over a variable that somebody else has set."""
+    """A variable that another program has set would cause a traceback."""
     monkeypatch.setenv("WATCHDOG_USEC", text)
     monkeypatch.setenv("LISTEN_FDS", text)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
@@ -64,7 +64,7 @@ def test_numbers_that_systemd_never_gives_are_ignored(monkeypatch, text):
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_socket_that_does_not_listen_is_refused(kind):
-    """The daemon would say that it listens, and nobody could connect."""
+    """The daemon would report that it listens, but nobody could connect."""
     with (
         socket.socket(socket.AF_INET, kind) as other,
         pytest.raises(
@@ -134,7 +134,7 @@ def two_units(units):
 
 
 def security(unit, threshold):
-    """Have systemd judge the sandbox of a unit: 0 is no contact with the system, 100 none."""
+    """Return systemd's rating of a unit: 0 is a perfect sandbox, 100 is none."""
     command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}"]
     done = subprocess.run(
         [*command, "--no-pager", str(unit)], capture_output=True, text=True, check=False
@@ -166,18 +166,18 @@ def test_systemd_finds_nothing_wrong_with_the_two_units(two_units):
 
 
 def test_systemd_calls_the_sandbox_no_worse_than_ok(units):
-    """A line of the sandbox could get lost without anybody noticing."""
+    """A line of the sandbox could get lost unnoticed."""
     security(units / "workerd.service", 50)
 
 
 def test_the_sandboxes_of_the_two_units(two_units):
-    """workerd would keep rights that it needs no more."""
+    """workerd would keep rights that it no longer needs."""
     security(two_units / "workerd.service", 20)
     security(two_units / "worker-supervisor.service", 70)
 
 
 def test_the_service_leaves_jobs_alone_and_is_told_of_its_own_files():
-    """A restart would end all jobs, or look for settings where there are none."""
+    """A restart would kill all jobs, or look for settings in a wrong place."""
     text = (UNITS / "workerd.service").read_text()
     for line in (
         "Type=notify",

@@ -1,4 +1,4 @@
-"""?tail= of outputs on which a search for lines would take long."""
+"""?tail= of long outputs."""
 
 import os
 
@@ -12,7 +12,7 @@ SPARSE = "import os; os.ftruncate(1, 15 << 40)"
 
 
 def test_the_tail_of_a_sparse_output_begins_at_once(alice: User) -> None:
-    """A user could keep the server busy for hours with a file that takes no room."""
+    """A sparse file, which needs no disk space, would keep the server busy for hours."""
     job_id = alice.run("python3", "-c", SPARSE, output_limit=0)
     alice.ended(job_id)
     answer = alice.get(f"/jobs/{job_id}/out?tail=1", headers=OCTETS, stream=True)
@@ -23,7 +23,7 @@ def test_the_tail_of_a_sparse_output_begins_at_once(alice: User) -> None:
 
 
 def test_a_long_search_takes_a_place(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many searches at a time would leave no thread to anybody else."""
+    """Many searches at the same time would leave no thread for other requests."""
     alice, other = own.user("alice"), own.user("alice")
     job_id = alice.shell("head -c 3000000 /dev/zero | tr '\\0' x")
     alice.ended(job_id)
@@ -43,7 +43,7 @@ def test_a_long_search_takes_a_place(own: Api, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_search_ends_with_its_client(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search would go on although nobody waits for it any more."""
+    """A search would continue although its client has left."""
     from worker_daemon.api import long_requests
 
     alice = own.user("alice")
