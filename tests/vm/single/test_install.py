@@ -32,8 +32,9 @@ def test_settings_are_in_order(service: Service) -> None:
     check += [f"--config={service.configuration / 'workerd.toml'}"]
     check += [f"--state-dir={service.state_dir}"]
     said = system.run("runuser", "-u", "workerd", "--", *check)
-    warning, verdict = said.splitlines()
+    warning, note, verdict = said.splitlines()
     assert warning.startswith("workerd: warning: the jobs of all 3 users run as the account")
+    assert note.startswith("a running workerd listens on ")
     assert verdict == "configuration OK"
 
 
