@@ -623,7 +623,7 @@ def test_a_limit_on_processes_at_the_start_is_named(arguments, threads):
         check=False,
     )
     assert done.returncode == 1
-    assert "workerd: cannot start a thread: the limit of processes is reached; raise it (Task" in (
+    assert "workerd: cannot start a thread: the limit on processes is reached; raise it (Task" in (
         done.stderr
     )
     assert "Traceback" not in done.stderr

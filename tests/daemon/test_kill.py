@@ -20,7 +20,7 @@ def ready(user: User, job_id: str) -> str:
 
 def test_a_running_job_is_killed(alice: User) -> None:
     """A runaway job could not be stopped."""
-    job_id = alice.run("sleep", "1000")
+    job_id = ready(alice, alice.shell("echo; exec sleep 1000"))
     answer = alice.put(f"/jobs/{job_id}/kill")
     assert (answer.status_code, answer.json()) == (200, {"id": job_id, "status": "killed"})
     status = alice.get(f"/jobs/{job_id}/status").json()

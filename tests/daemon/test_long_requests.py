@@ -9,7 +9,7 @@ import pytest
 from support.api import JSON, Api, User, refused
 from support.waiting import wait_until
 from worker_core.model import spec
-from worker_core.store import records
+from worker_core.store import listing
 from worker_daemon import problems, strict_json
 from worker_daemon.api import budget, long_requests, request_body, resource
 from worker_daemon.api.resources import jobs
@@ -90,7 +90,7 @@ def test_a_key_that_comes_twice_is_not_repeated_whole(alice: User) -> None:
     key = "k" * 1_000_000
     body = f'{{"{key}": 1, "{key}": 2}}'
     answer = alice.post("/jobs/run", data=body, headers=JSON)
-    assert "(1000000 characters) comes twice" in refused(answer, 400, "malformed_request")["detail"]
+    assert "(1000000 characters) occurs twice" in refused(answer, 400, "malformed_request")["detail"]
     assert len(answer.content) < 1000
 
 
@@ -291,7 +291,7 @@ def test_a_job_that_is_removed_meanwhile_spoils_no_page(
 @pytest.fixture
 def slow(own: Api, monkeypatch: pytest.MonkeyPatch) -> User:
     """Somebody whose searches are looked at with each instruction."""
-    monkeypatch.setattr(records, "_STEP", 1)
+    monkeypatch.setattr(listing, "_STEP", 1)
     alice = own.user("alice")
     for _ in range(3):
         alice.ended(alice.run("true", labels={"a": "b"}))

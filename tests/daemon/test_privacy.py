@@ -120,7 +120,7 @@ def test_only_administrators_name_others(
     assert document["errors"] == [
         {
             "field": "owner",
-            "message": "only an administrator may ask for the jobs of somebody else",
+            "message": "only an administrator may name another user",
         }
     ]
 

@@ -32,7 +32,7 @@ _FLAGS = {
 
 
 _NO_THREAD = (
-    "cannot start a thread: the limit of processes is reached; raise it (TasksMax= of the service, "
+    "cannot start a thread: the limit on processes is reached; raise it (TasksMax= of the service, "
     "`ulimit -u` of the account), or end other processes"
 )
 
