@@ -1,9 +1,12 @@
 """The launchers: every start is begun once, by whichever is free, and outlives the one it was."""
 
 import contextlib
+import errno
 import marshal
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,9 @@ from support.core import begin, launcher_pids, run, shell, wait_gone
 from support.waiting import wait_until
 from worker_core import Engine, Isolation, JobSpec, Limits, State
 from worker_core.linux import procfs
-from worker_core.supervisor import exec_errors, launcher, launchers
+from worker_core.supervisor import exec_errors, launcher, launchers, start_message
+from worker_core.supervisor.loop import Loop
+from worker_core.testing.fakes import FakeClock
 
 MANY = 300
 
@@ -78,6 +83,97 @@ def test_an_upgrade_loses_no_start_that_waits(engine):
     engine._executor._send({"op": "upgrade"})
     assert {engine.wait(job_id, 60).exit_code for job_id in jobs} == {3}
     assert not set(before) & set(launcher_pids(engine.state_dir))
+
+
+@pytest.mark.parametrize("groups", ["", "off"])
+def test_a_job_that_stops_its_launcher_holds_no_job_up(tmp_path, monkeypatch, groups):
+    """A job under the account of workerd could keep all other jobs from ending."""
+    monkeypatch.setenv("WORKER_CGROUPS", groups)
+    with Engine(tmp_path / "state") as engine:
+        others = [
+            begin(engine, shell(f"echo ready; until [ -e {tmp_path}/go ]; do sleep 0.01; done"))
+            for _ in range(4)
+        ]
+        assert run(engine, shell("kill -STOP $PPID; exit 3")).exit_code == 3
+        (tmp_path / "go").touch()
+        assert {engine.wait(job.id, 20).state for job in others} == {State.COMPLETED}
+        for pid in launcher_pids(engine.state_dir):  # now while they have nothing to do
+            os.kill(pid, signal.SIGSTOP)
+            wait_gone(pid)
+        assert run(engine, shell("exit 4")).exit_code == 4
+
+
+@pytest.fixture
+def loop():
+    loop = Loop(FakeClock())
+    yield loop
+    for each in (loop._selector, loop._wakeup, loop._waker):
+        each.close()
+
+
+@pytest.fixture
+def given(monkeypatch, loop):
+    """Launchers whose processes do not exist, so that a test can take the starts."""
+    monkeypatch.setattr(launchers.Launchers, "_fork", lambda *_, **__: False)
+    given = launchers.Launchers(loop, None, lambda news: None)
+    given._handles = {1: None, 2: None}
+    yield given
+    given._handles = {}
+    given.close()
+
+
+def test_owners_take_turns(given):
+    """A user who submits hundreds of jobs at once would delay everybody else's by all of them."""
+    for number in range(200):
+        given.give(f"first {number}", {"command": "true"}, "first")
+    given.give("second", {"command": "true"}, "second")
+    order = []
+    while given._given:
+        start = start_message.receive(given._take)
+        order.append(start.job_id)
+        given._hear(("refused", start.job_id, "it is only a test", None))
+    assert len(order) == 201
+    assert order.index("second") <= 2 * launchers._AHEAD + 1
+
+
+def test_starts_that_are_taken_back_keep_their_turns(given):
+    """A job whose start was taken back for a moment would wait behind those that came later."""
+    jobs = [f"{owner} {number}" for number in range(5) for owner in "ab"]
+    for job_id in jobs:
+        given.give(job_id, {"command": "true"}, job_id[0])
+    assert given.take_all_back() == set(jobs)
+    assert given.take_back("a 1")
+    assert not given.take_back("a 1")
+    jobs.remove("a 1")
+    order = []
+    given._pump()
+    while given._given:
+        start = start_message.receive(given._take)
+        order.append(start.job_id)
+        given._hear(("refused", start.job_id, "it is only a test", None))
+    assert order == ["a 0", "b 0", "a 2", "b 1", "a 3", "b 2", "a 4", "b 3", "b 4"]
+
+
+def test_a_launcher_that_cannot_be_heard_is_ended(given, loop):
+    """The supervisor would try to read its reports for ever, and do nothing else."""
+    deaf, other = socket.socketpair()
+
+    class Deaf:
+        fileno = staticmethod(deaf.fileno)
+        close = staticmethod(deaf.close)
+
+        def recv(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    child = subprocess.Popen(["sleep", "600"])
+    handle = launchers._Handle(child.pid, Deaf(), given._slots.take())
+    given._handles = {child.pid: handle}
+    loop.watch(deaf.fileno(), selectors.EVENT_READ, lambda _: None)
+    given._ready(handle)
+    assert child.wait(20) == -signal.SIGKILL
+    assert deaf.fileno() not in loop._selector.get_map()
+    assert given.bury(child.pid) is not None  # and does not end a process that was reaped
+    other.close()
 
 
 def opened(pid):

@@ -1,7 +1,7 @@
-"""Starts that no launcher is given yet, because enough others of their owner hang.
+"""Starts that are kept from the launchers, because enough other starts of their owner hang.
 
-Each start that hangs takes a launcher, and there is a bounded number of them. One owner's may not
-take all, or nobody else's job would start.
+Each start that hangs takes a launcher, and the number of launchers is limited. If the starts of one
+owner took all of them, nobody else's job would start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST = 8  # launchers that the starts of one owner take while they hang
 
 
 class Aside:
-    """Their jobs, for each owner in their order."""
+    """The jobs of these starts, by owner and in their order."""
 
     def __init__(self) -> None:
         self._of: dict[str, dict[str, RunningJob]] = {}
@@ -24,19 +24,19 @@ class Aside:
         return len(self._of)
 
     def has(self, owner: str) -> bool:
-        """Whether a start of an owner is aside, so that the next one has to wait behind it."""
+        """Return whether a start of an owner is aside; the owner's next start waits behind it."""
         return owner in self._of
 
-    def put(self, process: RunningJob) -> None:
+    def put(self, job: RunningJob) -> None:
         """Put a start aside."""
-        self._of.setdefault(owner(process), {})[process.id] = process
+        self._of.setdefault(job.owner, {})[job.id] = job
 
-    def take(self, process: RunningJob) -> bool:
+    def take(self, job: RunningJob) -> bool:
         """Take a start out; False if it is not aside."""
-        mine = self._of.get(owner(process), {})
-        found = mine.pop(process.id, None)
+        mine = self._of.get(job.owner, {})
+        found = mine.pop(job.id, None)
         if found is not None and not mine:
-            del self._of[owner(process)]
+            del self._of[job.owner]
         return found is not None
 
     def take_all(self) -> list[RunningJob]:
@@ -46,23 +46,18 @@ class Aside:
         return found
 
     def take_next(self, under_way: Iterable[RunningJob]) -> list[RunningJob]:
-        """Take out what may be given by now, beside the starts that are under way."""
+        """Take out the starts that may be given now, in addition to those that are under way."""
         if not self._of:
             return []
-        counts = Counter(map(owner, under_way))
-        found: list[RunningJob] = []
+        counts = Counter(job.owner for job in under_way)
+        next_jobs: list[RunningJob] = []
         for name, mine in self._of.items():
-            found += list(mine.values())[: max(MOST - counts[name], 0)]
-        for each in found:
+            next_jobs += list(mine.values())[: max(MOST - counts[name], 0)]
+        for each in next_jobs:
             self.take(each)
-        return found
-
-
-def owner(process: RunningJob) -> str:
-    """Return whose a job is."""
-    return process.owner
+        return next_jobs
 
 
 def crowds(held: Iterable[RunningJob]) -> set[str]:
-    """Return the owners whose starts take as many launchers as one owner's may."""
-    return {name for name, count in Counter(map(owner, held)).items() if count >= MOST}
+    """Return the owners whose starts take as many launchers as one owner may have."""
+    return {name for name, count in Counter(job.owner for job in held).items() if count >= MOST}

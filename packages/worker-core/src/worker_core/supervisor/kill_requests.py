@@ -90,7 +90,7 @@ class KillRequests:
 
     def begun(self, job: RunningJob) -> None:
         """Carry out what was asked for while the job was being started."""
-        request, job.doom = job.doom, None
+        request, job.end_request = job.end_request, None
         if request is not None and request.cause is not Cause.NOT_STARTED:
             self._loop.attempt(lambda: self._killer.kill(job, request))
         for signum in job.early_signals:
@@ -119,5 +119,5 @@ class KillRequests:
             return
         elif job.pid is not None:
             self._killer.kill(job, request)
-        elif not self._starts.doom(job, request):
+        elif not self._starts.end(job, request):
             self._end_unbegun(job, request)

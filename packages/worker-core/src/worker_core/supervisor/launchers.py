@@ -2,8 +2,9 @@
 
 Launchers pull: every start goes into one socket that all of them share, and the kernel gives it to
 exactly one. So no start is queued behind a launcher that hangs, and the supervisor can take back a
-start that no launcher has taken. When starts wait and no launcher has reported anything for a
-moment, one more launcher is forked.
+start that no launcher has taken. Only a few starts are in the socket; the others wait in a queue in
+which owners take turns (start_queue.py). When starts wait and no launcher has reported anything for
+a moment, one more launcher is forked.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from worker_core.supervisor import oom, start_message
 from worker_core.supervisor.launcher import Launch, Launcher
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.slots import IDLE, Held, Slot, Slots
+from worker_core.supervisor.start_queue import StartQueue
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.1  # seconds for which starts may wait without any report
 _COUNT = 2
+_AHEAD = 2  # starts that each launcher is given or may take next
 _MOST = 34
 _NEWS = 16  # reports of one launcher before others have their turn
 _ROOM = 1 << 16
@@ -72,8 +75,8 @@ class Launchers:
         self._poll.register(self._take, select.POLLIN)
         self._slots = Slots(_MOST)
         self._handles: dict[int, _Handle] = {}
-        self._waiting: dict[str, bytes] = {}  # not in the socket yet
-        self._given: dict[str, None] = {}  # in the socket or taken, and not reported on
+        self._waiting = StartQueue()  # not in the socket yet
+        self._given: dict[str, str] = {}  # in the socket or taken, and not reported on: its owner
         self._heard = 0.0  # monotonic time of the latest report on a start
         self._open = True
         self._opens_again = False
@@ -95,25 +98,29 @@ class Launchers:
         self._opens_again = False
         self.open()
 
-    def give(self, job_id: str, spec: dict[str, Any], *, alone: bool = False) -> None:
+    def give(self, job_id: str, spec: dict[str, Any], owner: str, *, alone: bool = False) -> None:
         """Have a job started; with `alone`, by a new launcher that has nothing else to do."""
         data = start_message.encode(job_id, spec)
         if not self._handles:
             self.open()
         if alone and not self._held and self._fork(stays=False, first=data):
             return
-        self._waiting[job_id] = data
+        self._waiting.add(owner, job_id, data)
         self._pump()
 
     def take_back(self, job_id: str) -> bool:
         """Take a start back; False if a launcher has taken it, even one that has died since."""
-        if job_id not in self._waiting and job_id in self._given:
+        if job_id in self._given:
             self.take_all_back()
-        return self._waiting.pop(job_id, None) is not None
+        return self._waiting.remove(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Take note that no launcher has a start that was given."""
+        self._given.pop(job_id, None)
 
     def take_all_back(self) -> set[str]:
         """Return the jobs that no launcher has taken; they are given again in a moment."""
-        back = {}
+        back: list[tuple[str, str, bytes]] = []
         while True:
             try:
                 start = start_message.receive(self._take)
@@ -124,11 +131,12 @@ class Launchers:
                 continue
             if start is None:
                 break
-            back[start.job_id] = start.data
-            self._given.pop(start.job_id, None)
-        self._waiting = back | self._waiting
+            owner = self._given.pop(start.job_id, "")
+            back.append((owner, start.job_id, start.data))
+        for each in reversed(back):
+            self._waiting.put_back(*each)
         self._loop.call_later(0, self._pump)
-        return set(self._waiting)
+        return self._waiting.ids()
 
     def hold(self) -> set[str]:
         """Give launchers no start any more; return the jobs that no launcher has taken."""
@@ -136,20 +144,20 @@ class Launchers:
         return self.take_all_back()
 
     def _pump(self) -> None:
-        while self._waiting and not self._held:
-            job_id, data = next(iter(self._waiting.items()))
+        """Put starts into the socket, as many as the launchers can take soon."""
+        while self._waiting and not self._held and len(self._given) < _AHEAD * len(self._handles):
+            owner, job_id, data = self._waiting.take_next()
             if not self._given:
                 self._heard = self._loop.clock.monotonic()
             try:
                 start_message.send(self._give, job_id, data)
-            except BlockingIOError:  # there is room when a launcher reports on another start
-                return
             except OSError as error:
-                log.warning("cannot give a start to a launcher now: %s", error)
-                self._loop.call_later(_RETRY, self._pump)
-                return
-            del self._waiting[job_id]
-            self._given[job_id] = None
+                self._waiting.put_back(owner, job_id, data)
+                if not isinstance(error, BlockingIOError):
+                    log.warning("cannot give a start to a launcher now: %s", error)
+                    self._loop.call_later(_RETRY, self._pump)
+                return  # there is room again when a launcher reports
+            self._given[job_id] = owner
             failpoints.point("supervisor.given")
 
     # -- launchers -------------------------------------------------------------------------------
@@ -184,6 +192,18 @@ class Launchers:
         """Kill a launcher; `bury` then returns what it was working on."""
         os.kill(pid, signal.SIGKILL)  # our child, and not reaped as long as it is in the table
 
+    def end_stopped(self) -> None:
+        """Kill every launcher that was stopped: it would not report the ends of its jobs.
+
+        A job that runs under the supervisor's account can send it SIGSTOP. To be called at SIGCHLD,
+        which the kernel sends for a child that stops as well.
+        """
+        for pid in list(self._handles):
+            with contextlib.suppress(ChildProcessError):  # it was reaped in this moment
+                if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None:
+                    log.warning("launcher %d was stopped, so it is ended", pid)
+                    self.end(pid)
+
     def hear(self) -> None:
         """Handle now what launchers have reported so far."""
         for each in list(self._handles.values()):
@@ -200,7 +220,7 @@ class Launchers:
         self._loop.unwatch(handle.tell.fileno())
         handle.tell.close()
         held = handle.slot.read()
-        self._given.pop(held.job_id, None)
+        self.forget(held.job_id)
         self._slots.give_back(handle.slot)
         self.open()
         return held
@@ -281,6 +301,7 @@ class Launchers:
         self.fault = None
         handle = self._handles[pid] = _Handle(pid, ours, slot)
         self._loop.watch(ours.fileno(), selectors.EVENT_READ, lambda _: self._ready(handle))
+        self._loop.call_later(0, self._pump)  # one more start can be given
         return True
 
     def _cannot(self, error: OSError) -> None:

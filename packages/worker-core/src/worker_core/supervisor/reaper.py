@@ -49,6 +49,7 @@ class Reaper:
 
     def reap(self) -> None:
         """Reap the children that have ended; the next ones in a moment, if there are many."""
+        self._starts.launchers.end_stopped()
         marks = self._sweeper.orphans.marks()
         for _ in range(_MOST):
             pid = _ended_child()

@@ -39,7 +39,7 @@ class RunningJob:
     pidfd: int | None = None  # of a foreign leader (exit_status.py)
     gone: bool = False  # a foreign leader has ended: its pid may name another process by now
     kill: Kill | None = None
-    doom: EndRequest | None = None  # asked for while the job was being started
+    end_request: EndRequest | None = None  # asked for while the job was being started
     early_signals: list[int] = field(default_factory=list)  # to be sent when the job has begun
     forked: int | None = None  # the leader's pid from its fork on, if the launcher reports it
     end: Exit | None = None

@@ -1,21 +1,19 @@
-"""Starts that are under way: given to a launcher, and nothing told of them yet.
+"""Starts that are under way: given to a launcher, which has not reported how they went.
 
-A start may hang: on the job's directory, command or input, or on its process that is stopped before
-it has executed its program. The supervisor goes on meanwhile. What is done with such a start:
+A start may hang: on the job's directory, command or input, or because its job is stopped before
+it executes its program. The supervisor does not wait for it. If the job of a start that hangs is
+killed or timed out, or the start is past its deadline, its launcher is killed; the process that may
+exist comes to the supervisor and is killed as well, and then the job ends. If the launcher has
+other jobs, which it cannot reap as long as it hangs, it is killed too; but the start goes on, with
+the process that exists or with a new launcher that has nothing else to do.
 
-    killed, timed out, or   its launcher is ended by SIGKILL; what that leaves of the job comes to
-    past its deadline       the supervisor and is ended too; then the job ends as what it was doomed
-                            to
-    its launcher has other  likewise, as nobody would reap those; but the start goes on: by the
-    jobs                    process that is there, or by a launcher that has nothing else to do
+The note of a dead launcher (slots.py) says exactly how far its start was:
 
-The start of a dead launcher is one of these, and which one is exact (slots.py):
-
-    not begun       it has certainly made no process for the job        -> given once more
-    on its way      a process that has not executed its program yet     -> waited for
-    begun           a process that has                                  -> it runs
-    ended           a zombie that was its child                         -> its exit status counts
-    not known       a child of ours that may be its process             -> the job is lost
+    preparing                no process was made                   -> the start is given once more
+    spawning, and a child    that has not executed its program     -> it is waited for
+    of ours is the job's     that has executed its program         -> the job runs
+    spawning, and a child    that was certainly the job's          -> its exit status counts
+    has ended                that may have been another job's      -> the job is lost
 """
 
 from __future__ import annotations
@@ -45,13 +43,13 @@ Used = tuple[float, float, int | None]
 _RETRY = 0.1  # seconds between two tries of what a shortage made fail
 # Seconds for which a start is tried while the machine is short.
 START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
-# Seconds after which a start that hangs is given up. A file system of the network that is gone for
-# some minutes is to cost no job.
+# Seconds after which a start that hangs is given up. A network file system may be gone for some
+# minutes before a job fails because of it.
 _DEADLINE = float(os.environ.get("WORKER_START_DEADLINE", "300"))
-_RESTART_PATIENCE = _DEADLINE  # more, for a start whose launcher has died
-_LOOK = 0.05  # seconds between two looks at starts of which nothing is told
-_RELIEF = 1.0  # seconds for which a launcher that hangs may leave its other jobs unreaped
-_MISSED = 3  # looks at which nobody had a start
+_RESTART_PATIENCE = _DEADLINE  # additional seconds, for a start whose launcher has died
+_LOOK = 0.05  # seconds between two looks at starts that are not reported on
+_RELIEF = 1.0  # seconds after which a launcher that hangs and has other jobs is killed
+_MISSED = 3  # looks that found a start nowhere, until it is given again
 _LOST_LAUNCHER = "the process that was starting it has ended"
 
 
@@ -59,17 +57,17 @@ _LOST_LAUNCHER = "the process that was starting it has ended"
 class Start:
     """One start that is under way."""
 
-    process: RunningJob
+    job: RunningJob
     given: float  # monotonic time
     at: float  # Unix time
     enforced: dict[str, str | None] = field(default_factory=dict)
-    child: int | None = None  # its process, now ours, which has not executed its program
+    child: int | None = None  # a child of ours: the job's process, before it has executed
     missed: int = 0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that was reaped here and that nobody knew."""
+    """A child of the supervisor that was reaped and was not known."""
 
     pid: int
     session: int
@@ -80,28 +78,29 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Who is told how a start went."""
+    """What is called with the outcome of a start."""
 
     begun: Callable[[RunningJob, int, dict[str, str | None], float, float], None]
-    """With pid, what enforces each limit, and monotonic and Unix time of the start."""
+    """Called with the pid, what enforces each limit, and monotonic and Unix time of the start."""
     refused: Callable[[RunningJob, str, int | None], None]
-    doomed: Callable[[RunningJob, EndRequest], None]
+    ended_unbegun: Callable[[RunningJob, EndRequest], None]
+    """The job was to end, and nothing of it runs."""
     ended: Callable[[int, int, Used], bool]
-    """With pid, wait status, and what it used; returns whether it was the leader of a job."""
+    """Called with pid, wait status, and what the process used; returns whether it was a leader."""
     leader_ended: Callable[[str, int, int, Used], object]
-    """The same of a leader that its launcher has reaped, with the id of its job: by now its pid
-    may be another leader's."""
+    """The same for a leader that its launcher has reaped, with the id of its job first: its pid may
+    be another leader's by now."""
     again: Callable[[RunningJob], None]
-    """It is given once more; nothing of it has been forked."""
+    """The start is given once more; nothing of the job has been forked."""
     forked: Callable[[RunningJob, int], None]
-    """With the pid of what has not executed its program yet, and Unix time."""
+    """Called with the pid of the process, before it executes its program."""
     strays: Callable[[], list[int]]
-    """Returns the children of ours that are nobody's: no leader, launcher or start, and neither
-    the mark nor the group of a job that runs."""
+    """Returns the children of the supervisor that are neither a leader, a launcher or a start, nor
+    of a running job by mark or group."""
 
 
 class Starts:
-    """All of them."""
+    """All starts of one supervisor."""
 
     def __init__(
         self,
@@ -113,8 +112,8 @@ class Starts:
         now: Callable[[], float],
         kept: Iterable[int],
     ) -> None:
-        """`run` starts a job, in a launcher, and needs the descriptors `kept` for that; `now` is
-        the time for stamps."""
+        """`run` is called in a launcher to start a job, and needs the descriptors `kept`; `now`
+        returns the time for stamps."""
         self._loop = loop
         self._groups = groups
         self._outcomes = outcomes
@@ -123,36 +122,34 @@ class Starts:
         self._children: dict[int, Start] = {}
         self._aside = Aside()
         self._armed = False
-        self._search = 0  # looks at which is asked whether anybody has each start
+        self._search = 0  # looks left at which each start is searched for
         self.launchers = Launchers(loop, run, self._hear, kept)
 
-    def give(self, process: RunningJob, *, alone: bool = False) -> None:
-        """Have a job started, unless it has ended meanwhile, or runs."""
-        if process.end is not None or process.pid is not None:
+    def give(self, job: RunningJob, *, alone: bool = False) -> None:
+        """Have a job started, unless it has ended or runs."""
+        if job.end is not None or job.pid is not None:
             return
         self._arm()
-        if not alone and self._aside.has(aside.owner(process)):
-            self._aside.put(process)
+        if not alone and self._aside.has(job.owner):
+            self._aside.put(job)
             return
-        self._give(process, alone=alone)
+        self._give(job, alone=alone)
 
-    def _give(self, process: RunningJob, *, alone: bool = False) -> None:
-        self._starts[process.id] = Start(process, self._loop.clock.monotonic(), self._now())
-        self.launchers.give(process.id, process.spec, alone=alone)
+    def _give(self, job: RunningJob, *, alone: bool = False) -> None:
+        self._starts[job.id] = Start(job, self._loop.clock.monotonic(), self._now())
+        self.launchers.give(job.id, job.spec, job.owner, alone=alone)
 
-    def doom(self, process: RunningJob, doom: EndRequest) -> bool:
-        """End a start; False if none is under way, so that the job can be ended at once.
-
-        It ends as what it is doomed to as soon as it is certain that nothing of it runs.
-        """
-        start = self._starts.get(process.id)
+    def end(self, job: RunningJob, request: EndRequest) -> bool:
+        """End a start; False if there is none that a launcher has, so that the job can be ended at
+        once. Otherwise the job ends as soon as it is certain that nothing of it runs."""
+        start = self._starts.get(job.id)
         if start is None:
-            self._aside.take(process)
+            self._aside.take(job)
             return False
-        if self.launchers.take_back(process.id):
-            del self._starts[process.id]
+        if self.launchers.take_back(job.id):
+            del self._starts[job.id]
             return False
-        process.doom = process.doom or doom
+        job.end_request = job.end_request or request
         self._arm()
         return True
 
@@ -160,7 +157,7 @@ class Starts:
         return len(self._starts)
 
     def __contains__(self, pid: int) -> bool:
-        """Whether a child of ours is a launcher, or on its way to be a job's leader."""
+        """Return whether a child of ours is a launcher, or a job's process before its exec."""
         return pid in self.launchers or pid in self._children
 
     def hanging(self) -> int:
@@ -169,19 +166,19 @@ class Starts:
         return sum(now - held.since > _RELIEF for held, _, _ in self.launchers.holding())
 
     def stop(self) -> list[RunningJob]:
-        """Give no start any more; return the jobs whose start nobody has."""
-        held = self.launchers.hold()  # at a second call, the same ones once more
-        back = [self._starts.pop(each).process for each in held if each in self._starts]
+        """Give launchers no start any more; return the jobs that no launcher has taken."""
+        held = self.launchers.hold()  # a second call returns the same ones again
+        back = [self._starts.pop(each).job for each in held if each in self._starts]
         return back + self._aside.take_all()
 
     def end_hanging(self) -> None:
-        """End every launcher that has a start in hand; what is on its way counts as begun."""
+        """Kill every launcher that works on a start; a process that exists counts as begun."""
         for _, pid, _ in self.launchers.holding():
             self.launchers.end(pid)
         for pid, start in list(self._children.items()):
             self._begin(start, pid)
 
-    # -- news --------------------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------------
 
     def _hear(self, news: News) -> None:
         match news:
@@ -191,17 +188,17 @@ class Starts:
             case ("forked", job_id, pid):
                 if job_id in self._starts:
                     forked = self._starts[job_id]
-                    self._outcomes.forked(forked.process, pid)
+                    self._outcomes.forked(forked.job, pid)
             case ("begun", job_id, pid, enforced, began, at):
                 start = self._starts.pop(job_id, None)
                 if start is None:
                     self._kill_unwanted(job_id, pid)
                 else:
-                    self._outcomes.begun(start.process, pid, enforced, began, at)
+                    self._outcomes.begun(start.job, pid, enforced, began, at)
             case ("refused", job_id, reason, exit_code):
                 start = self._starts.pop(job_id, None)
                 if start is not None:
-                    self._outcomes.refused(start.process, reason, exit_code)
+                    self._outcomes.refused(start.job, reason, exit_code)
             case ("short", job_id, reason):
                 self._again(job_id, reason)
             case ("ended", job_id, pid, status, used):
@@ -217,17 +214,18 @@ class Starts:
 
     def _again(self, job_id: str, reason: str, *, alone: bool = False) -> None:
         """Give a start once more: nothing of it has run."""
+        self.launchers.forget(job_id)
         start = self._starts.pop(job_id, None)
         if start is None:
             return
-        process = start.process
-        if process.doom is not None:
-            self._outcomes.doomed(process, process.doom)
-        elif self._loop.clock.monotonic() > process.give_up + alone * _RESTART_PATIENCE:
-            self._outcomes.refused(process, f"cannot start a process now: {reason}", None)
+        job = start.job
+        if job.end_request is not None:
+            self._outcomes.ended_unbegun(job, job.end_request)
+        elif self._loop.clock.monotonic() > job.give_up + alone * _RESTART_PATIENCE:
+            self._outcomes.refused(job, f"cannot start a process now: {reason}", None)
         else:
-            self._outcomes.again(process)
-            self._loop.call_later(_RETRY, lambda: self.give(process, alone=alone))
+            self._outcomes.again(job)
+            self._loop.call_later(_RETRY, lambda: self.give(job, alone=alone))
 
     # -- starts that hang --------------------------------------------------------------------------
 
@@ -253,59 +251,61 @@ class Starts:
             if now - start.given < PATIENCE:
                 break  # they are in the order in which they were given
             self._bound(start, now)
-            self._look_at(start, now, held.get(start.process.id))
-            if self._search and start.process.id not in (waiting | held.keys()):
+            self._look_at(start, now, held.get(start.job.id))
+            if self._search and start.job.id not in (waiting | held.keys()):
                 self._miss(start)
         self._search = max(self._search - 1, 0)
 
     def _share(self) -> None:
-        """Have no owner's starts take all launchers: give and put aside what has to wait."""
-        starting = [each.process for each in self._starts.values() if each.child is None]
-        for process in self._aside.take_next(starting):
-            self._give(process)
+        """Keep one owner's starts from taking all launchers: put some aside, and give others."""
+        starting = [each.job for each in self._starts.values() if each.child is None]
+        for job in self._aside.take_next(starting):
+            self._give(job)
         if not self.launchers.are_all_busy():
             return
         held = {what.job_id for what, _, _ in self.launchers.holding()}
         crowds = aside.crowds(each for each in starting if each.id in held)
-        for process in starting:
-            waits = process.id not in held and process.doom is None
-            if waits and aside.owner(process) in crowds and self.launchers.take_back(process.id):
-                del self._starts[process.id]
-                self._aside.put(process)
+        for job in starting:
+            waits = job.id not in held and job.end_request is None
+            if waits and job.owner in crowds and self.launchers.take_back(job.id):
+                del self._starts[job.id]
+                self._aside.put(job)
 
     def _look_at(self, start: Start, now: float, holder: tuple[int, int, float] | None) -> None:
-        process = start.process
+        job = start.job
         if start.child is not None:
             self._look_at_child(start, start.child)
         elif holder is not None:
             launcher, jobs, seconds = holder
-            if seconds > (_RELIEF if process.doom is None else PATIENCE) and (jobs or process.doom):
+            if job.end_request is not None:
+                if seconds > PATIENCE:
+                    self.launchers.end(launcher)
+            elif jobs and seconds > _RELIEF:
                 self.launchers.end(launcher)
-        elif process.doom is not None:
-            if self.launchers.take_back(process.id):
-                self._again(process.id, _LOST_LAUNCHER)
+        elif job.end_request is not None:
+            if self.launchers.take_back(job.id):
+                self._again(job.id, _LOST_LAUNCHER)
             else:
                 self._miss(start)
-        elif not self.launchers and now > process.give_up and self.launchers.take_back(process.id):
-            self._again(process.id, str(self.launchers.fault))
+        elif not self.launchers and now > job.give_up and self.launchers.take_back(job.id):
+            self._again(job.id, str(self.launchers.fault))
 
     def _miss(self, start: Start) -> None:
-        """Take note that nobody has a start: who had taken it is dead, and had not begun with
-        it."""
+        """Count a look that found a start nowhere; its launcher died before it noted the start."""
         start.missed += 1
         if start.child is None and start.missed >= _MISSED:
-            self._again(start.process.id, _LOST_LAUNCHER, alone=True)
+            self._again(start.job.id, _LOST_LAUNCHER, alone=True)
 
     def _bound(self, start: Start, now: float) -> None:
-        """Doom a start whose time is up."""
-        process = start.process
-        if process.doom is not None:
+        """Request the end of a start whose time is up."""
+        job = start.job
+        if job.end_request is not None:
             return
-        limit = process.spec.get("timeout")
+        limit = job.spec.get("timeout")
         if limit is not None and now >= start.given + limit:
-            process.doom = EndRequest(Cause.TIMEOUT, timeout.reason(limit))
+            job.end_request = EndRequest(Cause.TIMEOUT, timeout.reason(limit))
         elif now >= start.given + _DEADLINE:
-            process.doom = EndRequest(
+            job.end_request = EndRequest(
                 Cause.NOT_STARTED,
                 f"cannot start: its program was not loaded within {_DEADLINE:g} seconds; a file "
                 "system of its directory, command or input does not answer, or its process was "
@@ -313,56 +313,54 @@ class Starts:
             )
 
     def _look_at_child(self, start: Start, child: int) -> None:
-        process = start.process
-        program = tree.program(child) if process.pid_namespace else child
+        job = start.job
+        program = tree.program(child) if job.pid_namespace else child
         if program is not None and procfs.has_executed(program):
             stat = procfs.stat(child)
             if stat is not None and not stat.ended:
                 self._begin(start, child)
-        elif process.doom is not None:
+        elif job.end_request is not None:
             if self._groups is not None:
-                self._groups.kill(process.id)
+                self._groups.kill(job.id)
             os.kill(child, signal.SIGKILL)  # our child, and not reaped yet
-            if process.pid_namespace:
-                tree.send_all(tree.members(process.id), signal.SIGKILL)
+            if job.pid_namespace:
+                tree.send_all(tree.members(job.id), signal.SIGKILL)
 
     def _begin(self, start: Start, pid: int) -> None:
         self._children.pop(pid, None)
-        del self._starts[start.process.id]
-        self._outcomes.begun(start.process, pid, start.enforced, start.given, start.at)
+        del self._starts[start.job.id]
+        self._outcomes.begun(start.job, pid, start.enforced, start.given, start.at)
 
     # -- what dead launchers leave -----------------------------------------------------------------
 
     def reaped(self, pid: int, status: int, used: Used, *, executed: bool) -> bool:
-        """Take note of the end of a process that was on its way; False if it was no such one."""
+        """Handle the end of a job's process before its exec was seen; False if it is not one."""
         start = self._children.pop(pid, None)
         if start is None:
             return False
-        if executed and not (
-            start.process.pid_namespace and os.waitstatus_to_exitcode(status) == 127
-        ):
+        if executed and not (start.job.pid_namespace and os.waitstatus_to_exitcode(status) == 127):
             self._begin(start, pid)
             self._outcomes.ended(pid, status, used)
         else:
             start.child = None
-            self._again(start.process.id, _LOST_LAUNCHER, alone=True)
+            self._again(start.job.id, _LOST_LAUNCHER, alone=True)
         return True
 
     def bury(self, pids: Iterable[int], ended: Iterable[Ended]) -> None:
-        """Settle what launchers had in hand that were reaped; `ended` was reaped with them."""
+        """Settle what dead launchers were working on; `ended` are children reaped with them."""
         found = [self.launchers.bury(pid) for pid in pids]
-        # Of some it is told only now that they had begun.
+        # The last reports of the launchers may have named some of them as leaders.
         unknown = [e for e in ended if not self._outcomes.ended(e.pid, e.status, e.used)]
         for held in found:
             if held is not None:
                 self._settle(held, unknown)
 
     def _settle(self, held: Held, ended: list[Ended]) -> None:
-        if held.pid:  # it had taken its exit status, and nobody else can
+        if held.pid:  # it may have reaped this leader, whose status is known only from the note
             unmeasured = (0.0, 0.0, None)
             self._outcomes.leader_ended(held.ended, held.pid, held.status, unmeasured)
         if held.stage == IDLE:
-            self._search = 3 * _MISSED  # it may have taken one that it had not noted yet
+            self._search = 3 * _MISSED  # it may have taken a start and not noted that yet
             self._arm()
             return
         start = self._starts.get(held.job_id)
@@ -379,12 +377,12 @@ class Starts:
             self._settle_ended(start, ended)
 
     def _settle_ended(self, start: Start, ended: list[Ended]) -> None:
-        """It may have had a process that has ended already."""
-        job_id = start.process.id
-        found = [each for each in ended if each.pid == start.process.forked]
+        """Settle a start whose process, if there was one, has ended already."""
+        job_id = start.job.id
+        found = [each for each in ended if each.pid == start.job.forked]
         if not found:
             found = [each for each in ended if each.group == job_id]
-        if not found:  # those of other groups are of other jobs
+        if not found:  # but not those in the groups of other jobs
             found = [e for e in ended if e.pid == e.session and len(e.group) != len(job_id)]
         if not found and not self._outcomes.strays():
             self._again(job_id, _LOST_LAUNCHER, alone=True)
@@ -394,25 +392,25 @@ class Starts:
         else:  # a process that is not recognised may be the job's
             del self._starts[job_id]
             why = f"the end could not be observed: {_LOST_LAUNCHER}"
-            self._outcomes.doomed(start.process, EndRequest(Cause.LOST, why))
+            self._outcomes.ended_unbegun(start.job, EndRequest(Cause.LOST, why))
 
     def _child_of(self, start: Start) -> int | None:
         """Return the process of a start whose launcher is dead, if there is one.
 
-        A job may not have its mark, because somebody has bounded us below it or because the job has
-        dropped it at once. Its pid, if that was told, and its group say so too.
+        The mark may be missing: our own limit may be below it, or the job may have dropped it at
+        once. The pid, if it was reported, and the control group identify the process too.
         """
-        process = start.process
+        job = start.job
         for pid in procfs.children(os.getpid()):
-            if pid not in self and (pid == process.forked or self._may_lead(pid, process)):
+            if pid not in self and (pid == job.forked or self._may_lead(pid, job)):
                 return pid
         return None
 
-    def _may_lead(self, pid: int, process: RunningJob) -> bool:
-        """Whether a process can be the leader of a job, and is not what the leader has left."""
+    def _may_lead(self, pid: int, job: RunningJob) -> bool:
+        """Return whether a process can be the leader of a job, and not one that it has left."""
         stat = procfs.stat(pid)
         if stat is None or stat.session not in (pid, os.getsid(0)):  # ours until it has its own
             return False
-        if procfs.realtime_limit(pid) == process.mark:
+        if procfs.realtime_limit(pid) == job.mark:
             return True
-        return self._groups is not None and procfs.cgroup(pid) == self._groups.path(process.id)
+        return self._groups is not None and procfs.cgroup(pid) == self._groups.path(job.id)
