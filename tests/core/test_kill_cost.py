@@ -12,7 +12,7 @@ from worker_core import Engine, JobSpec, State
 from worker_core.clock import SystemClock
 from worker_core.disk.jobdir import JobDir, make_private_dir
 from worker_core.linux import libc, procfs
-from worker_core.supervisor import killer, tree
+from worker_core.supervisor import killer, reaper, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.job_table import JobTable
 from worker_core.supervisor.loop import Loop
@@ -30,7 +30,7 @@ def supervising(tmp_path):
     groups = Cgroups.probe(str(tmp_path), loop.clock)
     if groups is None:
         pytest.skip("needs control groups")
-    processes = JobTable(
+    table = JobTable(
         RunDir(str(tmp_path)),
         loop,
         groups,
@@ -39,9 +39,9 @@ def supervising(tmp_path):
         watched=lambda: True,
         on_empty=lambda: None,
     )
-    loop.on_signals({signal.SIGCHLD: processes.reap})
-    yield processes, loop, told
-    processes.launchers.close()
+    loop.on_signals({signal.SIGCHLD: table.reap})
+    yield table, loop, told
+    table.launchers.close()
     ctypes.CDLL(None).prctl(SUBREAPER, 0, 0, 0, 0)
     groups.close()
     for each in (loop._selector, loop._wakeup, loop._waker):
@@ -64,20 +64,20 @@ def turn(loop, condition):
 
 def test_with_a_control_group_a_kill_walks_no_proc(supervising, tmp_path, monkeypatch):
     """Killing 3,000 jobs took two minutes: each kill looked at every process of the machine."""
-    processes, loop, told = supervising
+    table, loop, told = supervising
     walks = []
     real = procfs.pids
     monkeypatch.setattr(procfs, "pids", lambda: walks.append(1) or real())
     ids = [str(uuid.uuid4()) for _ in range(20)]
     for job_id in ids:
         make_private_dir(JobDir(str(tmp_path), job_id).path)
-        processes.start(job_id, JobSpec("sleep", ["600"]).to_dict())
-    turn(loop, lambda: all(processes.jobs[job_id].leader for job_id in ids))
+        table.start(job_id, JobSpec("sleep", ["600"]).to_dict())
+    turn(loop, lambda: all(table.jobs[job_id].leader for job_id in ids))
     for job_id in ids[:10]:
-        processes.kill(job_id, signum=signal.SIGTERM)
+        table.kill(job_id, signum=signal.SIGTERM)
     for job_id in ids[10:]:
-        processes.signal(job_id, signal.SIGCONT)
-        processes.kill(job_id, signum=signal.SIGKILL)
+        table.signal(job_id, signal.SIGCONT)
+        table.kill(job_id, signum=signal.SIGKILL)
     turn(loop, lambda: sum(each["event"] == "exited" for each in told) == len(ids))
     ends = [each["exit"] for each in told if each["event"] == "exited"]
     assert {(end["cause"], end["signal"]) for end in ends} == {("kill", 15), ("kill", 9)}
@@ -88,14 +88,14 @@ def test_a_signal_arrives_that_is_sent_before_the_start_is_heard_of(
     supervising, tmp_path, monkeypatch
 ):
     """A signal to a job that has only just begun would be answered with 200, and be lost."""
-    processes, loop, told = supervising
+    table, loop, told = supervising
     job_id = str(uuid.uuid4())
     make_private_dir(JobDir(str(tmp_path), job_id).path)
-    processes.start(job_id, JobSpec("sleep", ["600"]).to_dict())
+    table.start(job_id, JobSpec("sleep", ["600"]).to_dict())
     with monkeypatch.context() as patched:
-        patched.setattr(processes.launchers, "hear", lambda: None)
+        patched.setattr(table.launchers, "hear", lambda: None)
         for signum in (signal.SIGCONT, signal.SIGKILL, signal.SIGKILL):
-            processes.signal(job_id, signum)
+            table.signal(job_id, signum)
     turn(loop, lambda: any(each["event"] == "exited" for each in told))
     (end,) = [each["exit"] for each in told if each["event"] == "exited"]
     assert (end["cause"], end["signal"]) == ("own", signal.SIGKILL)
@@ -145,13 +145,13 @@ def test_processes_in_groups_below_the_job_s_own_get_its_signals():
 
 def test_what_another_job_leaves_behind_is_looked_at_once(supervising, tmp_path, monkeypatch):
     """A job with 2,000 orphans made every end of every other job five times as slow."""
-    processes, loop, told = supervising
+    table, loop, told = supervising
     script = "for n in 1 2 3 4 5 6 7 8 9; do (sleep 600 &); done; echo ready; sleep 600"
 
     def start(spec):
         job_id = str(uuid.uuid4())
         make_private_dir(JobDir(str(tmp_path), job_id).path)
-        processes.start(job_id, spec.to_dict())
+        table.start(job_id, spec.to_dict())
         return job_id
 
     def end(job_id):
@@ -170,14 +170,14 @@ def test_what_another_job_leaves_behind_is_looked_at_once(supervising, tmp_path,
     monkeypatch.setattr(procfs, "stat", lambda pid: looks.append(pid) or real(pid))
     end(start(JobSpec("true")))
     assert not left & set(looks)
-    processes.kill(holder, signum=signal.SIGKILL)
+    table.kill(holder, signum=signal.SIGKILL)
     end(holder)
     assert marked(holder) == []
 
 
 def test_a_signal_to_a_large_tree_is_sent_in_parts(supervising, tmp_path, monkeypatch):
     """One kill of a job with thousands of processes held up all other jobs for a second."""
-    processes, loop, told = supervising
+    table, loop, told = supervising
     monkeypatch.setattr(killer, "_SLICE", 4)
     sent, real = [], tree.send_all
 
@@ -187,13 +187,44 @@ def test_a_signal_to_a_large_tree_is_sent_in_parts(supervising, tmp_path, monkey
         return reached
 
     monkeypatch.setattr(tree, "send_all", send_all)
-    script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 600 & done; echo ready; wait"
+    sleepers = Sleepers()
+    script = f"for n in 1 2 3 4 5 6 7 8 9; do {sleepers} & done; wait"
     job_id = str(uuid.uuid4())
     make_private_dir(JobDir(str(tmp_path), job_id).path)
-    processes.start(job_id, shell(script).to_dict())
-    turn(loop, lambda: len(marked(job_id)) == 10)
-    processes.kill(job_id, signum=signal.SIGTERM, grace=600.0)
+    table.start(job_id, shell(script).to_dict())
+    turn(loop, lambda: table.jobs[job_id].leader and sleepers.count() == 9)
+    table.kill(job_id, signum=signal.SIGTERM, grace=600.0)
     turn(loop, lambda: any(each["event"] == "exited" for each in told))
     assert sent[0] == 4
     assert all(count <= 4 for count in sent)
+    assert marked(job_id) == []
+
+
+def test_many_orphans_are_reaped_in_parts(supervising, tmp_path, monkeypatch):
+    """The end of a job with thousands of processes held up all other jobs until each was reaped."""
+    table, loop, told = supervising
+    monkeypatch.setattr(reaper, "_MOST", 3)
+    counts, wait4, reap = [0], os.wait4, table._reaper.reap
+
+    def counting(pid, options):
+        counts[-1] += 1
+        return wait4(pid, options)
+
+    def in_parts():
+        counts.append(0)
+        reap()
+
+    monkeypatch.setattr(os, "wait4", counting)
+    monkeypatch.setattr(table._reaper, "reap", in_parts)
+    loop.on_signals({signal.SIGCHLD: in_parts})
+    sleepers = Sleepers()
+    script = f"for n in 1 2 3 4 5 6 7 8 9; do ({sleepers} &); done; {sleepers}"
+    job_id = str(uuid.uuid4())
+    make_private_dir(JobDir(str(tmp_path), job_id).path)
+    table.start(job_id, shell(script).to_dict())
+    turn(loop, lambda: table.jobs[job_id].leader and sleepers.count() == 10)
+    table.kill(job_id, signum=signal.SIGKILL)
+    turn(loop, lambda: any(each["event"] == "exited" for each in told))
+    assert sum(counts) >= 9
+    assert max(counts) == 3
     assert marked(job_id) == []

@@ -23,9 +23,9 @@ with Engine(state_dir) as engine:
     print(json.dumps([job.state.value, job.exit_code, job.reason]))
 """
 SCRIPTS = {
-    "lives": 'echo $$ >> "$RUNS"; sleep 1; exit 3',
+    "lives": 'echo $$ >> "$RUNS"; sleep 0.5; exit 3',
     "leaves": 'echo $$ >> "$RUNS"; sleep 600 & exit 3',
-    "unmarks": 'echo $$ >> "$RUNS"; prlimit --pid $$ --rttime=1000000000: && sleep 1; exit 3',
+    "unmarks": 'echo $$ >> "$RUNS"; prlimit --pid $$ --rttime=1000000000: && sleep 0.5; exit 3',
 }
 
 
