@@ -196,6 +196,35 @@ class Shaking(User):
         self.other.send(b"hello")
 
 
+class Stranger(User):
+    """A connection without a login that has sent something."""
+
+    known = False
+
+    def __init__(self, waits, *, at_home=False):
+        super().__init__(waits)
+        self.from_known_network = at_home
+        self.wants_read = True
+        self.other.send(b"byte")
+
+
+def test_a_turn_serves_few_connections_without_a_login(waits):
+    """Single bytes on a thousand connections would delay the requests of all users."""
+    crowd = [Stranger(waits) for _ in range(200)]
+    office = Stranger(waits, at_home=True)
+    user = User(waits)
+    user.wants_read = True
+    user.other.send(b"request")
+    waits.turn(1)
+    assert user.events == office.events == ["read"]
+    assert sum(bool(each.events) for each in crowd) == epoll._STRANGERS
+    for _ in range(1000):
+        waits.turn(0)
+        if all(each.events for each in crowd):
+            break
+    assert all(each.events == ["read"] for each in crowd)
+
+
 def turns_until(waits, user, most=100):
     """Return how many turns it takes until a user had an event."""
     for number in range(1, most):

@@ -14,8 +14,8 @@ class Task:
 
     addr = ("127.0.0.1", 1)
 
-    def __init__(self, threads, network="stranger", *, known=False, waits=False):
-        self.network, self.known = network, known
+    def __init__(self, threads, network="stranger", *, known=False, waits=False, at_home=False):
+        self.network, self.known, self.from_known_network = network, known, at_home
         self.begun, self.go_on = threading.Event(), threading.Event()
         self._threads, self._waits = threads, waits
 
@@ -62,10 +62,20 @@ def test_strangers_of_other_networks_do_not_wait(threads):
     other = Task(threads, "other")
     added(threads, [other])
     assert crowd[0].begun.wait(10)
-    for task in crowd[:2]:
+    for task in (crowd[0], crowd[-1]):  # the oldest, and then the newest
         task.go_on.set()
     assert other.begun.wait(10)
     for task in [other, *crowd]:
+        task.go_on.set()
+
+
+def test_strangers_in_networks_of_users_do_not_wait_for_other_networks(threads):
+    """Whoever has hundreds of addresses could keep users from logging in again."""
+    crowd = added(threads, [Task(threads, number) for number in range(50)])
+    user = Task(threads, "office", at_home=True)
+    added(threads, [user])
+    assert user.begun.wait(10)
+    for task in [user, *crowd]:
         task.go_on.set()
 
 

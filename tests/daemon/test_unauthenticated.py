@@ -1,5 +1,6 @@
 """Connections that have not logged in: strangers do not keep users out, however many they are."""
 
+import base64
 import contextlib
 import random
 
@@ -10,7 +11,7 @@ from support.edge import serving
 from support.waiting import wait_until
 from worker_core import Engine
 from worker_daemon.auth import throttle
-from worker_daemon.edge import unauthenticated
+from worker_daemon.edge import connection_groups
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -58,6 +59,31 @@ def test_a_user_who_is_there_stays(crowded):
         assert followed.content == b""
         for connection in crowd:
             connection.close()
+
+
+BODY = HEAD + b"Authorization: Basic %s\r\nContent-Length: 9000000\r\n\r\n"
+
+
+def test_one_user_does_not_take_all_places(tmp_path):
+    """A user who begins a long body on each of many connections would lock everybody out."""
+    with (
+        Engine() as engine,
+        support.serving(engine, tmp_path, max_connections=100) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        login = base64.b64encode(b"bob:" + support.PASSWORD.encode())
+        for _ in range(150):
+            connection = stack.enter_context(running.edge.connect())
+            connection.sendall(BODY % login + b"x")
+        edge = running.edge.server
+        wait_until(lambda: len(edge.authenticated) == len(edge._channels()))
+        assert len(edge._channels()) > 80
+        alice = stack.enter_context(running.user("alice"))
+        assert alice.get("/whoami").json()["user"] == "alice"
+        for _ in range(20):
+            stack.enter_context(running.edge.connect()).sendall(BODY % login + b"x")
+        assert alice.get("/whoami").json()["user"] == "alice"
+        assert alice.get("/healthz").status_code == 200
 
 
 def test_idle_users_leave_room_for_those_who_come(tmp_path, monkeypatch):
@@ -130,7 +156,7 @@ def test_a_failed_login_is_none():
         connection.sendall(HEAD + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 401")
         (channel,) = edge.server._channels()
-        assert edge.server.unauthenticated.first() is channel
+        assert edge.server.unauthenticated.oldest() is channel
 
 
 @pytest.mark.parametrize(
@@ -150,21 +176,35 @@ def test_what_counts_as_one_client(address, other, same):
 
 def test_the_network_with_the_most_loses_its_oldest():
     """A few connections of many people would make room for the many of one."""
-    known = unauthenticated.Unauthenticated()
+    known = connection_groups.ConnectionGroups()
     for name, address in (("a1", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c"), ("b3", "b")):
         known.add(name, address)
     order = []
-    while (name := known.first()) is not None:
+    while (name := known.oldest()) is not None:
         order.append(name)
         known.remove(name)
     assert order[:2] == ["b1", "b2"]
     assert sorted(order[2:]) == ["a1", "b3", "c1"]
 
 
+def test_a_user_who_changes_the_group_is_counted_once():
+    """A proxy's connection would count for each of its users, and be closed for the others."""
+    known = connection_groups.ConnectionGroups()
+    for number in range(3):
+        known.add(number, "alice")
+    known.add(1, "bob")
+    known.add(1, "bob")
+    assert len(known) == 3
+    assert known.oldest(1) == 0
+    known.remove(0)
+    assert known.oldest(1) is None, "nobody has more than one"
+    assert known.oldest() in (1, 2)
+
+
 def test_it_counts_right_whatever_comes_and_goes():
     """Places would be lost for good, or a connection be closed that is not in the way."""
     chance = random.Random(300)
-    known, there = unauthenticated.Unauthenticated(), {}
+    known, there = connection_groups.ConnectionGroups(), {}
     for number in range(5000):
         if there and chance.random() < 0.5:
             gone = chance.choice(list(there))
@@ -175,7 +215,7 @@ def test_it_counts_right_whatever_comes_and_goes():
             there[number] = chance.choice("abcdef")
             known.add(number, there[number])
         counts = {address: list(there.values()).count(address) for address in there.values()}
-        first = known.first()
+        first = known.oldest()
         assert (first is None) == (not there)
         if first is not None:
             address = there[first]

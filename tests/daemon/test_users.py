@@ -298,21 +298,36 @@ def test_requests_with_the_same_pair_share_one_verification(file, slow):
 
 
 def test_threads_that_wait_for_a_verification_are_few(file, slow):
-    """Anybody could have all threads wait, with one wrong login on seven hundred connections."""
+    """Anybody could keep all others from logging in, with one wrong login on many connections."""
     known = verifier.Verifier(file)
-    waiting, aside = [], []
+    aside = []
     known.before_waiting = lambda: aside.append(1)
-    step_aside = known._stepping_aside
-    known._stepping_aside = lambda: (waiting.append(1), step_aside())[1]
     slow.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         verdicts = [pool.submit(known.verify, "nobody", b"x", HERE) for _ in range(100)]
-        wait_until(lambda: len(waiting) == 100 and len(aside) == verifier.MOST_ASIDE)
+        wait_until(lambda: sum(v.done() for v in verdicts) == 100 - 1 - verifier._SHARING)
+        assert all(v.result() == verifier.Verdict(False, 1.0) for v in verdicts if v.done())
+        wait_until(lambda: len(aside) == 1 + verifier._SHARING)
         slow.gate.set()
         assert not any(verdict.result().accepted for verdict in verdicts)
     known.verify("nobody", b"y", HERE)
     assert len(slow.calls) == 2
-    assert len(aside) == verifier.MOST_ASIDE + 1
+
+
+def test_users_at_their_own_addresses_do_not_share_places_with_others(file, slow):
+    """Strangers who wait for a verification would have the commands of a user refused."""
+    known = verifier.Verifier(file)
+    assert known.verify("alice", b"wonderland", HERE).accepted
+    file.touch()  # verified pairs are forgotten, addresses are not
+    slow.gate.clear()
+    count = verifier._SHARING + 10
+    with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
+        crowd = [pool.submit(known.verify, "nobody", b"x", ELSEWHERE) for _ in range(count)]
+        wait_until(lambda: sum(v.done() for v in crowd) == 9)
+        verdicts = [pool.submit(known.verify, "alice", b"wonderland", HERE) for _ in range(count)]
+        wait_until(lambda: len(known._snapshot.running) == 2)
+        slow.gate.set()
+        assert all(verdict.result().accepted for verdict in verdicts)
 
 
 def test_few_verifications_run_at_a_time_and_the_rest_is_told_to_wait(file, slow):

@@ -93,8 +93,8 @@ def serving(
     def application(*call: Any) -> Any:
         return made(*call)
 
-    def may_send_body(*call: Any) -> None:
-        made.may_send_body(*call)
+    def may_send_body(*call: Any) -> str:
+        return made.may_send_body(*call)
 
     with edge.serving(
         application, may_send_body=may_send_body, verifies=True, **settings

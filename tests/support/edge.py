@@ -27,15 +27,16 @@ def settings(**changes: Any) -> config.Config:
     return dataclasses.replace(base, **changes)
 
 
-def _anybody(*_: Any) -> None:
-    """Let everybody send long bodies."""
+def _anybody(*_: Any) -> str:
+    """Let everybody send long bodies, as alice."""
+    return "alice"
 
 
 def _logged_in(app: Callable[..., Any]) -> Callable[..., Any]:
     """Return an application that takes everybody for a user."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        environ[login_hook.LOGGED_IN](lambda: True)
+        environ[login_hook.LOGGED_IN]("alice", lambda: True)
         return app(environ, start_response)
 
     return application
@@ -51,7 +52,7 @@ class Edge:
         self,
         app: Callable[..., Any],
         chosen: config.Config,
-        may_send_body: Callable[..., None] = _anybody,
+        may_send_body: Callable[..., Any] = _anybody,
         *,
         verifies: bool = False,
     ) -> None:
@@ -93,7 +94,7 @@ def connect_to(port: int) -> socket.socket:
 def serving(
     app: Callable[..., Any],
     *,
-    may_send_body: Callable[..., None] = _anybody,
+    may_send_body: Callable[..., Any] = _anybody,
     verifies: bool = False,
     **changes: Any,
 ) -> Iterator[Edge]:

@@ -57,7 +57,7 @@ class App(falcon.App[falcon.Request, falcon.Response]):
     The server calls `may_send_body` before it receives a long body.
     """
 
-    may_send_body: Callable[[str, str | None, str], None]
+    may_send_body: Callable[[str, str | None, str], str]
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request (WSGI)."""
@@ -107,9 +107,9 @@ def create_app(
     )
     authenticated = middleware.Authentication(verifier)
 
-    def may_send_body(method: str, header: str | None, address: str) -> None:
+    def may_send_body(method: str, header: str | None, address: str) -> str:
         try:
-            authenticated.login(header, address)
+            return authenticated.login(header, address)[0]
         except problems.Problem as problem:
             measured.count(method, "other", str(problem.kind.status))
             raise

@@ -40,7 +40,7 @@ class Authentication:
         req.context.stands, req.context.owner_of = verdict.stands, verdict.owner_of
         # The server goes on asking while it sends the response to a slow client.
         if logged_in := req.env.get(login_hook.LOGGED_IN):
-            logged_in(verdict.stands)
+            logged_in(req.context.user, verdict.stands)
 
     def login(self, header: str | None, address: str) -> tuple[str, verifier.Verdict]:
         """Return the user's name and the verdict on an Authorization header.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,7 +25,7 @@ import secrets
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import bcrypt
@@ -40,7 +39,11 @@ _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
 _WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
 _UNHEARD = 4  # verifications in the background, besides those
-MOST_ASIDE = 64  # threads that wait for verifications and let others go on meanwhile
+# Requests that wait for the verification of another request with the same name and password: at
+# addresses from which that user has logged in before, and at all others.
+_SHARING_KNOWN = 192
+_SHARING = 64
+MOST_ASIDE = _WAITING + _SHARING_KNOWN + _SHARING  # threads that may wait for verifications
 _FULL = 1.0  # seconds that a login waits when there are so many
 # Seconds between two looks at the file for those who are known. One at each request would cost more
 # than its own microseconds: it gives up Python's lock, which all threads want.
@@ -139,7 +142,10 @@ class Verifier:
         self._known = known or known_addresses.KnownAddresses()
         self._logins = throttle.Logins(self._known)
         self.before_waiting: Callable[[], object] = lambda: None  # called in the thread that waits
-        self._aside = threading.BoundedSemaphore(MOST_ASIDE)
+        self._sharing = {
+            True: threading.BoundedSemaphore(_SHARING_KNOWN),  # at known addresses of the user
+            False: threading.BoundedSemaphore(_SHARING),
+        }
         self._slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
         entries, owners, status = htpasswd.load_owners(path)
         self._snapshot = _Snapshot(_stamp(status), entries, owners)
@@ -177,31 +183,34 @@ class Verifier:
             else:
                 attempt = self._logins.begin(name, address, now)
                 future = snapshot.running[pair] = concurrent.futures.Future()
-        with self._stepping_aside():
-            if attempt is not None:
-                verdict = _REFUSED
-                try:
-                    verdict = self._verdict(snapshot, user, password)
-                finally:  # whoever waits for the future must get an answer
-                    self._conclude(snapshot, pair, attempt, verdict)
-                    snapshot.running.pop(pair).set_result(verdict)
-                self._known.save()  # after the others have their answer
-            return future.result()
+        if attempt is None:
+            return self._share(future, name, address)
+        self.before_waiting()
+        verdict = _REFUSED
+        try:
+            verdict = self._verdict(snapshot, user, password)
+        finally:  # requests that wait for the future must get an answer
+            self._conclude(snapshot, pair, attempt, verdict)
+            snapshot.running.pop(pair).set_result(verdict)
+        self._known.save()  # after the others have their answer
+        return verdict
 
-    @contextlib.contextmanager
-    def _stepping_aside(self) -> Iterator[None]:
-        """Let other requests go on while this one waits, if not too many wait so already.
+    def _share(
+        self, future: concurrent.futures.Future[Verdict], name: bytes, address: str
+    ) -> Verdict:
+        """Wait for the verification of another request with the same name and password.
 
-        Anybody can have any number of requests share one verification.
+        A client can send any number of such requests, so only some may wait; the others are
+        refused at once. They must never wait in the place of a request that could be answered.
         """
-        if not self._aside.acquire(blocking=False):
-            yield
-            return
+        sharing = self._sharing[self._known.knows(name, throttle.network(address))]
+        if not sharing.acquire(blocking=False):
+            return Verdict(accepted=False, retry_after=_FULL)
         try:
             self.before_waiting()
-            yield
+            return future.result()
         finally:
-            self._aside.release()
+            sharing.release()
 
     def _remember_address(self, snapshot: _Snapshot, pair: bytes, user: str, address: str) -> None:
         """Store the address of a user whose password was verified at another one."""

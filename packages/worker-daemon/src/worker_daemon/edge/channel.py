@@ -62,6 +62,7 @@ class TlsChannel(channel.HTTPChannel):
         self._left = _WRITE_TURN  # bytes that may still be written in this turn
         self._discarded = 0  # bytes that arrived while lingering
         self._served = False  # whether a request was answered
+        self._user: str | None = None  # who logged in last
         self.known = False  # whether a login was verified on this connection
         # For each request whose response is not written yet: whether its login is still valid.
         self._logins: set[Callable[[], bool]] = set()
@@ -72,8 +73,9 @@ class TlsChannel(channel.HTTPChannel):
         self.server.came(self)
 
     def del_channel(self, *args: Any) -> None:
-        """Leave the loop, and the connections without a login."""
+        """Leave the loop, and the groups of connections."""
         self.server.unauthenticated.remove(self)
+        self.server.authenticated.remove(self)
         super().del_channel(*args)
 
     # What the main loop waits for.
@@ -252,8 +254,8 @@ class TlsChannel(channel.HTTPChannel):
         """Return whether to read the body. If not, `request.error` is the reason."""
         try:
             header = request.headers.get("AUTHORIZATION")
-            self.server.may_send_body(request.command, header, self.addr[0])
-            self._set_known()
+            user = self.server.may_send_body(request.command, header, self.addr[0])
+            self._set_user(user)
         except Exception as error:  # noqa: BLE001 - the client gets a response, and the log has it
             request.error = problems.of(error)
             if request.error is not error:
@@ -279,7 +281,7 @@ class TlsChannel(channel.HTTPChannel):
             self.handle_error()
         self._map.changed(self)
 
-    def logged_in(self, is_valid: Callable[[], bool]) -> None:
+    def logged_in(self, user: str, is_valid: Callable[[], bool]) -> None:
         """Take note of the login of the current request. Runs in a worker thread.
 
         `is_valid` returns later whether the login is still valid.
@@ -287,14 +289,19 @@ class TlsChannel(channel.HTTPChannel):
         if not self.total_outbufs_len:
             self._logins.clear()
         self._logins.add(is_valid)
-        self._set_known()
+        self._set_user(user)
 
-    def _set_known(self) -> None:
+    def _set_user(self, user: str) -> None:
         if not self.known:
             self.known = True
             self.server.unauthenticated.remove(self)
             self.server.known_networks.add(self.network)
             self.server.leave_place()
+        if user != self._user:
+            self._user = user
+            self.server.authenticated.add(self, user)
+            if self._map.get(self._fileno) is not self:  # it was closed meanwhile
+                self.server.authenticated.remove(self)
 
     def login_ended(self) -> bool:
         """Return whether a response is being sent to a user whose login is not valid any more."""

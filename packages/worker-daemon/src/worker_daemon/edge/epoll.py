@@ -10,11 +10,15 @@ each turn of the loop does only a few steps, and the networks take turns. The ot
 wait in a queue. The first steps and the later ones have separate queues, so that the handshake of
 a client waits only once for all the clients that have just begun. So have the networks from which
 users have logged in and all others, because an attacker may have hundreds of networks.
+
+For the same reasons each turn serves only some of the connections without a login. A client that
+sends single bytes on a thousand connections would otherwise make each turn take a thousand reads.
 """
 
 from __future__ import annotations
 
 import collections
+import random
 import select
 from typing import Any
 
@@ -24,6 +28,7 @@ from worker_daemon.edge import fair_queue
 
 _ASKING = -1
 _HANDSHAKES = 2  # steps of handshakes in one turn, from each queue
+_STRANGERS = 32  # connections without a login that are served in one turn
 _LEAVING = select.EPOLLRDHUP  # what a connection in a queue waits for: its client closes
 
 
@@ -73,6 +78,7 @@ class Loop(dict[int, Any]):
         """Wait until something happens, at most `timeout` seconds, and have it handled."""
         while self._changed:
             self._ask(self._changed.popleft())
+        strangers: dict[bool, list[tuple[Any, int]]] = {True: [], False: []}
         for descriptor, events in self._epoll.poll(0 if self._queued else timeout):
             user = self.get(descriptor)
             # An earlier event may have closed it, and its descriptor may have a new user.
@@ -80,12 +86,24 @@ class Loop(dict[int, Any]):
                 continue
             if user in self._queued:  # its client has left; a handshake would be wasted work
                 user.handle_close()
-            elif getattr(user, "handshake_step", None) is None:
+            elif getattr(user, "handshake_step", None) is not None:
+                self._put_in_queue(user, events)
+            elif getattr(user, "known", True):
                 self._handle(user, events)
             else:
-                self._put_in_queue(user, events)
+                strangers[user.from_known_network].append((user, events))
+        for ready in strangers.values():
+            self._serve_some(ready)
         for queue in self._queues.values():
             self._do_handshakes(queue)
+
+    def _serve_some(self, ready: list[tuple[Any, int]]) -> None:
+        """Handle the events of some connections. epoll reports those of the others again."""
+        if len(ready) > _STRANGERS:
+            ready = random.sample(ready, _STRANGERS)
+        for user, events in ready:
+            if self.get(user._fileno) is user:  # otherwise it was closed meanwhile
+                self._handle(user, events)
 
     def _put_in_queue(self, user: Any, events: int) -> None:
         queue = (user.from_known_network, user.handshake_step > 0)

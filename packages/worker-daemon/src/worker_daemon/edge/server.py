@@ -18,12 +18,12 @@ from waitress import adjustments, server, wasyncore
 from worker_daemon.auth import verifier
 from worker_daemon.edge import (
     channel,
+    connection_groups,
     epoll,
     handshake,
     known_networks,
     log_limit,
     tls,
-    unauthenticated,
     workers,
 )
 from worker_daemon.settings import config, open_files
@@ -49,6 +49,9 @@ _SOCKET_OPTIONS = [
 ]
 
 
+_Groups = connection_groups.ConnectionGroups[channel.TlsChannel]
+
+
 class Listener(server.TcpWSGIServer):
     """A listening socket. Its connections are `TlsChannel`s."""
 
@@ -64,6 +67,7 @@ class Listener(server.TcpWSGIServer):
         self.may_send_body = owner.may_send_body
         self.call = owner.call
         self.unauthenticated = owner.unauthenticated
+        self.authenticated = owner.authenticated
         self.known_networks = owner.known_networks
         self.leave_place = owner.threads.leave_place
         self._tls = owner.tls
@@ -102,7 +106,7 @@ class Listener(server.TcpWSGIServer):
         if not self.accepting:
             return False
         full = len(self._map) >= self.adj.connection_limit
-        full = full and self.unauthenticated.first() is None and self._idle() is None
+        full = full and not (self.unauthenticated or self.authenticated.oldest(1) or self._idle())
         if full and not self._full:
             _log.warning("no place for new connections: all %d are in use", len(self._map))
         self._full = full
@@ -112,22 +116,29 @@ class Listener(server.TcpWSGIServer):
         """Add a new connection. If there are too many, in all or of its network, close another."""
         if len(self._map) > self.adj.connection_limit:
             self._make_room()
-        self.unauthenticated.add(connection, connection.addr[0])
+        self.unauthenticated.add(connection, connection.network)
         limit = self.settings.max_unauthenticated_per_address
         excess = self.unauthenticated.excess(connection, limit)
         if excess is not None:
             excess.abandon()
 
     def _make_room(self) -> None:
-        """Close a connection without a login, or else the one that has been idle longest.
+        """Close a connection without a login, or an idle one, or one of the user with the most.
 
-        A client that opens many connections must not be able to shut out others. Idle connections
-        of users leave an eighth of the places to clients that have yet to log in.
+        A client that opens many connections must not be able to shut out others. An eighth of the
+        places is left to clients that have yet to log in: for those, idle connections are closed,
+        and those of a user who has more than half of all places.
         """
-        few = 8 * len(self.unauthenticated) < self.adj.connection_limit
-        chosen = (few and self._idle()) or self.unauthenticated.first() or self._idle()
+        limit = self.adj.connection_limit
+        few = 8 * len(self.unauthenticated) < limit
+        chosen = (
+            (few and (self._idle() or self.authenticated.oldest(limit // 2)))
+            or self.unauthenticated.oldest()
+            or self._idle()
+            or self.authenticated.oldest(1)
+        )
         if chosen:
-            chosen.abandon()
+            chosen.break_off()
 
     def _idle(self) -> channel.TlsChannel | None:
         idle = [c for c in self.active_channels.values() if c.idle and c.quiet() > _PATIENCE]
@@ -172,7 +183,8 @@ class Server:
     `run` is the main loop. Signal handlers may call `drain` and `call`. `draining` is set when no
     new connections are accepted any more: long responses should end then. The loop calls `on_tick`
     about twice a second. The server calls `may_send_body` before it reads a body that may be long,
-    with the method, the Authorization header and the address; it raises Problem to refuse.
+    with the method, the Authorization header and the address; it returns the name of the user, or
+    raises Problem to refuse.
     """
 
     def __init__(
@@ -184,7 +196,7 @@ class Server:
         *,
         draining: threading.Event | None = None,
         on_tick: Callable[[float], None] | None = None,
-        may_send_body: Callable[[str, str | None, str], None] = lambda *_: None,
+        may_send_body: Callable[[str, str | None, str], str] = lambda *_: "",
         clock: Callable[[], float] = time.monotonic,
         shares: open_files.Shares | None = None,
     ) -> None:
@@ -197,9 +209,9 @@ class Server:
             settings.threads + settings.max_long_requests + verifier.MOST_ASIDE
         )
         self.may_send_body = may_send_body
-        self.unauthenticated: unauthenticated.Unauthenticated[channel.TlsChannel] = (
-            unauthenticated.Unauthenticated()
-        )
+        # Connections by network until a user logs in, then by user.
+        self.unauthenticated: _Groups = connection_groups.ConnectionGroups()
+        self.authenticated: _Groups = connection_groups.ConnectionGroups()
         self.known_networks = known_networks.KnownNetworks()
         self._log_limit = log_limit.LogLimit()
         self._on_tick = on_tick

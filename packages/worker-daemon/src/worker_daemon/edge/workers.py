@@ -12,15 +12,27 @@ from worker_daemon.edge import fair_queue
 
 _log = logging.getLogger(__name__)
 
-_STRANGERS = 4  # requests of connections without a login that run at the same time
+# Requests of connections without a login that run at the same time: from networks from which users
+# have logged in, and the same number from all others. Each further one that runs delays the
+# requests of users, because it holds the interpreter lock.
+_STRANGERS = 1
+
+
+class _Strangers:
+    """Requests of connections without a login."""
+
+    def __init__(self) -> None:
+        self.waiting: fair_queue.FairQueue[Any] = fair_queue.FairQueue()
+        self.running = 0
 
 
 class WorkerPool:
     """Worker threads. One is started when a request needs it and none is free, up to `limit`.
 
-    A task is a connection with a request. A connection without a login is a stranger. Only a few
-    requests of strangers run at the same time, and networks take turns. So hundreds of them can
-    neither take all threads nor keep the interpreter lock from the requests of users.
+    A task is a connection with a request. A connection without a login is a stranger. Few requests
+    of strangers run at the same time, and networks take turns. So hundreds of them can neither
+    take all threads nor keep the interpreter lock from the requests of users. Strangers in networks
+    from which users have logged in do not wait for other networks.
 
     waitress's own dispatcher waits at a condition, which takes three locks; a SimpleQueue takes
     one.
@@ -28,13 +40,17 @@ class WorkerPool:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._tasks: queue.SimpleQueue[tuple[Any, bool] | None] = queue.SimpleQueue()
-        self._of_thread = threading.local()  # `has_place`: whether it holds a place of strangers
+        self._tasks: queue.SimpleQueue[tuple[Any, _Strangers | None] | None] = queue.SimpleQueue()
+        self._of_thread = (
+            threading.local()
+        )  # `place`: the strangers among whom its task has a place
         self._lock = threading.Lock()  # guards the rest
         self._unfinished = 0  # tasks that were given to threads and have not ended
         self._threads: list[threading.Thread] = []
-        self._waiting: fair_queue.FairQueue[Any] = fair_queue.FairQueue()  # tasks of strangers
-        self._strangers = 0  # tasks of strangers that run
+        self._strangers = {
+            True: _Strangers(),
+            False: _Strangers(),
+        }  # by whether the network is known
 
     @property
     def count(self) -> int:
@@ -45,21 +61,23 @@ class WorkerPool:
         """Run a task in a thread, as soon as one is free."""
         with self._lock:
             if task.known:
-                self._start(task, stranger=False)
+                self._start(task, None)
             else:
-                self._waiting.add(task.network, task)
-                self._start_strangers()
+                strangers = self._strangers[task.from_known_network]
+                strangers.waiting.add(task.network, task)
+                self._start_strangers(strangers)
 
     def leave_place(self) -> None:
         """Let the next stranger run: this one has logged in, has ended, or waits for a while.
 
         Runs in the worker thread of that request. Calling it again changes nothing.
         """
-        if getattr(self._of_thread, "has_place", False):
-            self._of_thread.has_place = False
+        strangers = getattr(self._of_thread, "place", None)
+        if strangers is not None:
+            self._of_thread.place = None
             with self._lock:
-                self._strangers -= 1
-                self._start_strangers()
+                strangers.running -= 1
+                self._start_strangers(strangers)
 
     def shutdown(self, timeout: float) -> None:
         """End each thread after its request, and wait for that at most `timeout` seconds."""
@@ -72,13 +90,13 @@ class WorkerPool:
         if running:
             _log.warning("%d requests are still running", running)
 
-    def _start_strangers(self) -> None:
-        while self._waiting and self._strangers < _STRANGERS:
-            self._strangers += 1
-            self._start(self._waiting.take(), stranger=True)
+    def _start_strangers(self, strangers: _Strangers) -> None:
+        while strangers.waiting and strangers.running < _STRANGERS:
+            strangers.running += 1
+            self._start(strangers.waiting.take(), strangers)
 
-    def _start(self, task: Any, *, stranger: bool) -> None:
-        self._tasks.put((task, stranger))
+    def _start(self, task: Any, place: _Strangers | None) -> None:
+        self._tasks.put((task, place))
         self._unfinished += 1
         if self._unfinished > len(self._threads) < self._limit:
             self._add_thread()
@@ -95,7 +113,7 @@ class WorkerPool:
 
     def _work(self) -> None:
         while (item := self._tasks.get()) is not None:
-            task, self._of_thread.has_place = item
+            task, self._of_thread.place = item
             try:
                 task.service()
             except BaseException:  # noqa: BLE001  # the thread has more to do
