@@ -1,4 +1,4 @@
-"""What the tests of the client share."""
+"""Fixtures for the tests of the client."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def client_of(authority: Authority) -> Iterator[Callable[[Stub], Client]]:
 
 @pytest.fixture
 def worker(tmp_path: Path, authority: Authority) -> InProcess:
-    """A user who is known by the environment; the server is for the test to name."""
+    """A user with the login in the environment; the test names the server."""
     home = tmp_path / "home"
     home.mkdir()
     return InProcess(

@@ -1,4 +1,4 @@
-"""The client's own certificate: files that cannot be used are named with what is wrong."""
+"""The client's own certificate: the message names the file and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SERVER = "https://localhost:1"
 
 @pytest.fixture
 def shown(tmp_path: Path, authority: Authority) -> Identity:
-    """A certificate that is in order, in files that a test may spoil."""
+    """A valid certificate, in files that a test may damage."""
     return Authority(tmp_path, "clients").issue_to_client("ann")
 
 
 def connect(shown: Identity, key: Path | None) -> None:
-    """Make a client that would show the certificate."""
+    """Make a client that would send the certificate."""
     Client(SERVER, user="ann", password="secret", cert=shown.cert, key=key).close()
 
 
@@ -38,7 +38,7 @@ def encrypt(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda i: i.cert.unlink(), "ann.pem .*: No such file or directory"),
         (lambda i: i.key.unlink(), "ann.key .*: No such file or directory"),
@@ -51,29 +51,29 @@ def encrypt(file: Path) -> None:
     ids=["no cert", "no key", "directory", "bad cert", "bad key", "open key", "encrypted"],
 )
 def test_a_file_that_cannot_be_used_is_named(
-    shown: Identity, spoil: Callable[[Identity], object], says: str
+    shown: Identity, spoil: Callable[[Identity], object], message: str
 ) -> None:
-    """OpenSSL's words name neither the file nor what is wrong with it."""
+    """OpenSSL's messages name neither the file nor what is wrong with it."""
     spoil(shown)
-    with pytest.raises(SettingsError, match=f"cannot use .*/{says}.*see cert and key"):
+    with pytest.raises(SettingsError, match=f"cannot use .*/{message}.*see cert and key"):
         connect(shown, shown.key)
 
 
 def test_the_key_of_another_certificate_is_refused(shown: Identity, identity: Identity) -> None:
-    """A person would look for the fault on the server."""
+    """A user would search for the fault on the server."""
     with pytest.raises(SettingsError, match=r"it is not the key of the certificate .*ann\.pem"):
         connect(shown, identity.key)
 
 
 def test_one_file_may_hold_both(shown: Identity) -> None:
-    """A file as other programs have it would have to be taken apart."""
+    """A certificate and key in one file, as other programs use them, would have to be split."""
     shown.cert.chmod(0o600)
     shown.cert.write_bytes(shown.cert.read_bytes() + shown.key.read_bytes())
     connect(shown, None)
 
 
-def test_the_command_says_it_in_one_line(worker: Worker) -> None:
-    """A wrong path in the configuration would be a traceback, or look like no answer."""
+def test_the_command_reports_it_in_one_line(worker: Worker) -> None:
+    """A wrong path in the configuration would end in a traceback."""
     worker.config.mkdir(parents=True)
     file = worker.config / "config.toml"
     file.write_text('[profiles.default]\ncert = "no.pem"\n')

@@ -1,4 +1,4 @@
-"""Clocks that differ, or are set: what is shown and asked for is as the server has measured it."""
+"""Clocks that differ or are set: times are shown and requested as the server measured them."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def test_times_in_a_list_are_the_server_s(worker: Worker, serve: Serve, ahead: t
 def test_what_was_not_measured_is_not_shown(
     worker: Worker, serve: Serve, fields: dict[str, object], shown: str
 ) -> None:
-    """A job whose end nobody saw would seem to have run until it was missed."""
+    """A lost job would seem to have run until the server noticed that it was gone."""
     done = worker.ok("list", "--server", serve(serving(timedelta(), **fields)).url)
     assert done.out.split("\n")[1].split()[4] == shown
 
 
 @pytest.mark.parametrize(
-    ("ahead", "told"),
+    ("ahead", "message"),
     [
         (timedelta(hours=3, seconds=10), "is 3h00m ahead of this machine's"),
         (timedelta(seconds=-95), "is 1m3"),
@@ -77,26 +77,26 @@ def test_what_was_not_measured_is_not_shown(
 )
 @pytest.mark.parametrize("words", [(), ("-q",), ("-o", "json")])
 def test_status_warns_of_clocks_that_differ(
-    worker: Worker, serve: Serve, ahead: timedelta, told: str, words: tuple[str, ...]
+    worker: Worker, serve: Serve, ahead: timedelta, message: str, words: tuple[str, ...]
 ) -> None:
-    """A person would compare times in the record with a log of this machine."""
+    """A user would compare times in the record with a log of this machine."""
     done = worker.ok("status", "--server", serve(serving(ahead)).url, *words, ID)
-    assert (told in done.stderr) if told else not done.stderr
-    assert done.stderr.count("the server's clock is ") == bool(told)
+    assert (message in done.stderr) if message else not done.stderr
+    assert done.stderr.count("the server's clock is ") == bool(message)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sat, 99 Nov 99999 00:00:00 GMT"])
-def test_a_date_that_is_none_says_nothing(
+def test_an_invalid_date_is_ignored(
     serve: Serve, client_of: Callable[[Stub], Client], date: str
 ) -> None:
-    """A header that no server sends would end in a traceback."""
+    """An invalid header would end in a traceback."""
     client = client_of(serve(lambda _: answer(200, {"user": "ann"}, {"Date": date})))
     client.whoami()
     assert client.clock_ahead == 0.0
 
 
 def test_durations_are_sent_as_they_are(worker: Worker, serve: Serve) -> None:
-    """With a clock one day ahead, `prune` would remove jobs that ended a second ago."""
+    """With a clock one day ahead, `prune` would delete jobs that ended a second ago."""
     stub = serve(lambda _: answer(200, {"jobs": []}))
     worker.ok("list", "--server", stub.url, "--since", "1h30m")
     worker.ok("prune", "--server", stub.url, "--yes", "--older-than", "12h")

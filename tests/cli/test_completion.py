@@ -1,4 +1,4 @@
-"""What a shell offers when the tab key is pressed."""
+"""Completion: what a shell offers when the tab key is pressed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def complete(worker: Worker, *line: str) -> dict[str, str]:
-    """Return the words that are offered, each with its meaning."""
+    """Return the candidates, each with its meaning."""
     rows = [row.split("\t", 1) for row in worker.ok("complete", "--", *line).out.splitlines()]
     return dict(rows)
 
@@ -74,12 +74,12 @@ def complete(worker: Worker, *line: str) -> dict[str, str]:
     ],
 )
 def test_offers(worker: Worker, line: tuple[str, ...], offered: list[str]) -> None:
-    """The tab key would offer what cannot stand there."""
+    """The tab key would offer words that are not valid there."""
     assert list(complete(worker, *line)) == offered
 
 
-def test_meanings_are_told(worker: Worker) -> None:
-    """Shells that show them would have nothing to show."""
+def test_candidates_have_meanings(worker: Worker) -> None:
+    """Shells that show the meaning of a word would have nothing to show."""
     assert complete(worker, "stat") == {"status": "print a job's status"}
     assert complete(worker, "run", "--wai")["--wait"].startswith("follow its output")
 
@@ -98,14 +98,14 @@ def test_meanings_are_told(worker: Worker) -> None:
 def test_ids_of_jobs(
     worker: Worker, identity: Identity, action: str, offered: dict[str, str]
 ) -> None:
-    """A person would have to copy ids, or be offered jobs that cannot be killed any more."""
+    """A user would have to copy ids, or be offered jobs that cannot be killed any more."""
     with Stub(identity, jobs) as stub:
         worker.environ["WORKER_SERVER"] = stub.url
         assert complete(worker, action, "") == offered
         assert list(complete(worker, action, "0f")) == [each for each in offered if each == LIVE]
 
 
-def test_server_on_the_line_is_asked(worker: Worker, identity: Identity) -> None:
+def test_the_server_on_the_line_is_used(worker: Worker, identity: Identity) -> None:
     """Jobs of another server would be offered."""
     with Stub(identity, jobs) as stub:
         assert LIVE in complete(worker, "status", "--server", stub.url, "")
@@ -119,14 +119,14 @@ def test_profiles(worker: Worker) -> None:
     assert list(complete(worker, "--profile", "l")) == ["lab"]
 
 
-def test_no_server_is_no_noise(worker: Worker) -> None:
+def test_a_missing_server_prints_nothing(worker: Worker) -> None:
     """A message would be written into the line that is being typed."""
     worker.environ["WORKER_SERVER"] = "https://localhost:1"
     done = worker.ok("complete", "--", "status", "")
     assert (done.stdout, done.stderr) == (b"", "")
 
 
-def test_a_silent_server_is_not_waited_for(worker: InProcess) -> None:
+def test_a_silent_server_does_not_block_the_shell(worker: InProcess) -> None:
     """The shell would hang after a press of the tab key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         worker.environ["WORKER_SERVER"] = f"https://localhost:{listener.getsockname()[1]}"

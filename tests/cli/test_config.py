@@ -105,7 +105,7 @@ def test_precedence(
     ],
 )
 def test_addresses_have_one_form(tmp_path: Path, server: str, normal: str) -> None:
-    """A password stored for one spelling of a server would not be found for another."""
+    """A password saved for one spelling of a server would not be found for another."""
     assert load(tmp_path, "", {}, Overrides(server=server)).server == normal
 
 
@@ -126,7 +126,7 @@ def test_relative_path_begins_at_its_file(tmp_path: Path) -> None:
 def test_client_certificate_is_in_the_file_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable of another program could have a certificate shown that was not meant."""
+    """An environment variable could make the client send a certificate that was not intended."""
     monkeypatch.setenv("HOME", "/home/lara")
     text = '[profiles.default]\ncert = "ann.pem"\nkey = "~/ann.key"'
     found = load(tmp_path, text, {"WORKER_CERT": "/x", "WORKER_KEY": "/x"}, Overrides())
@@ -136,7 +136,7 @@ def test_client_certificate_is_in_the_file_only(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("server =", "config.toml: Invalid value"),
         ('server = "https://x"', "unknown setting server; settings belong in a table"),
@@ -155,40 +155,40 @@ def test_client_certificate_is_in_the_file_only(
         ('profile = "lab"', "there is no profile lab .*it has: none.*worker login --profile"),
     ],
 )
-def test_faults_are_named(tmp_path: Path, text: str, says: str) -> None:
-    """A misspelt setting would be passed over, and the default be used."""
-    with pytest.raises(errors.SettingsError, match=says):
+def test_faults_of_the_file_are_named(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt setting would be ignored, and the default be used."""
+    with pytest.raises(errors.SettingsError, match=message):
         load(tmp_path, text, {}, Overrides())
 
 
-def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     """A damaged file would end in a traceback."""
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(errors.SettingsError, match=r"config\.toml"):
         config.load(Overrides(), {}, tmp_path)
 
 
-def test_a_home_that_is_no_directory_has_no_file(tmp_path: Path) -> None:
+def test_a_home_that_is_not_a_directory_has_no_file(tmp_path: Path) -> None:
     """A service whose home directory is /dev/null could not use the command."""
     (tmp_path / "home").touch()
     given = Overrides(server="https://lab")
     assert config.load(given, {}, tmp_path / "home" / "worker").server == "https://lab"
 
 
-def test_the_home_of_nobody_is_named(tmp_path: Path) -> None:
-    """A slip in a path would be called a bug."""
+def test_an_unknown_home_is_named(tmp_path: Path) -> None:
+    """A typing mistake in a path would be reported as a bug."""
     with pytest.raises(errors.SettingsError, match=r"~nobody-at-all/ca\.pem: the home directory"):
         load(tmp_path, "", {}, Overrides(cacert="~nobody-at-all/ca.pem"))
 
 
 def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
-    """A misspelt profile would mean the default server."""
+    """With a misspelt profile, the default server would be used."""
     with pytest.raises(errors.SettingsError, match="it has: lab, home"):
         load(tmp_path, FILE, {}, Overrides(profile="lap"))
 
 
-def test_saving_keeps_what_a_person_wrote(tmp_path: Path) -> None:
-    """`worker login` would throw away comments and the other profiles."""
+def test_saving_keeps_the_rest_of_the_file(tmp_path: Path) -> None:
+    """`worker login` would delete comments and the other profiles."""
     text = '# mine\nprofile = "lab"  # the usual one\n\n[profiles.lab]\nserver = "https://old"\n'
     settings = load(tmp_path, text, {}, Overrides(server="https://new", user="lara"))
     config.save_profile(settings)
@@ -199,7 +199,7 @@ def test_saving_keeps_what_a_person_wrote(tmp_path: Path) -> None:
 
 
 def test_saving_makes_a_new_profile(tmp_path: Path) -> None:
-    """A second server could not be logged in to."""
+    """It would not be possible to log in to a second server."""
     (tmp_path / "config.toml").write_text(FILE)
     given = Overrides(profile="new", server="https://new", user="nora", cacert="ca.pem")
     config.save_profile(config.load(given, {}, tmp_path, new_profile=True))
@@ -215,16 +215,16 @@ def save(directory: Path, profile: str) -> None:
 
 
 def test_a_login_beside_another_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of logins that a script makes side by side, all profiles but one would be lost."""
+    """When a script logs in to several servers at once, all profiles but one would be lost."""
     cli_lock.another_is_faster(monkeypatch, lambda: save(tmp_path, "first"))
     save(tmp_path, "second")
     assert config.profile_names(tmp_path) == ["first", "second"]
 
 
-def test_nobody_else_changes_a_file_meanwhile(
+def test_a_file_is_locked_while_it_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The profile of another login would be overwritten by what was read before it was there."""
+    """A profile that another login saves at the same time would be lost."""
     seen = []
     write = files.write
 
@@ -239,7 +239,7 @@ def test_nobody_else_changes_a_file_meanwhile(
 
 
 def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
-    """A person's collection of dotfiles would be cut off."""
+    """A link into somebody's collection of dotfiles would be replaced by a file."""
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.toml").symlink_to(tmp_path / "dotfiles" / "worker.toml")

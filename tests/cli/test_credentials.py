@@ -1,4 +1,4 @@
-"""Passwords: where they are found, where they are kept, and to whom they never go."""
+"""Passwords: where they are found, where they are saved, and which server gets them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings(directory: Path, **given: str | None) -> config.Settings:
 
 @pytest.fixture(autouse=True)
 def _no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own keyring stays out of this."""
+    """The tests do not use the developer's own keyring."""
     monkeypatch.setitem(sys.modules, "keyring", None)
 
 
@@ -63,7 +63,7 @@ def test_precedence(
     in_netrc: bool,
     expected: tuple[str, str],
 ) -> None:
-    """Somebody would be logged in as somebody else."""
+    """A user would be logged in as another user."""
     for name, kept in stored.items():
         credentials.store(settings(tmp_path), name, kept)
     environ = {"NETRC": str(netrc if in_netrc else tmp_path / "none")}
@@ -72,7 +72,7 @@ def test_precedence(
 
 
 @pytest.mark.parametrize(
-    ("user", "password", "stored", "says"),
+    ("user", "password", "stored", "message"),
     [
         (None, None, (), f"not logged in to {SERVER}; run `worker login {SERVER}`, or set"),
         ("zoe", None, ("ann",), f"not logged in to {SERVER} as zoe"),
@@ -82,19 +82,19 @@ def test_precedence(
         (None, "env", ("ann", "bob"), "set WORKER_USER too"),
     ],
 )
-def test_nobody_is_logged_in(
+def test_not_logged_in(
     tmp_path: Path,
     netrc: Path,
     user: str | None,
     password: str | None,
     stored: tuple[str, ...],
-    says: str,
+    message: str,
 ) -> None:
-    """A request would be sent with a password that belongs to somebody else, or to nobody."""
+    """A request would be sent with another user's password, or without one."""
     for name in stored:
         credentials.store(settings(tmp_path), name, "kept")
     environ = {"NETRC": str(netrc if user == "zoe" else tmp_path / "none")}
-    with pytest.raises(errors.NotLoggedIn, match=says):
+    with pytest.raises(errors.NotLoggedIn, match=message):
         credentials.find(settings(tmp_path, user=user, password=password), environ)
 
 
@@ -110,10 +110,10 @@ def test_nobody_is_logged_in(
         (SERVER, "lab", "https://other", f"worker login --profile NEW_NAME {SERVER}"),
     ],
 )
-def test_the_advice_logs_in_to_the_server_that_was_meant(
+def test_the_advice_logs_in_to_the_right_server(
     tmp_path: Path, server: str, profile: str, profile_server: str | None, command: str
 ) -> None:
-    """`worker login` would log in to the profile's server, and the same error come again."""
+    """`worker login` would log in to the profile's server, and the same error appear again."""
     meant = dataclasses.replace(
         settings(tmp_path, server=server), profile=profile, profile_server=profile_server
     )
@@ -125,7 +125,7 @@ def test_the_advice_logs_in_to_the_server_that_was_meant(
     "server", ["https://lab.example", "https://lab.example:8444", "https://evil.example:8443"]
 )
 def test_a_stored_password_goes_to_its_server_only(tmp_path: Path, server: str) -> None:
-    """Whoever can set WORKER_SERVER would be sent the password."""
+    """Anybody who can set WORKER_SERVER could get the password."""
     credentials.store(settings(tmp_path), "ann", "kept")
     with pytest.raises(errors.NotLoggedIn):
         credentials.find(settings(tmp_path, server=server), {"NETRC": "/nowhere"})
@@ -144,7 +144,7 @@ def test_file_is_closed_to_others_from_the_first_moment(tmp_path: Path) -> None:
 
 
 def test_a_login_beside_another_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of logins that a script makes side by side, all passwords but one would be lost."""
+    """When a script logs in to several servers at once, all passwords but one would be lost."""
     cli_lock.another_is_faster(
         monkeypatch, lambda: credentials.store(settings(tmp_path), "bob", "his")
     )
@@ -155,7 +155,7 @@ def test_a_login_beside_another_keeps_both(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    """Nobody would notice that the password is everybody's."""
+    """Nobody would notice that other users can read the password."""
     credentials.store(settings(tmp_path), "ann", "kept")
     (tmp_path / "credentials.json").chmod(mode)
     with pytest.raises(errors.SettingsError, match=r"others can read .*chmod 600"):
@@ -170,14 +170,14 @@ def test_netrc_that_others_can_read_is_refused(tmp_path: Path, netrc: Path) -> N
 
 
 def test_netrc_of_other_hosts_is_left_alone(tmp_path: Path, netrc: Path) -> None:
-    """A file that has nothing for this server would stand in the way of using it."""
+    """An unrelated netrc file would make the client unusable."""
     netrc.chmod(0o644)
     with pytest.raises(errors.NotLoggedIn):
         credentials.find(settings(tmp_path, server="https://other"), {"NETRC": str(netrc)})
 
 
 def test_broken_netrc_is_named(tmp_path: Path, netrc: Path) -> None:
-    """A slip in it would end in a traceback."""
+    """A mistake in the file would end in a traceback."""
     netrc.write_text("frobnicate\n")
     with pytest.raises(errors.SettingsError, match=r"cannot read .*netrc"):
         credentials.find(settings(tmp_path), {"NETRC": str(netrc)})
@@ -194,7 +194,7 @@ def test_broken_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_forget(tmp_path: Path) -> None:
-    """After logout the password would still be there."""
+    """After logout the password would still be saved."""
     for name in ("ann", "bob"):
         credentials.store(settings(tmp_path), name, "kept")
     credentials.store(settings(tmp_path, server="https://other"), "ann", "kept")
@@ -209,7 +209,7 @@ class KeyringError(Exception):
 
 
 class Keyring(types.ModuleType):
-    """Stands in for the keyring package: a dict, or one that nobody can open."""
+    """A fake of the keyring package: a dict, or a keyring that is locked."""
 
     def __init__(self, *, usable: bool) -> None:
         super().__init__("keyring")
@@ -239,7 +239,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *, usable: bool) -> Keyring:
 
 
 def test_keyring_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The password would be in a file in spite of the extra that was installed for it."""
+    """The password would be in a file, although the extra for the keyring is installed."""
     keyring = install(monkeypatch, usable=True)
     assert credentials.store(settings(tmp_path), "ann", "secret") == "the system's keyring"
     assert "secret" not in (tmp_path / "credentials.json").read_text()
@@ -251,14 +251,14 @@ def test_keyring_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_usable_keyring_the_file_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a server without a desktop nobody could log in."""
+    """On a machine without a desktop, login would be impossible."""
     install(monkeypatch, usable=False)
     assert credentials.store(settings(tmp_path), "ann", "secret").endswith("credentials.json")
     assert credentials.find(settings(tmp_path)) == ("ann", "secret")
 
 
 def test_locked_keyring_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty password would be sent, and the answer be a riddle."""
+    """An empty password would be sent, and the server's answer would not explain it."""
     keyring = install(monkeypatch, usable=True)
     credentials.store(settings(tmp_path), "ann", "secret")
     keyring.kept.clear()

@@ -1,4 +1,4 @@
-"""What an action loads before it does anything; the clock is watched in tests/benchmarks."""
+"""Which modules an action imports. How long that takes is measured in tests/benchmarks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENVIRON = {
 
 
 def loaded(*words: str) -> set[str]:
-    """Return the modules that an action has loaded when it is done."""
+    """Return the modules that are loaded at the end of an action."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         capture_output=True,
@@ -73,7 +73,7 @@ sys.exit(command.load()())
     ["worker_cli.commands", "worker_cli.options", "worker_cli.commands.status", "requests"],
 )
 def test_ctrl_c_while_modules_load_is_silent(module: str) -> None:
-    """Somebody who thinks better of it at once would get a traceback."""
+    """A user who presses Ctrl-C at once would get a traceback."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, module, "status", "0f3c"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Limits and isolation: what the options ask for, and what a record tells of them."""
+"""Limits and isolation: what the options send, and how a record shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 Serve = Callable[[Script], Stub]
 
 
-def asked(worker: Worker, serve: Serve, *words: str | bytes) -> dict[str, Any]:
+def requested(worker: Worker, serve: Serve, *words: str | bytes) -> dict[str, Any]:
     """Return the job object that the command sends."""
     stub = serve(lambda _: answer(201, {"id": ID, "status": "running"}))
     worker.ok("run", "--server", stub.url, *words, "true")
@@ -28,13 +28,13 @@ def asked(worker: Worker, serve: Serve, *words: str | bytes) -> dict[str, Any]:
     return {name: job[name] for name in ("limits", "isolation") if name in job}
 
 
-def test_every_limit_is_asked_for(worker: Worker, serve: Serve) -> None:
-    """A job would run without the limit that was typed, or with another."""
+def test_every_limit_is_sent(worker: Worker, serve: Serve) -> None:
+    """A job would run without the limit that was typed, or with another one."""
     words = (
         "--memory 512M --cpus 1.5 --pids 20 --io-read 10M --io-write 5M --cpu-time 1m "
         "--open-files 64 --file-size 1G --best-effort"
     )
-    assert asked(worker, serve, *words.split()) == {
+    assert requested(worker, serve, *words.split()) == {
         "limits": {
             "memory": 512 << 20,
             "cpus": 1.5,
@@ -65,20 +65,20 @@ def test_every_limit_is_asked_for(worker: Worker, serve: Serve) -> None:
         ),
     ],
 )
-def test_every_switch_is_asked_for(
+def test_every_isolation_option_is_sent(
     worker: Worker, serve: Serve, words: list[str | bytes], isolation: dict[str, object]
 ) -> None:
-    """A job would see or change what it should not."""
-    assert asked(worker, serve, *words) == {"isolation": isolation}
+    """A job could see or change more than it should."""
+    assert requested(worker, serve, *words) == {"isolation": isolation}
 
 
-def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
-    """The server's defaults would never count; an older one would refuse every job."""
-    assert asked(worker, serve) == {}
+def test_no_limits_are_sent_by_default(worker: Worker, serve: Serve) -> None:
+    """The server's defaults would never apply, and an older server would refuse every job."""
+    assert requested(worker, serve) == {}
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--memory", "much"), "--memory much: must be a number of bytes"),
         (("--cpus", "-1"), "--cpus -1: must be a number above 0 and up to 999999999, such"),
@@ -105,15 +105,15 @@ def test_nothing_is_asked_for_by_itself(worker: Worker, serve: Serve) -> None:
         (("--mem", "1G"), "unknown option --mem; did you mean --memory?"),
     ],
 )
-def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
-    """A slip would be sent, or leave a job unbounded."""
+def test_wrong_usage(worker: Worker, words: tuple[str, ...], message: str) -> None:
+    """A typing mistake would be sent to the server, or leave a job without its limit."""
     done = worker.run("run", *words, "true")
     assert done.code == 2
-    assert done.stderr.startswith(f"Client Error: {says}")
+    assert done.stderr.startswith(f"Client Error: {message}")
 
 
-def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub], Client]) -> None:
-    """Limits would be for the command line only."""
+def test_the_library_sends_the_same(serve: Serve, client_of: Callable[[Stub], Client]) -> None:
+    """Limits would only be available on the command line."""
     stub = serve(lambda _: answer(201, {"id": ID, "status": "running"}))
     client_of(stub).run("true", limits={"pids": 9}, isolation={"read_only": True})
     job = stub.requests[0].json
@@ -121,7 +121,7 @@ def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub]
 
 
 @pytest.mark.parametrize(
-    ("words", "field", "told"),
+    ("words", "field", "message"),
     [
         (["--memory", "9G"], "limits.memory", "--memory"),
         (["--io-read", "9"], "limits.io.read", "--io-read"),
@@ -138,16 +138,16 @@ def test_a_program_can_ask_for_the_same(serve: Serve, client_of: Callable[[Stub]
         ([], "limits.gpus", "limits.gpus"),
     ],
 )
-def test_a_refused_job_is_told_in_options(
-    worker: Worker, serve: Serve, words: list[str], field: str, told: str
+def test_a_refusal_names_options(
+    worker: Worker, serve: Serve, words: list[str], field: str, message: str
 ) -> None:
-    """A person would look in vain for the API's name in the help of the command."""
+    """The message would name a field of the API, which is not in the help."""
     wrong = [{"field": field, "message": "is wrong"}, {"field": "name", "message": "too long"}]
     detail = f"{field}: is wrong (and 1 more, see errors)"
     stub = serve(lambda _: problem(422, "invalid_job", detail, errors=wrong))
     done = worker.run("run", "--server", stub.url, "--name", "x", *words, "true")
     assert done.code == 1
-    assert done.stderr == f"worker: {told}: is wrong; --name: too long\n"
+    assert done.stderr == f"worker: {message}: is wrong; --name: too long\n"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_best_effort_is_named_where_it_helps(
 
 
 def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> None:
-    """A new option would be told by its name in the API."""
+    """A message about a new option would use the name of a field of the API."""
     words = (
         "--env A=1 --label a=1 --cwd / --name x --timeout 1 --stdin - --stop-signal INT --grace 1 "
         "--separate-stderr --output-limit 1 --memory 1 --cpus 1 --pids 1 --io-read 1 --io-write 1 "
@@ -193,15 +193,15 @@ def test_every_field_of_a_job_has_its_option(worker: Worker, serve: Serve) -> No
 # What a record tells
 
 
-def paragraph(**fields: Any) -> dict[str, str]:
-    """Return what a person sees of a job, by the words at the left."""
+def details(**fields: Any) -> dict[str, str]:
+    """Return what `worker status` shows of a job, by label."""
     record = JobRecord.from_json({"id": ID, "status": "running"} | fields)
     _, *lines = render.details(record, NOW).splitlines()
     return {line[2:10].strip(): line[11:] for line in lines}
 
 
-def test_limits_are_told_with_what_enforces_them() -> None:
-    """A person would believe in a limit that nothing holds."""
+def test_limits_are_shown_with_what_enforces_them() -> None:
+    """A user would rely on a limit that is not enforced."""
     limits = {
         "memory": 512 << 20,
         "cpus": 1.5,
@@ -211,15 +211,15 @@ def test_limits_are_told_with_what_enforces_them() -> None:
         "best_effort": True,
     }
     enforced = {"memory": "cgroup", "cpus": None, "io": None, "open_files": "rlimit"}
-    told = paragraph(spec={"command": "x", "limits": limits}, enforced=enforced)
-    assert told["limits"] == (
+    shown = details(spec={"command": "x", "limits": limits}, enforced=enforced)
+    assert shown["limits"] == (
         "memory 512.0 MiB (cgroup), cpus 1.5 (not enforced), "
         "io read 10.0 MiB/s, write 1.0 KiB/s (not enforced), cpu time 1m30s, open files 64 (rlimit)"
     )
 
 
-def test_isolation_and_account_are_told() -> None:
-    """A person could not see what a job may touch."""
+def test_isolation_and_account_are_shown() -> None:
+    """A user could not see what a job has access to."""
     isolation = {
         "private_network": True,
         "private_tmp": True,
@@ -227,15 +227,15 @@ def test_isolation_and_account_are_told() -> None:
         "writable": ["/srv", "/a\x1b[2J"],
         "pid_namespace": True,
     }
-    told = paragraph(spec={"command": "x", "isolation": isolation}, run_as="alice")
-    assert told["as"] == "alice"
-    assert told["private"] == (
+    shown = details(spec={"command": "x", "isolation": isolation}, run_as="alice")
+    assert shown["as"] == "alice"
+    assert shown["private"] == (
         r"network, /tmp, processes, file system read-only except /srv /a\x1b[2J"
     )
 
 
 @pytest.mark.parametrize(
-    ("usage", "told"),
+    ("usage", "message"),
     [
         ({"user_seconds": 1.0, "system_seconds": 2.0}, "3.0s of CPU"),
         (
@@ -250,9 +250,9 @@ def test_isolation_and_account_are_told() -> None:
         (None, None),
     ],
 )
-def test_usage_is_told_as_far_as_it_is_known(usage: object, told: str | None) -> None:
-    """A person would take what was not counted for nothing."""
-    assert paragraph(spec={"command": "x"}, usage=usage).get("used") == told
+def test_usage_is_shown_as_far_as_it_is_measured(usage: object, message: str | None) -> None:
+    """A user would believe that a value that was not measured is zero."""
+    assert details(spec={"command": "x"}, usage=usage).get("used") == message
 
 
 @pytest.mark.parametrize(
@@ -263,9 +263,9 @@ def test_usage_is_told_as_far_as_it_is_known(usage: object, told: str | None) ->
         {"limits": {"memory": "half", "io": 7, "gpus": {"a": 1}}, "isolation": {"new": True}},
     ],
 )
-def test_what_a_newer_server_tells_does_no_harm(spec: dict[str, object]) -> None:
+def test_unknown_fields_of_a_newer_server_are_ignored(spec: dict[str, object]) -> None:
     """An update of the server would break every client."""
-    assert "job" in paragraph(spec={"command": "x"} | spec)
+    assert "job" in details(spec={"command": "x"} | spec)
 
 
 def test_every_option_is_one_of_run(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""The command line itself: what is wrong usage, what is said of it, and where help is."""
+"""The command line itself: wrong usage, its messages, and help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker_cli.commands import run
 
 @pytest.mark.parametrize("words", [(), ("help",), ("--help",), ("-h",)])
 def test_help_is_on_stdout(worker: Worker, words: tuple[str, ...]) -> None:
-    """Who asks for help would have to redirect stderr to read it in a pager."""
+    """To read the help in a pager, stderr would have to be redirected."""
     done = worker.ok(*words)
     assert done.out.startswith("worker: run commands on a server")
     assert all(f"\n  {name}" in done.out for name in commands.NAMES)
@@ -32,13 +32,13 @@ def test_every_action_has_help_with_examples(worker: Worker, name: str) -> None:
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
-def test_an_administrator_learns_how_to_reach_the_jobs_of_others(worker: Worker) -> None:
-    """They would be looked for among the options, where they are not."""
+def test_help_of_list_explains_other_users_jobs(worker: Worker) -> None:
+    """Administrators would search for an option that does not exist."""
     assert "?owner=NAME" in worker.ok("list", "--help").out
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("staus",), "unknown action staus; did you mean status?"),
         (("frobnicate",), "unknown action frobnicate"),
@@ -78,14 +78,14 @@ def test_an_administrator_learns_how_to_reach_the_jobs_of_others(worker: Worker)
         (("status", "--server", "", "a"), "--server : must not be empty"),
     ],
 )
-def test_wrong_usage(worker: Worker, words: tuple[str, ...], says: str) -> None:
-    """A mistake would do something else than was meant, or be met with a riddle."""
+def test_wrong_usage(worker: Worker, words: tuple[str, ...], message: str) -> None:
+    """A mistake would do something unintended, or end in an unclear message."""
     done = worker.run(*words)
     assert done.code == 2
     assert done.stdout == b""
     error, usage, help_line = done.stderr.splitlines()
     assert error.startswith("Client Error: ")
-    assert says in error
+    assert message in error
     assert usage.startswith("usage: worker ")
     assert help_line.startswith("help: worker ")
 
@@ -117,8 +117,8 @@ def test_only_finished_jobs_can_be_pruned(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("name", ["kill", "wait", "remove"])
-def test_no_job_at_all_is_told_where_it_is_seen(worker: Worker, name: str) -> None:
-    """`worker kill $(worker list -q …)` that finds nothing would bury that below the help."""
+def test_a_missing_job_id_is_reported_first(worker: Worker, name: str) -> None:
+    """After `worker kill $(worker list -q …)` without jobs, the message would not explain why."""
     done = worker.run(name)
     assert done.code == 2
     assert done.stdout == b""
@@ -130,7 +130,7 @@ def test_no_job_at_all_is_told_where_it_is_seen(worker: Worker, name: str) -> No
 def test_input_without_end_is_refused(
     file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The machine's memory would be filled before anything is said."""
+    """The machine's memory would be full before the error is reported."""
     monkeypatch.setattr(run, "MAX_STDIN", 3 << 20)
     with Path("/dev/zero").open() as endless:
         monkeypatch.setattr("sys.stdin", endless)
@@ -141,12 +141,12 @@ def test_input_without_end_is_refused(
 
 
 def test_as_much_input_is_read_as_any_server_takes() -> None:
-    """A server that was set to take more would be of no use."""
+    """A server with a higher max_body would have no effect."""
     assert run.MAX_STDIN >= 256 << 20
 
 
 @pytest.mark.parametrize(
-    ("words", "password", "says"),
+    ("words", "password", "message"),
     [
         (("--user", b"\xff"), b"secret", r"--user \xff cannot be saved: it is not UTF-8"),
         (("--user", "ann", "--profile", b"\xff"), b"secret", r"--profile \xff cannot be saved"),
@@ -156,26 +156,26 @@ def test_as_much_input_is_read_as_any_server_takes() -> None:
         (("--user", "ann"), b"\n", "the password is empty"),
     ],
 )
-def test_a_login_that_cannot_be_is_not_tried(
-    worker: Worker, words: tuple[str | bytes, ...], password: bytes, says: str
+def test_an_impossible_login_is_not_sent(
+    worker: Worker, words: tuple[str | bytes, ...], password: bytes, message: str
 ) -> None:
-    """A slip would be called a bug or a refusal of the server, and count there as an attempt."""
+    """A mistake would be reported as a bug, or count on the server as a failed login."""
     worker.environ["WORKER_SERVER"] = "https://127.0.0.1:1"  # being asked would be another error
     done = worker.run("login", "--password-stdin", *words, stdin=password)
     assert done.code == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not worker.config.exists()
 
 
 @pytest.mark.parametrize("words", [("--version",), ("version", "--client")])
 def test_version_needs_no_server(worker: Worker, words: tuple[str, ...]) -> None:
-    """A report of a fault could not say which version has it."""
+    """A bug report could not contain the version."""
     assert worker.ok(*words).out == f"worker {__version__}\n"
 
 
-def test_version_without_a_server_says_why(worker: Worker) -> None:
-    """The version would be hidden by the very fault that is to be reported."""
+def test_version_without_a_server_reports_why(worker: Worker) -> None:
+    """The version would be missing exactly when a problem with the server is reported."""
     done = worker.ok("version", "--server", "https://localhost:1")
     assert done.out == f"worker {__version__}\n"
     assert "nothing listens there" in done.stderr
@@ -193,12 +193,12 @@ def test_version_without_a_server_says_why(worker: Worker) -> None:
 def test_common_options_stand_before_or_after_the_action(
     worker: Worker, words: tuple[str, ...]
 ) -> None:
-    """People put them in either place; the later one counts."""
+    """People type them in either place; the last one is used."""
     assert "https://localhost:1:" in worker.run(*words).stderr
 
 
 def test_failures_are_one_line(worker: Worker) -> None:
-    """What happened and what to do would have to be searched for."""
+    """A user would have to search for what happened and what to do."""
     done = worker.run("whoami", "--server", "https://localhost:1")
     assert done.code == 125
     assert done.stderr == (
@@ -208,7 +208,7 @@ def test_failures_are_one_line(worker: Worker) -> None:
 
 
 def test_debug_shows_the_traceback(worker: Worker) -> None:
-    """A report of a fault would have nothing to go by."""
+    """A bug report would lack what is needed to find the bug."""
     process = worker.start("--debug", "whoami", "--server", "https://localhost:1")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 125
@@ -218,14 +218,14 @@ def test_debug_shows_the_traceback(worker: Worker) -> None:
 
 
 def test_unknown_host(worker: Worker) -> None:
-    """A misspelt host would be taken for a network that is down."""
+    """A misspelt host would look like a network that is down."""
     done = worker.run("whoami", "--server", "https://no-such-host.invalid:8443")
     assert done.code == 125
     assert "the name no-such-host.invalid is not known" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("server", "says"),
+    ("server", "message"),
     [
         ("https://", "invalid server address"),
         ("https://host:port", "invalid server address"),
@@ -235,16 +235,16 @@ def test_unknown_host(worker: Worker) -> None:
         ("two words", "invalid server address"),
     ],
 )
-def test_malformed_addresses(worker: Worker, server: str, says: str) -> None:
-    """A typing mistake would be sent over the network, or end in a riddle."""
+def test_malformed_addresses(worker: Worker, server: str, message: str) -> None:
+    """A typing mistake would be sent over the network, or end in an unclear message."""
     done = worker.run("whoami", "--server", server)
     assert done.code == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_reader_that_leaves_is_no_error(worker: Worker) -> None:
-    """`worker help | head -1` would end in a complaint."""
+def test_a_closed_pipe_is_not_an_error(worker: Worker) -> None:
+    """`worker help | head -1` would print an error."""
     process = worker.start("help")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -255,7 +255,7 @@ def test_reader_that_leaves_is_no_error(worker: Worker) -> None:
 
 
 def test_full_disk_is_reported(worker: Worker) -> None:
-    """Output would be lost while the exit code says that all is well."""
+    """Output would be lost, while the exit code reports success."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [COMMAND, "help"],
@@ -268,7 +268,7 @@ def test_full_disk_is_reported(worker: Worker) -> None:
     assert b"No space left on device" in done.stderr
 
 
-def test_closed_streams_do_no_harm(worker: Worker) -> None:
+def test_closed_streams_are_no_problem(worker: Worker) -> None:
     """A job started by a daemon with closed streams would end in a traceback."""
     for redirection in ("2>&-", "<&-"):
         done = subprocess.run(

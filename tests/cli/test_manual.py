@@ -1,4 +1,4 @@
-"""The manual page that goes into the wheel."""
+"""The manual page in the wheel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAN = ["man"] if shutil.which("man") and shutil.which("groff") else []
 
 
 def test_page_is_current() -> None:
-    """`man worker` would describe options that do not exist; worker_cli.ui.manual has the cure."""
+    """`man worker` would be out of date; worker_cli.ui.manual says how to regenerate it."""
     assert (ROOT / "man" / "worker.1").read_text("utf-8") == manual.page()
 
 
@@ -25,7 +25,7 @@ def test_page_is_in_the_wheel() -> None:
 
 
 def test_page_has_every_action_and_option() -> None:
-    """An option would be known to --help only."""
+    """An option would only be in the output of --help."""
     page = manual.page().replace("\\-", "-").replace("\\(aq", "'")
     for name in commands.NAMES:
         action = commands.load(name)
@@ -36,7 +36,7 @@ def test_page_has_every_action_and_option() -> None:
 
 @pytest.mark.parametrize("command", MAN)
 def test_page_is_read_without_complaint(command: str) -> None:
-    """A slip in the page's language would swallow a line."""
+    """A mistake in the page's markup would hide a line."""
     done = subprocess.run(
         [command, "--warnings", "-E", "UTF-8", "-l", str(ROOT / "man" / "worker.1")],
         capture_output=True,

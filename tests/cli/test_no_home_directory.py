@@ -1,4 +1,4 @@
-"""A user who is only a number, as in many containers: no home and no entry in passwd."""
+"""A user id without an account, as in many containers: no home and no entry in passwd."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _known(_homeless: None, monkeypatch: pytest.MonkeyPatch, authority: object) 
 def test_the_environment_is_enough(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command could be used in a container, for want of a file that it would not need."""
+    """In a container, every command would fail because of a file that it does not need."""
     monkeypatch.setenv("WORKER_SERVER", serve(in_order(answer(200, {"user": "ann"}))).url)
     assert main(["whoami"]) == 0
     assert capsys.readouterr() == ("ann\n", "")
@@ -44,7 +44,7 @@ def test_the_environment_is_enough(
 
 @pytest.mark.usefixtures("_homeless")
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (("login", "https://localhost:1"), 2, "set HOME or XDG_CONFIG_HOME"),
         (("whoami",), 125, "set WORKER_USER and WORKER_PASSWORD"),
@@ -52,9 +52,9 @@ def test_the_environment_is_enough(
         (("logout",), 0, "there was no saved password"),
     ],
 )
-def test_what_is_missing_is_named(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, says: str
+def test_the_missing_setting_is_named(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, message: str
 ) -> None:
-    """A person would be told of a bug, and not of what to set."""
+    """The error would be reported as a bug, without saying which variable to set."""
     assert main(words) == code
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""How a command line is taken apart."""
+"""How a command line is parsed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse(*words: str, ends: bool = False) -> options.Args:
     ],
 )
 def test_a_command_keeps_its_own_options(words: tuple[str, ...], operands: list[str]) -> None:
-    """`worker run ls -la` would ask the client for -l and -a, or lose a -- of the job."""
+    """`worker run ls -la` would take -l and -a as its own options, or lose a -- of the job."""
     assert parse(*words, ends=True).operands == operands
 
 
@@ -47,7 +47,7 @@ def test_options_and_operands_may_be_mixed() -> None:
     "words", [("-n5",), ("-n", "5"), ("--count=5",), ("--count", "5"), ("-wqn5",), ("-qn", "5")]
 )
 def test_forms_of_a_value(words: tuple[str, ...]) -> None:
-    """People write them in every way that they know from other programs."""
+    """People write options in all the ways that other programs accept."""
     assert parse(*words).get(COUNT) == 5
 
 
@@ -67,6 +67,6 @@ def test_values_may_look_like_anything() -> None:
 
 @pytest.mark.parametrize("word", ["--nam", "--Name", "-x", "---", "--=5", "-wx", "-w=1"])
 def test_unknown_options_are_refused(word: str) -> None:
-    """A misspelt option would be passed over."""
+    """A misspelt option would be ignored."""
     with pytest.raises(errors.UsageError, match="unknown option"):
         parse(word)

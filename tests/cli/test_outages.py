@@ -1,4 +1,4 @@
-"""What a person is told while the server is away, and when it stays away."""
+"""What the command reports while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NO_MORE = chunked([], AFTER | {"X-Output-Start": "8"})
 
 
 @pytest.fixture
-def _person(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody looks at stderr."""
+def _stderr_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make stderr a terminal."""
     monkeypatch.setattr(terminal, "is_terminal", lambda stream: stream is sys.stderr)
     monkeypatch.setenv("TERM", "xterm")
 
 
-@pytest.mark.usefixtures("clock", "_person")
+@pytest.mark.usefixtures("clock", "_stderr_is_a_terminal")
 @pytest.mark.parametrize(
     ("words", "answers"),
     [
@@ -42,42 +42,46 @@ def _person(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["status", "wait", "out"],
 )
-def test_a_person_is_told_once_of_a_lost_connection(
+def test_a_lost_connection_is_reported_once_on_a_terminal(
     serve: Serve,
     capfd: pytest.CaptureFixture[str],
     words: tuple[str, ...],
     answers: tuple[Answer, ...],
 ) -> None:
-    """A terminal that shows nothing would look like a job that does nothing."""
+    """During an outage, a terminal that shows nothing would look like a job that does nothing."""
     stub = serve(in_order(*answers))
     assert main([*words, "--server", stub.url, ID]) == 0
-    told = capfd.readouterr().err
+    stderr = capfd.readouterr().err
     lost = f"worker: the connection to {stub.url} is lost; trying again\n"
     again = f"worker: connected to {stub.url} again\n"
-    assert (told.count(lost), told.count(again), told.count("worker: ")) == (1, 1, 2)
-    assert told.index(lost) < told.index(again)
+    assert (stderr.count(lost), stderr.count(again), stderr.count("worker: ")) == (1, 1, 2)
+    assert stderr.index(lost) < stderr.index(again)
 
 
-@pytest.mark.usefixtures("clock", "_person")
-def test_each_outage_is_told_with_its_end(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
-    """A person would not know whether it still tries, or has lost the connection again."""
+@pytest.mark.usefixtures("clock", "_stderr_is_a_terminal")
+def test_each_outage_and_its_end_are_reported(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A user would not know whether the connection is restored."""
     stub = serve(in_order(SOME, DROP, REST_CUT, DROP, NO_MORE))
     assert main(["out", "-f", "--server", stub.url, ID]) == 0
-    told = capfd.readouterr().err.splitlines()
-    assert [line.split()[1] for line in told] == ["the", "connected", "the", "connected"]
+    message = capfd.readouterr().err.splitlines()
+    assert [line.split()[1] for line in message] == ["the", "connected", "the", "connected"]
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_script_is_not_told(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
-    """A log would have lines on what did no harm."""
+def test_outages_are_not_reported_to_scripts(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Logs of scripts would contain messages about outages that had no effect."""
     stub = serve(in_order(SOME, DROP, REST, NO_MORE))
     assert main(["out", "-f", "--server", stub.url, ID]) == 0
     assert capfd.readouterr() == ("datamore", "")
 
 
-@pytest.mark.usefixtures("_person")
+@pytest.mark.usefixtures("_stderr_is_a_terminal")
 def test_a_message_leaves_the_line_below_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """A message would begin in the middle of the line that says what is waited for."""
+    """A message would begin in the middle of the progress line."""
     terminal.overwrite("waiting")
     terminal.note("lost")
     terminal.overwrite("")
@@ -88,11 +92,11 @@ def test_a_message_leaves_the_line_below_it(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
-@pytest.mark.usefixtures("_person")
+@pytest.mark.usefixtures("_stderr_is_a_terminal")
 def test_a_dumb_terminal_gets_whole_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, term: str
 ) -> None:
-    """An editor's shell would show escape sequences instead of what is waited for."""
+    """A terminal without escape sequences, as in editors, would show them as text."""
     monkeypatch.setenv("TERM", term)
     with progress.Line(clock=lambda: 0.0) as line:
         line.announce(lambda: "waiting for 1 of 1")
@@ -118,7 +122,7 @@ def back_to(words: tuple[str, ...]) -> str:
     ],
     ids=["wait", "out", "stderr", "run"],
 )
-def test_who_gives_up_says_how_to_come_back(
+def test_a_command_that_gives_up_says_how_to_continue(
     serve: Serve,
     clock: Clock,
     capfd: pytest.CaptureFixture[str],
@@ -126,7 +130,7 @@ def test_who_gives_up_says_how_to_come_back(
     back: str,
     gone: bool,
 ) -> None:
-    """A person would believe that the job is over, or not know how to find it again."""
+    """A user would believe that the job has ended, or not know how to follow it again."""
     left = {"out": [SOME], "status": [RUNS], "run": [answer(201, {"id": ID, "status": "running"})]}
 
     def script(request: Request) -> Answer:
@@ -144,9 +148,9 @@ def test_who_gives_up_says_how_to_come_back(
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("words", [("wait", ID), ("out", "-f", ID)])
-def test_who_was_never_there_is_not_promised_a_job(
+def test_an_unreachable_server_gets_no_advice_about_a_job(
     capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    """A wrong address would be met with advice on a job that may not be."""
+    """With a wrong address, the message would give advice about a job that does not exist."""
     assert main([words[0], "--server", "https://127.0.0.1:1", *words[1:]]) == 125
     assert "may still run" not in capfd.readouterr().err

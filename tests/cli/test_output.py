@@ -80,14 +80,14 @@ def test_output_is_the_bytes_of_the_job(serve: Serve, client_of: ClientOf) -> No
 
 
 def test_empty_output_is_empty(serve: Serve, client_of: ClientOf) -> None:
-    """A job that wrote nothing would look like a fault."""
+    """A job that wrote nothing would look like an error."""
     client = client_of(serve(Job(b"", ends_after=0)))
     assert client.output(ID) == b""
     assert list(client.follow(ID)) == []
 
 
 def test_follow_resumes_where_it_was(serve: Serve, client_of: ClientOf) -> None:
-    """After a lost connection lines would be missing, or be there twice."""
+    """After a lost connection, lines would be missing or repeated."""
     data = random.Random(1).randbytes(500)
     job = Job(data, breaks=[100, 0, 0, 57, None], ends_after=3)
     stub = serve(job)
@@ -98,7 +98,7 @@ def test_follow_resumes_where_it_was(serve: Serve, client_of: ClientOf) -> None:
 
 
 def test_follow_survives_answers_that_never_begin(serve: Serve, client_of: ClientOf) -> None:
-    """The moment in which a server is restarted would end `worker out -f`."""
+    """A restart of the server would end `worker out -f`."""
     job = Job(b"one\ntwo\nthree\n", breaks=[4])
     left = [job, lambda _: DROP, lambda _: problem(503, "draining", "soon"), lambda _: DROP]
 
@@ -119,7 +119,7 @@ def test_a_clean_end_is_not_taken_for_the_jobs_end(serve: Serve, client_of: Clie
 def test_a_quiet_server_that_ends_followers_is_not_hammered(
     serve: Serve, client_of: ClientOf
 ) -> None:
-    """A client would ask a thousand times a second while nothing happens."""
+    """A client would send a thousand requests a second while nothing happens."""
     stub = serve(Job(b"", ends_after=20))
     client = client_of(stub)
     assert b"".join(client.follow(ID)) == b""
@@ -143,13 +143,13 @@ def test_follow_polls_where_followers_are_full(serve: Serve, client_of: ClientOf
 
 
 def test_output_stops_at_what_there_was_at_first(serve: Serve, client_of: ClientOf) -> None:
-    """`worker out` of an endless job would never come back once a connection is lost."""
+    """After a lost connection, `worker out` of a job that keeps writing would never end."""
     job = Job(b"0123456789", breaks=[3], ends_after=1, grows=5)
     assert client_of(serve(job)).output(ID) == b"01234"
 
 
 def test_tail_is_followed_without_a_seam(serve: Serve, client_of: ClientOf) -> None:
-    """Between the last lines and what follows, lines would be missing or doubled."""
+    """Between the last lines and the new ones, lines would be missing or repeated."""
     job = Job(b"1\n22\n333\n4444\n", ends_after=2, grows=5)
     assert b"".join(client_of(serve(job)).follow(ID, tail=2)) == b"22\n333\n4444\n"
 
@@ -160,8 +160,8 @@ def test_tail_survives_a_lost_connection(serve: Serve, client_of: ClientOf) -> N
     assert client_of(serve(job)).output(ID, tail=2) == b"333\n4444\n"
 
 
-def test_gaps_are_told(serve: Serve, client_of: ClientOf) -> None:
-    """A reader would take what is left of an endless output for all of it."""
+def test_gaps_are_reported(serve: Serve, client_of: ClientOf) -> None:
+    """A reader would believe that the newest output is all of the output."""
     gaps: list[tuple[int, int]] = []
     client = client_of(serve(Job(b"x" * 100 + b"kept", start=100)))
     output = client.chunks(ID, offset=20, on_gap=lambda *gap: gaps.append(gap))
@@ -178,7 +178,7 @@ def test_size_and_offset_tell_the_progress(serve: Serve, client_of: ClientOf) ->
 
 
 def test_unknown_job_is_not_followed(serve: Serve, client_of: ClientOf) -> None:
-    """A typing mistake would be waited on for ever."""
+    """A command with a mistyped id would wait for ever."""
     stub = serve(lambda _: problem(404, "job_not_found", "you have no such job"))
     with pytest.raises(JobNotFound):
         list(client_of(stub).follow(ID))
@@ -202,7 +202,7 @@ def test_follow_gives_up_on_a_server_that_stays_away(serve: Serve, client_of: Cl
 def test_no_way_of_breaking_loses_or_repeats_a_byte(
     data: st.DataObject, identity: Identity, authority: object
 ) -> None:
-    """Some unlucky moment would damage the output of a long job."""
+    """A connection lost at an unlucky moment would damage the output of a long job."""
     content = data.draw(st.binary(max_size=200))
     lengths = st.none() | st.integers(0, len(content))
     job = Job(

@@ -1,4 +1,4 @@
-"""What people type as durations, sizes, counts and pairs, and how they read them."""
+"""Durations, sizes, counts and pairs: how they are parsed and shown."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from worker_cli.ui import humanize, terminal
     ],
 )
 def test_good_values(parse: Callable[[str], object], text: str, value: object) -> None:
-    """A value would mean something else than what was typed."""
+    """A value would have another meaning than the user expects."""
     assert parse(text) == value
 
 
@@ -59,13 +59,13 @@ def test_good_values(parse: Callable[[str], object], text: str, value: object) -
     ],
 )
 def test_bad_values(parse: Callable[[str], object], text: str) -> None:
-    """A slip would be taken for a value."""
+    """A typing mistake would be accepted as a value."""
     with pytest.raises(ValueError, match="must"):
         parse(text)
 
 
 @pytest.mark.parametrize(
-    ("parse", "text", "says"),
+    ("parse", "text", "message"),
     [
         (parsing.count, "-1", "from 0 to 999999999999999"),
         (parsing.count, "9" * 16, "from 0 to 999999999999999"),
@@ -82,11 +82,11 @@ def test_bad_values(parse: Callable[[str], object], text: str) -> None:
         (parsing.duration, "9" * 30, "less than a hundred years"),
     ],
 )
-def test_a_number_out_of_range_is_told_the_range(
-    parse: Callable[[str], object], text: str, says: str
+def test_a_number_out_of_range_names_the_range(
+    parse: Callable[[str], object], text: str, message: str
 ) -> None:
     """A whole number would be refused for not being one."""
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         parse(text)
 
 
@@ -107,7 +107,7 @@ def test_a_number_out_of_range_is_told_the_range(
     ],
 )
 def test_durations_are_readable(seconds: float, shown: str) -> None:
-    """A person would have to divide by 3600."""
+    """A user would have to divide by 3600."""
     assert humanize.duration(seconds) == shown
 
 
@@ -135,7 +135,7 @@ def test_names_cannot_take_over_the_terminal() -> None:
 
 @given(st.text(alphabet=st.characters()))
 def test_clean_text_is_printable(text: str) -> None:
-    """The same, for whatever else somebody thinks of."""
+    """The same for every other character."""
     cleaned = humanize.clean(text)
     assert cleaned.isprintable()
     assert cleaned == text or not text.isprintable()
@@ -150,7 +150,7 @@ def test_cut_text_fits(text: str, most: int) -> None:
     assert cut == text or humanize.columns(text) > most
 
 
-def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncation_does_not_read_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """`worker list` would take minutes for a job with megabytes of arguments."""
     looked: list[str] = []
     monkeypatch.setattr(humanize, "_columns", lambda each: looked.append(each) or 1)
@@ -161,17 +161,17 @@ def test_what_is_cut_off_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(st.lists(st.text(), max_size=5), st.integers(1, 30))
 def test_a_command_line_is_cut_as_if_it_were_whole(argv: list[str], most: int) -> None:
-    """The table would show of a long command what is not there, or hide that it goes on."""
+    """The table would show a long command wrongly, or hide that it is truncated."""
     assert humanize.command_line(argv, most) == humanize.truncate(humanize.command_line(argv), most)
 
 
 def test_command_lines_can_be_typed_again() -> None:
-    """What the list shows could not be pasted into a shell."""
+    """A command from the list could not be pasted into a shell."""
     assert humanize.command_line(["echo", "two words", "it's"]) == """echo 'two words' 'it'"'"'s'"""
 
 
 def test_no_message_obeys_whom_it_quotes(capsys):
-    """A reason that somebody else gave for a kill could colour the terminal, or rewrite it."""
+    """Another user's reason for a kill could contain escape sequences for the terminal."""
     message = problem_documents._message({"detail": "killed: evil\nline\x1b[31m\u202e"})
     assert message == "killed: evil\\nline\\x1b[31m\\u202e"
     terminal.note("two lines:\nof \x1b[31mone")

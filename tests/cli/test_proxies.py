@@ -1,4 +1,4 @@
-"""Proxies: gone through where the environment names one, and named where they are in the way."""
+"""Proxies: used when the environment names one, and named in messages when they fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_proxy_is_gone_through(
         monkeypatch.setenv(variable, proxy.url)
         with client(authority) as caller:
             assert caller.whoami() == {"user": "ann"}
-        (line,) = proxy.asked
+        (line,) = proxy.requests
         assert line.startswith("CONNECT worker.invalid:8443 HTTP/")
         assert not any("authorization" in each.lower() for each in proxy.headers)
 
@@ -44,7 +44,7 @@ def test_a_proxy_is_gone_through(
 def test_trust_is_the_same_through_a_proxy(
     authority: Authority, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy could put itself in the server's place."""
+    """A proxy could impersonate the server."""
     with Stub(identity, ok) as stub, Proxy(stub.port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         with (
@@ -97,7 +97,7 @@ def test_loopback_needs_no_proxy(
 def test_loopback_is_an_address_not_a_spelling(
     monkeypatch: pytest.MonkeyPatch, host: str, loopback: bool
 ) -> None:
-    """The password for a server on this machine would be sent into the network."""
+    """The password for a server on this machine would be sent over the network."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
     for suffix in ("", ":8443", "/path"):
         found = proxies.find(address.normalized(f"https://{host}{suffix}"))
@@ -122,7 +122,7 @@ def test_loopback_is_an_address_not_a_spelling(
 def test_a_proxy_that_cannot_be_used_is_named(
     worker: Worker, proxy: str, fault: str, variable: str
 ) -> None:
-    """A connection would seem lost that never was, and whether the job was created unknown."""
+    """The message would say that the connection was lost, although there never was one."""
     worker.environ[variable] = proxy
     done = worker.run("run", "--server", SERVER, "true")
     shown = proxy.replace("ann:secret@", "")
@@ -134,7 +134,7 @@ def test_a_proxy_that_cannot_be_used_is_named(
 
 
 def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server on the inside would be looked for on the outside."""
+    """Requests to an internal server would go through the proxy."""
     with Proxy(None) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "worker.invalid")
@@ -143,11 +143,11 @@ def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyP
             pytest.raises(ServerUnavailable, match=r"worker\.invalid is not known"),
         ):
             caller.whoami()
-        assert proxy.asked == []
+        assert proxy.requests == []
 
 
 @pytest.mark.parametrize(
-    ("refusal", "says"),
+    ("refusal", "message"),
     [
         (
             b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
@@ -156,20 +156,20 @@ def test_no_proxy_is_respected(authority: Authority, monkeypatch: pytest.MonkeyP
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
     ],
 )
-def test_a_proxy_that_refuses_is_named(worker: Worker, refusal: bytes, says: str) -> None:
-    """A person would look for the fault at the server."""
+def test_a_proxy_that_refuses_is_named(worker: Worker, refusal: bytes, message: str) -> None:
+    """A user would search for the fault on the server."""
     with Proxy(None, refusal) as proxy:
         worker.environ["HTTPS_PROXY"] = proxy.url.replace("//", "//ann:secret@")
         done = worker.run("whoami", "--server", SERVER)
     assert done.code == 125
     assert f"cannot reach {SERVER} through the proxy {proxy.url}: " in done.stderr
-    assert says in done.stderr
+    assert message in done.stderr
     assert "set NO_PROXY=worker.invalid to connect directly" in done.stderr
     assert "secret" not in done.stderr
 
 
 def test_a_proxy_that_is_not_there_is_named(worker: Worker) -> None:
-    """The same where nothing listens."""
+    """The same when nothing listens at the proxy's address."""
     worker.environ["HTTPS_PROXY"] = "http://127.0.0.1:1"
     done = worker.run("whoami", "--server", SERVER)
     assert done.code == 125
@@ -179,7 +179,7 @@ def test_a_proxy_that_is_not_there_is_named(worker: Worker) -> None:
 
 
 def test_a_proxy_that_hangs_up_is_named(worker: Worker) -> None:
-    """The same where it takes the connection and drops it."""
+    """The same when the proxy closes the connection."""
     with Proxy(None) as proxy:
         worker.environ["HTTPS_PROXY"] = proxy.url
         done = worker.run("whoami", "--server", SERVER)

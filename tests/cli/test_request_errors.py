@@ -1,4 +1,4 @@
-"""Each failure names what failed: only a connection that was lost is called lost."""
+"""Each error message names what failed; only a lost connection is called lost."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def made(kind: type[Exception]) -> Exception:
     "kind", kinds(requests.exceptions, urllib3.exceptions, http.client), ids=str
 )
 def test_only_a_lost_connection_is_called_lost(kind: type[Exception]) -> None:
-    """A person would look at the network for what is wrong with a setting, and a program repeat."""
+    """A user would search the network for what is wrong with a setting."""
     inner = made(kind)
     outer = inner if isinstance(inner, OSError) else requests.ConnectionError(inner)
-    told = request_errors.from_request(outer, PEER)
-    assert isinstance(told, errors.ConnectionLost) == (kind in LOST), str(told)
-    assert "was lost" not in str(told) or kind in LOST
+    message = request_errors.from_request(outer, PEER)
+    assert isinstance(message, errors.ConnectionLost) == (kind in LOST), str(message)
+    assert "was lost" not in str(message) or kind in LOST
 
 
 def test_an_unknown_failure_is_named() -> None:
-    """Nobody could say what went wrong."""
+    """The message would not say what went wrong."""
     error = requests.exceptions.RetryError("too many 500 error responses")
     assert str(request_errors.from_request(error, PEER)) == (
         "the request to https://localhost:8443 failed: too many 500 error responses "
@@ -83,7 +83,7 @@ def test_an_unknown_failure_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "told"),
+    ("error", "kind", "message"),
     [
         (requests.exceptions.ContentDecodingError("x"), errors.Unreachable, "compressed"),
         (requests.exceptions.ConnectionError("Read timed out."), errors.ConnectionLost, "in time"),
@@ -103,15 +103,15 @@ def test_an_unknown_failure_is_named() -> None:
         (OSError(errno.EMFILE, "x"), errors.Unreachable, "ulimit -n"),
     ],
 )
-def test_failures_within_an_answer(error: Exception, kind: type[Exception], told: str) -> None:
-    """Output would be asked for again and again where that cannot help."""
+def test_failures_within_an_answer(error: Exception, kind: type[Exception], message: str) -> None:
+    """Output would be requested again and again, although that cannot help."""
     found = request_errors.from_body(error, PEER)
     assert type(found) is kind
-    assert told in str(found)
+    assert message in str(found)
 
 
 @pytest.mark.parametrize(
-    ("server", "told"),
+    ("server", "message"),
     [
         ("https://a..b:8443", "the address is not valid"),
         (f"https://{'x' * 64}.invalid:8443", "the address is not valid"),
@@ -119,11 +119,11 @@ def test_failures_within_an_answer(error: Exception, kind: type[Exception], told
         ("localhost:0", "invalid server address"),
     ],
 )
-def test_an_address_that_cannot_be_is_named(worker: Worker, server: str, told: str) -> None:
-    """The connection to it would seem lost, and whether the job was created unknown."""
+def test_an_impossible_address_is_named(worker: Worker, server: str, message: str) -> None:
+    """The message would say that the connection was lost, although there never was one."""
     done = worker.run("run", "--server", server, "true")
     assert done.code == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "lost" not in done.stderr
     assert "created" not in done.stderr
 
@@ -137,7 +137,9 @@ def test_an_address_that_cannot_be_is_named(worker: Worker, server: str, told: s
     ],
     ids=["many headers", "a long header", "another protocol"],
 )
-def test_what_is_not_http_is_not_lost(serve: Serve, client_of: ClientOf, data: bytes) -> None:
+def test_an_answer_that_is_not_http_is_not_a_lost_connection(
+    serve: Serve, client_of: ClientOf, data: bytes
+) -> None:
     """The request would be sent again for half a minute."""
     with pytest.raises(errors.Unreachable, match="something that is not HTTP") as caught:
         client_of(serve(lambda _: Answer(data))).whoami()
@@ -148,7 +150,7 @@ def test_what_is_not_http_is_not_lost(serve: Serve, client_of: ClientOf, data: b
 
 
 def test_a_key_log_that_cannot_be_written_is_named(worker: Worker, serve: Serve) -> None:
-    """The CA would be blamed."""
+    """The message would name the CA instead."""
     stub = serve(lambda _: answer(200, {"user": "ann"}))
     worker.environ["SSLKEYLOGFILE"] = str(worker.home / "no" / "keys")
     done = worker.run("whoami", "--server", stub.url)
@@ -163,7 +165,7 @@ def test_a_key_log_that_cannot_be_written_is_named(worker: Worker, serve: Serve)
 
 
 def test_a_netrc_that_is_not_utf_8_is_named(worker: Worker) -> None:
-    """A person would not know which file is meant, nor what to do about it."""
+    """A user would not know which file is meant, or what to do."""
     file = worker.home / ".netrc"
     file.touch(mode=0o600)
     file.write_bytes(b"machine a login b password \xe9\n")
@@ -176,10 +178,10 @@ def test_a_netrc_that_is_not_utf_8_is_named(worker: Worker) -> None:
     )
 
 
-def test_a_chain_in_the_wrong_order_is_said(
+def test_a_chain_in_the_wrong_order_is_named(
     worker: Worker, authority: Authority, tmp_path: Path
 ) -> None:
-    """The key would be blamed, and a new one be made in vain."""
+    """The message would name the key, and a user create a new one in vain."""
     mine = authority.issue_to_client("client")
     chain = tmp_path / "chain.pem"
     chain.write_bytes(authority.cert.read_bytes() + mine.cert.read_bytes())
@@ -230,7 +232,7 @@ VERBS = [
 
 @pytest.mark.parametrize("words", VERBS)
 def test_streams_that_are_closed(worker: Worker, serve: Serve, words: str) -> None:
-    """A cron job or a service would fail for no reason that is told, or with a traceback."""
+    """A cron job or a service would fail without a reason, or with a traceback."""
 
     def script(request: object) -> Answer:
         path = getattr(request, "path", "")
@@ -248,35 +250,35 @@ def test_streams_that_are_closed(worker: Worker, serve: Serve, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("run --stdin - cat", "cannot read --stdin -: stdin is closed"),
         ("login --user ann --password-stdin", "--password-stdin: stdin is closed"),
     ],
 )
-def test_an_input_that_is_closed_is_not_empty(worker: Worker, words: str, told: str) -> None:
-    """A job would run without its input, or an empty password be blamed."""
+def test_an_input_that_is_closed_is_not_empty(worker: Worker, words: str, message: str) -> None:
+    """A job would run without its input, or the password seem empty."""
     done = shell(worker, f"{COMMAND} {words} <&-")
     assert done.returncode == 2
-    assert told in done.stderr.splitlines()[0]
+    assert message in done.stderr.splitlines()[0]
 
 
 def test_a_working_directory_that_was_removed(worker: Worker, serve: Serve, tmp_path: Path) -> None:
-    """A person would not know what there is no such file as."""
+    """The message would be "No such file or directory", without a name."""
     worker.environ["WORKER_SERVER"] = serve(lambda _: answer(200, {"user": "ann"})).url
     gone = tmp_path / "gone"
-    for words, code, told in (
+    for words, code, message in (
         ("whoami", 0, ""),
         ("login --cacert ca.pem", 2, "cannot save the path ca.pem: the working directory was"),
     ):
         gone.mkdir()
         done = shell(worker, f"rmdir {gone} && exec {COMMAND} {words}", cwd=gone)
-        assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
         assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             OSError(errno.EMFILE, "x"),
@@ -286,11 +288,11 @@ def test_a_working_directory_that_was_removed(worker: Worker, serve: Serve, tmp_
         (ImportError("libssl: failed to map"), "cannot start: libssl: failed to map; if no limit"),
     ],
 )
-def test_a_program_that_cannot_be_loaded_says_why(
+def test_a_failed_import_is_explained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
-    told: str,
+    message: str,
 ) -> None:
     """A limit of the machine would end in a traceback."""
 
@@ -299,11 +301,11 @@ def test_a_program_that_cannot_be_loaded_says_why(
 
     monkeypatch.setattr(program, "run", run)
     assert main(["whoami"]) == 125
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (MemoryError(), "cannot continue: there is not enough memory"),
         (
@@ -312,24 +314,24 @@ def test_a_program_that_cannot_be_loaded_says_why(
         ),
     ],
 )
-def test_a_limit_that_is_reached_later_is_no_bug(
+def test_a_limit_that_is_reached_later_is_not_reported_as_a_bug(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
-    told: str,
+    message: str,
 ) -> None:
-    """It would be reported as a bug in the client."""
+    """A limit of the machine would be reported as a bug in the client."""
 
     def connect(_: object) -> None:
         raise error
 
     monkeypatch.setattr(common, "connect", connect)
     assert main(["whoami"]) == 125
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.EMFILE, "x"), "its limit of open files"),
         (MemoryError(), "not enough memory"),
@@ -338,16 +340,16 @@ def test_a_limit_that_is_reached_later_is_no_bug(
         (OSError(errno.ENOSPC, "x"), None),
     ],
 )
-def test_shortages(error: Exception, told: str | None) -> None:
-    """A limit would be told by the number of an error, or as a bug."""
+def test_limits_of_the_machine_are_explained(error: Exception, message: str | None) -> None:
+    """A limit of the machine would be reported as an error number, or as a bug."""
     assert (
-        (system_limits.explain(error) or "").count(told or "") == 1
-        if told
+        (system_limits.explain(error) or "").count(message or "") == 1
+        if message
         else not system_limits.explain(error)
     )
 
 
-def test_a_refused_thread_is_no_bug(
+def test_a_failed_thread_is_not_reported_as_a_bug(
     worker: Worker,
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
@@ -368,6 +370,6 @@ def test_a_refused_thread_is_no_bug(
     monkeypatch.setattr("worker_cli.ui.attach.threading", SimpleNamespace(Thread=NoThread))
     code = main(["run", "--server", stub.url, "--wait", "--separate-stderr", "true"])
     assert code == 125
-    told = capsys.readouterr().err
-    assert "the job may still run; to follow it again: worker out -f" in told
-    assert "cannot continue: the limit of processes and threads" in told
+    message = capsys.readouterr().err
+    assert "the job may still run; to follow it again: worker out -f" in message
+    assert "cannot continue: the limit of processes and threads" in message

@@ -1,4 +1,4 @@
-"""What the client does when a connection is lost: what is sent again, and what never is."""
+"""What the client does when a connection is lost: which requests are sent again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_run_is_sent_again_with_the_same_key(serve: Serve, client_of: ClientOf) 
 
 
 def test_each_run_has_a_key_of_its_own(serve: Serve, client_of: ClientOf) -> None:
-    """Two equal commands would be one job."""
+    """Two equal commands would create only one job."""
     stub = serve(in_order(answer(201, BRIEF)))
     client = client_of(stub)
     client.run("date")
@@ -51,14 +51,14 @@ def test_each_run_has_a_key_of_its_own(serve: Serve, client_of: ClientOf) -> Non
 
 
 def test_run_uses_the_key_that_it_is_given(serve: Serve, client_of: ClientOf) -> None:
-    """A program that was restarted could not find out that it had started its job already."""
+    """A program that was restarted would create its job a second time."""
     stub = serve(in_order(answer(201, BRIEF)))
     client_of(stub).run("date", idempotency_key="nightly-2026-11-24")
     assert stub.requests[0].headers["idempotency-key"] == "nightly-2026-11-24"
 
 
 def test_a_cut_answer_to_run_is_asked_for_again(serve: Serve, client_of: ClientOf) -> None:
-    """Half an answer would be taken for a whole one, or for a refusal."""
+    """Half an answer would be treated as a complete one, or as a refusal."""
     whole = answer(201, BRIEF).data
     halves = [Answer(whole[:length], cut=True) for length in (10, 60, len(whole) - 5)]
     stub = serve(in_order(*halves[:2], answer(201, BRIEF)))
@@ -68,13 +68,13 @@ def test_a_cut_answer_to_run_is_asked_for_again(serve: Serve, client_of: ClientO
 
 
 def test_status_survives_lost_connections(serve: Serve, client_of: ClientOf) -> None:
-    """Every hiccup of a network would end a script."""
+    """Every short network failure would end a script."""
     stub = serve(in_order(DROP, answer(200, BRIEF)))
     assert client_of(stub).status(ID).status == "running"
 
 
-def test_a_server_that_never_proved_who_it_is_is_given_up_soon(authority: Authority) -> None:
-    """A person who typed a wrong port would wait for half a minute to be told."""
+def test_a_server_that_never_answered_gets_few_tries(authority: Authority) -> None:
+    """A user who typed a wrong port would wait half a minute for the error."""
     connections = []
     with socketserver.TCPServer(("127.0.0.1", 0), lambda *each: connections.append(each)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -95,7 +95,7 @@ def test_a_server_that_never_proved_who_it_is_is_given_up_soon(authority: Author
 def test_a_server_is_waited_for_though_it_has_answered_nothing_yet(
     serve: Serve, client_of: ClientOf
 ) -> None:
-    """A restart in the moment of a script's first request would end it."""
+    """A restart of the server during a script's first request would end the script."""
     stub = serve(in_order(*[DROP] * 8, answer(200, BRIEF)))
     assert client_of(stub).status(ID).status == "running"
 
@@ -119,7 +119,7 @@ def test_patience_ends(serve: Serve, client_of: ClientOf) -> None:
 
 
 def test_pauses_grow(serve: Serve, client_of: ClientOf) -> None:
-    """A thousand clients would keep a server down that is coming up again."""
+    """A thousand clients would overload a server that is starting."""
     stub = serve(in_order(answer(200, BRIEF), *[DROP] * 8, answer(200, BRIEF)))
     client = client_of(stub)
     client.status(ID)
@@ -130,7 +130,7 @@ def test_pauses_grow(serve: Serve, client_of: ClientOf) -> None:
 
 
 def test_a_server_that_is_stopped_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
-    """The moment in which a restarted server does not listen would end a program."""
+    """A restart of the server would end a program."""
     stub = serve(in_order(answer(200, BRIEF)))
     client = client_of(stub)
     client.status(ID)
@@ -141,10 +141,10 @@ def test_a_server_that_is_stopped_is_waited_for(serve: Serve, client_of: ClientO
     assert sum(clock_of(client).slept) > 28
 
 
-def test_a_server_that_goes_away_with_a_request_says_both(
+def test_a_server_lost_during_a_request_is_reported_with_both_facts(
     serve: Serve, client_of: ClientOf
 ) -> None:
-    """Who calls would believe that the request never arrived, because the last try did not."""
+    """A caller would believe that no request arrived, because the last one did not."""
     stub = serve(in_order(DROP))
     client = client_of(stub)
     clock_of(client).meanwhile = stub.__exit__
@@ -158,13 +158,13 @@ def test_a_server_that_goes_away_with_a_request_says_both(
 
 
 def test_draining_is_waited_for(serve: Serve, client_of: ClientOf) -> None:
-    """A server that says that it is being restarted would be taken at its word for a refusal."""
+    """The answer of a server that is shutting down would be treated as a refusal."""
     stub = serve(in_order(DRAINING, DRAINING, answer(200, BRIEF)))
     assert client_of(stub).status(ID).status == "running"
 
 
 def test_other_refusals_are_not_repeated(serve: Serve, client_of: ClientOf) -> None:
-    """A full queue would be hammered, and a person not be told."""
+    """A client would repeat its request to a server with a full queue, without reporting it."""
     stub = serve(
         in_order(problem(503, "queue_full", "the queue is full", headers={"Retry-After": "10"}))
     )
@@ -176,15 +176,15 @@ def test_other_refusals_are_not_repeated(serve: Serve, client_of: ClientOf) -> N
 
 
 def test_a_wrong_password_is_sent_once(serve: Serve, client_of: ClientOf) -> None:
-    """Repeating it would lock the user out."""
+    """Repeating a wrong login would lock the user out."""
     stub = serve(in_order(problem(401, "unauthorized", "wrong user or password")))
     with pytest.raises(NotLoggedIn, match="wrong user or password; run `worker login` again, or"):
         client_of(stub).status(ID)
     assert len(stub.requests) == 1
 
 
-def test_too_many_wrong_passwords_is_no_login(serve: Serve, client_of: ClientOf) -> None:
-    """A script would take a locked account for a refused job."""
+def test_too_many_wrong_passwords_are_a_login_error(serve: Serve, client_of: ClientOf) -> None:
+    """A script could not distinguish a locked account from a refused job."""
     stub = serve(in_order(problem(429, "too_many_logins", "too many wrong passwords")))
     with pytest.raises(NotLoggedIn, match="too many wrong passwords"):
         client_of(stub).status(ID)
@@ -205,7 +205,7 @@ def test_connections_of_ended_threads_are_not_kept(serve: Serve, client_of: Clie
 def test_each_piece_of_a_long_body_has_its_time(
     serve: Serve, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long standard input could not be sent over a slow link: the time would be for all of it."""
+    """A long standard input could not be sent over a slow link."""
     sent: list[int] = []
     send = ssl.SSLSocket.sendall
 
@@ -223,7 +223,7 @@ def test_each_piece_of_a_long_body_has_its_time(
 
 @pytest.mark.parametrize("verb", ["kill", "signal", "remove"])
 def test_what_changes_a_job_is_sent_once(serve: Serve, client_of: ClientOf, verb: str) -> None:
-    """The second kill would say "already killed" of what the first one did."""
+    """A repeated kill would report that the job was already killed."""
     acts: dict[str, Callable[[Client], object]] = {
         "kill": lambda client: client.kill(ID),
         "signal": lambda client: client.signal(ID, "HUP"),
@@ -260,7 +260,7 @@ def test_wait_makes_do_without_a_place(serve: Serve, client_of: ClientOf) -> Non
 
 
 def test_wait_ends_when_its_time_is_up(serve: Serve, client_of: ClientOf) -> None:
-    """A timeout would not be one."""
+    """A timeout would have no effect."""
 
     def script(request: Request) -> Answer:
         clock_of(client).now += float(request.query["wait"][0])
@@ -273,7 +273,7 @@ def test_wait_ends_when_its_time_is_up(serve: Serve, client_of: ClientOf) -> Non
 
 
 @pytest.mark.parametrize(
-    ("reply", "says"),
+    ("reply", "message"),
     [
         (answer(200, b"<html>", {"Content-Type": "text/html"}), "text/html"),
         (answer(200, b"[1, 2]", {"Content-Type": "application/json"}), "not JSON"),
@@ -289,20 +289,20 @@ def test_wait_ends_when_its_time_is_up(serve: Serve, client_of: ClientOf) -> Non
         (Answer(b"SSH-2.0-OpenSSH\r\n\r\n"), "something that is not HTTP"),
     ],
 )
-def test_answers_of_strangers_are_recognised(
-    serve: Serve, client_of: ClientOf, reply: Answer, says: str
+def test_answers_that_are_not_from_workerd_are_recognised(
+    serve: Serve, client_of: ClientOf, reply: Answer, message: str
 ) -> None:
-    """Another web server at that address would end in a traceback or a riddle."""
+    """Another web server at that address would cause a traceback or an unclear message."""
     with pytest.raises(Unreachable) as caught:
         client_of(serve(in_order(reply))).status(ID)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_gateways_without_their_server_are_waited_for(
     serve: Serve, client_of: ClientOf, status: int
 ) -> None:
-    """Behind a reverse proxy a restart would end every program."""
+    """Behind a reverse proxy, a restart of the server would end every program."""
     stub = serve(in_order(answer(200, BRIEF), answer(status, b"<html>"), answer(200, BRIEF)))
     client = client_of(stub)
     client.status(ID)

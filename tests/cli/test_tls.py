@@ -1,4 +1,4 @@
-"""Which servers the client believes, and what it says of one that it does not."""
+"""Which servers the client trusts, and the messages about those that it does not trust."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client(stub: Stub, cacert: Path | None, server: str | None = None) -> Client
 
 
 def refusal(identity: Identity | None, cacert: Path, server: str | None = None) -> str:
-    """Return the message for a server that must not be believed, and see that it got nothing."""
+    """Return the message for an untrusted server, and check that it got no request."""
     with Stub(identity, ok) as stub, client(stub, cacert, server) as caller:
         with pytest.raises(Untrusted) as caught:
             caller.whoami()
@@ -35,14 +35,14 @@ def refusal(identity: Identity | None, cacert: Path, server: str | None = None) 
 
 
 def test_named_ca_is_trusted(serve: Serve, authority: Authority) -> None:
-    """Nobody could talk to a server with a CA of its own."""
+    """A server with a CA of its own could not be used."""
     stub = serve(ok)
     with client(stub, authority.cert) as caller:
         assert caller.whoami() == {"user": "ann"}
 
 
 def test_same_subject_from_another_ca_is_refused(tmp_path: Path, authority: Authority) -> None:
-    """Whoever copies the names in a certificate could read passwords."""
+    """Anybody who copies the names in a certificate could read passwords."""
     other = Authority(tmp_path, "other").issue("server")
     message = refusal(other, authority.cert)
     assert other.fingerprint in message
@@ -53,7 +53,7 @@ def test_same_subject_from_another_ca_is_refused(tmp_path: Path, authority: Auth
 def test_system_cas_do_not_count_beside_a_named_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
 ) -> None:
-    """An environment variable meant for other programs could name who reads the passwords."""
+    """An environment variable for other programs could add a trusted CA."""
     other = Authority(tmp_path, "other")
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(other.cert))
@@ -75,7 +75,7 @@ def test_without_a_named_ca_the_system_decides(
 def test_the_bundle_of_requests_is_not_trusted(
     monkeypatch: pytest.MonkeyPatch, serve: Serve, authority: Authority, tmp_path: Path
 ) -> None:
-    """requests adds its own CA bundle to every context: any public CA could vouch for anybody."""
+    """requests adds its own CA bundle to every context, so any public CA would be trusted."""
     stub = serve(ok)
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(authority.cert))
     monkeypatch.setattr("requests.certs.where", lambda: str(authority.cert))
@@ -85,14 +85,14 @@ def test_the_bundle_of_requests_is_not_trusted(
 
 
 def test_wrong_host_name_is_refused(authority: Authority) -> None:
-    """Any server of the same CA could stand in for any other."""
+    """Any server with a certificate of the same CA could impersonate any other."""
     elsewhere = authority.issue("elsewhere", hosts=("elsewhere.example", "10.0.0.1"))
     message = refusal(elsewhere, authority.cert)
     assert "not for localhost but for elsewhere.example, 10.0.0.1" in message
 
 
 def test_wrong_address_is_refused(authority: Authority) -> None:
-    """The same, for who connects by address."""
+    """The same for a connection by IP address."""
     named = authority.issue("named", hosts=("localhost",))
     with Stub(named, ok) as stub:
         server = f"https://127.0.0.1:{stub.port}"
@@ -102,7 +102,7 @@ def test_wrong_address_is_refused(authority: Authority) -> None:
 
 
 def test_expired_certificate_is_refused_with_its_date(authority: Authority) -> None:
-    """A person would look for a fault in the CA file instead of the date."""
+    """A user would search for a fault in the CA file instead of the date."""
     message = refusal(authority.issue("expired", days=-3), authority.cert)
     assert re.search(r"expired on \d{4}-\d\d-\d\d, and this machine's clock says \d{4}", message)
 
@@ -117,7 +117,7 @@ def test_certificate_of_the_future_points_at_the_clock(authority: Authority) -> 
 
 
 def test_plain_http_address_is_refused(worker: Worker) -> None:
-    """A typing mistake would send the password in the clear."""
+    """A typing mistake would send the password unencrypted."""
     done = worker.run("status", "0f3c", "--server", "http://localhost:8443")
     assert done.code == 125
     assert "HTTPS only" in done.stderr
@@ -125,7 +125,7 @@ def test_plain_http_address_is_refused(worker: Worker) -> None:
 
 
 def test_plain_http_server_is_refused(authority: Authority) -> None:
-    """A person would not guess from "wrong version number" that the port is wrong."""
+    """A user would not guess from "wrong version number" that the port is wrong."""
     with RawServer(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") as port:
         caller = Client(f"https://localhost:{port}", user="a", password="b", cacert=authority.cert)
         with caller, pytest.raises(Untrusted, match=r"does not speak TLS.*plain HTTP"):
@@ -133,7 +133,7 @@ def test_plain_http_server_is_refused(authority: Authority) -> None:
 
 
 def test_redirections_are_not_followed(serve: Serve, authority: Authority) -> None:
-    """The password would go to whatever address an answer names."""
+    """The password would be sent to whatever address an answer names."""
     elsewhere = serve(ok)
     stub = serve(lambda _: answer(302, b"", {"Location": elsewhere.url}))
     with client(stub, authority.cert) as caller, pytest.raises(Unreachable, match="a redirect to"):
@@ -144,7 +144,7 @@ def test_redirections_are_not_followed(serve: Serve, authority: Authority) -> No
 def test_netrc_does_not_replace_the_login(
     serve: Serve, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """requests prefers ~/.netrc to nothing being said of it: jobs would be somebody else's."""
+    """requests would use ~/.netrc instead of our login, and create another user's jobs."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine localhost login eve password other\n")
     netrc.chmod(0o600)
@@ -156,18 +156,18 @@ def test_netrc_does_not_replace_the_login(
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "No such file"), ("not a certificate", "no certificate in PEM")]
+    ("content", "message"), [(None, "No such file"), ("not a certificate", "no certificate in PEM")]
 )
 def test_unusable_ca_file_is_named(
-    worker: Worker, tmp_path: Path, content: str | None, says: str
+    worker: Worker, tmp_path: Path, content: str | None, message: str
 ) -> None:
-    """A wrong path in --cacert would look like a fault of the server."""
+    """A wrong path in --cacert would look like a problem of the server."""
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
     done = worker.run("whoami", "--cacert", str(file))
     assert done.code == 125
-    assert says in done.stderr
+    assert message in done.stderr
     assert str(file) in done.stderr
 
 
@@ -190,7 +190,7 @@ def test_name_and_password_are_sent_as_utf8(serve: Serve, authority: Authority) 
 
 
 def test_refused_login_is_its_own_error(serve: Serve, authority: Authority) -> None:
-    """A program could not tell a wrong password from a refused job."""
+    """A program could not distinguish a wrong password from a refused job."""
     stub = serve(lambda _: answer(401, b"", {"WWW-Authenticate": 'Basic realm="worker"'}))
     with client(stub, authority.cert) as caller, pytest.raises(NotLoggedIn):
         caller.whoami()

@@ -1,4 +1,4 @@
-"""What the command makes of answers that a real server gives only in unlucky moments."""
+"""How the command handles answers that a real server gives only in rare moments."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def status(word: str, **fields: object) -> Answer:
 def test_a_job_that_ends_otherwise_while_it_is_killed(
     worker: Worker, serve: Serve, word: str, fields: dict[str, object], shown: str, why: str
 ) -> None:
-    """A person would believe to have stopped what had completed, or that it was not stopped."""
+    """A user would believe to have killed a job that had completed, or the reverse."""
     stub = serve(
         routes(
             kill=answer(202, {"id": ID, "status": "stopping"}),
@@ -87,7 +87,7 @@ def test_kill_waits_for_as_long_as_the_grace_lasts(
     waits: float,
     asks: int,
 ) -> None:
-    """A kill would give up before a job with a long grace is stopped by force, or never."""
+    """Kill would stop waiting before the grace of a job is over, or never."""
     begin = clock.now
 
     def script(request: Request) -> Answer:
@@ -99,18 +99,18 @@ def test_kill_waits_for_as_long_as_the_grace_lasts(
 
     stub = serve(script)
     assert main(["kill", "--server", stub.url, *words, ID]) == (ends_after is None)
-    told = capfd.readouterr()
+    captured = capfd.readouterr()
     if ends_after is None:
-        assert told.out == f"{ID} stopping\n"
-        assert told.err == f"worker: job {ID} has not ended yet\n"
+        assert captured.out == f"{ID} stopping\n"
+        assert captured.err == f"worker: job {ID} has not ended yet\n"
     else:
-        assert (told.out, told.err) == (f"{ID} killed\n", "")
+        assert (captured.out, captured.err) == (f"{ID} killed\n", "")
     assert clock.now - begin == waits
     assert [each.path for each in stub.requests].count(f"/jobs/{ID}") == asks
 
 
-def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> None:
-    """A person would believe that the job goes on, or that it does not."""
+def test_a_kill_with_a_lost_answer_is_reported(worker: Worker, serve: Serve) -> None:
+    """A user would not know whether the job still runs."""
     stub = serve(routes(kill=DROP))
     done = worker.run("kill", "--server", stub.url, ID)
     assert done.code == 125
@@ -119,26 +119,26 @@ def test_a_kill_whose_answer_is_lost_says_so(worker: Worker, serve: Serve) -> No
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_run_whose_answer_is_lost_says_so(
+def test_a_run_with_a_lost_answer_is_reported(
     serve: Serve, clock: Clock, capfd: pytest.CaptureFixture[str], gone: bool
 ) -> None:
-    """A person would start the job a second time, above all when the server is gone since."""
+    """A user would start the job a second time."""
     stub = serve(routes(run=DROP))
     if gone:
         clock.meanwhile = stub.__exit__
     assert main(["run", "--server", stub.url, "make"]) == 125
-    told = capfd.readouterr().err
-    assert "was lost before the answer was complete" in told
-    assert ("since then cannot reach" in told) == gone
-    assert "; whether the job was created is not known, see: worker list -n 3\n" in told
+    message = capfd.readouterr().err
+    assert "was lost before the answer was complete" in message
+    assert ("since then cannot reach" in message) == gone
+    assert "; whether the job was created is not known, see: worker list -n 3\n" in message
     assert len({each.headers["idempotency-key"] for each in stub.requests}) == 1
 
 
 @pytest.mark.parametrize("words", [("run",), ("run", "--wait")])
-def test_ctrl_c_while_a_job_is_created_says_so(
+def test_ctrl_c_while_a_job_is_created_is_reported(
     worker: Worker, serve: Serve, words: tuple[str, ...]
 ) -> None:
-    """A person would start the job a second time, or look for one that is not there."""
+    """A user would start the job a second time, or search for one that does not exist."""
 
     def script(_: Request) -> Answer:
         process.send_signal(signal.SIGINT)
@@ -155,10 +155,8 @@ def test_ctrl_c_while_a_job_is_created_says_so(
     )
 
 
-def test_ctrl_c_while_a_job_is_waited_for_says_how_to_come_back(
-    worker: Worker, serve: Serve
-) -> None:
-    """A person would not know whether the job was ended along."""
+def test_ctrl_c_while_waiting_says_how_to_wait_again(worker: Worker, serve: Serve) -> None:
+    """A user would not know whether Ctrl-C also ended the job."""
 
     def script(request: Request) -> Answer:
         if request.query:
@@ -185,7 +183,7 @@ def test_ctrl_c_while_a_job_is_waited_for_says_how_to_come_back(
 def test_an_id_that_cannot_be_printed_is_a_message(
     worker: Worker, serve: Serve, redirection: str, why: str
 ) -> None:
-    """The job would run, and nobody know its id."""
+    """The job would run, and nobody would know its id."""
     worker.environ["WORKER_SERVER"] = serve(routes(run=CREATED)).url
     done = redirected(worker, f"run make {redirection}")
     assert done.returncode == 1
@@ -207,8 +205,8 @@ def test_an_id_whose_reader_has_left_is_a_message(worker: Worker, serve: Serve) 
 
 
 @pytest.mark.parametrize("words", [f"status {ID}", f"out {ID}", "list", f"wait {ID}"])
-def test_a_closed_stdout_is_told(worker: Worker, serve: Serve, words: str) -> None:
-    """A script would take it for a success that nothing came of it."""
+def test_a_closed_stdout_is_reported(worker: Worker, serve: Serve, words: str) -> None:
+    """A script would see a success, although nothing was written."""
     headers = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "completed"}
     script = routes(
         status=status("completed", exit_code=0),
@@ -228,7 +226,7 @@ def redirected(worker: Worker, words: str) -> subprocess.CompletedProcess[bytes]
     )
 
 
-def test_several_are_asked_before_the_first_is_waited_for(worker: Worker, serve: Serve) -> None:
+def test_several_kills_are_sent_before_waiting(worker: Worker, serve: Serve) -> None:
     """Ten stubborn jobs would take ten times their grace."""
     stub = serve(
         routes(
@@ -249,7 +247,7 @@ def test_several_are_asked_before_the_first_is_waited_for(worker: Worker, serve:
 def test_a_job_that_is_removed_while_it_is_killed_hides_no_other(
     worker: Worker, serve: Serve
 ) -> None:
-    """Nobody would be told what became of the ones behind it."""
+    """The status of the jobs after it would not be reported."""
     gone = problem(404, "job_not_found", f"you have no job with the id {ID}")
     stub = serve(
         routes(
@@ -262,8 +260,8 @@ def test_a_job_that_is_removed_while_it_is_killed_hides_no_other(
     assert f"you have no job {ID}" in done.stderr
 
 
-def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
-    """The job would go on, and nobody know its id."""
+def test_a_lost_server_says_how_to_continue(worker: Worker, serve: Serve) -> None:
+    """The job would keep running, and nobody would know its id."""
     stub = serve(
         routes(
             run=answer(201, {"id": ID, "status": "running"}),
@@ -279,26 +277,26 @@ def test_a_server_that_is_lost_says_how_to_come_back(worker: Worker, serve: Serv
 
 
 def endless(word: str) -> Script:
-    """A script for a job that has written more than anybody reads."""
+    """A script for a job with more output than is read."""
     headers = {"X-Output-Start": "0", "X-Output-Size": "99999", "X-Job-Status": word}
     out = chunked([b"y\n" * 50_000], headers)
     return routes(run=CREATED, out=out, status=status(word, exit_code=0))
 
 
 @pytest.mark.parametrize(
-    ("word", "told"), [("completed", ""), ("running", "the job keeps running")]
+    ("word", "message"), [("completed", ""), ("running", "the job keeps running")]
 )
-def test_a_reader_that_leaves_is_told_of_what_goes_on(
-    worker: Worker, serve: Serve, word: str, told: str
+def test_a_closed_pipe_reports_a_running_job(
+    worker: Worker, serve: Serve, word: str, message: str
 ) -> None:
-    """`yes` would run on for ever after `| head`; or `seq | head` end in a complaint."""
+    """`yes | head` would leave a job running without a message, or `seq | head` print one."""
     worker.environ["WORKER_SERVER"] = serve(endless(word)).url
     process = worker.start("run", "--wait", "yes")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     seen = process.stderr.read().decode()
-    assert (told in seen) if told else not seen
+    assert (message in seen) if message else not seen
     assert process.wait(60) == 141
     process.stderr.close()
 
@@ -318,10 +316,10 @@ LOST = "worker: the server no longer has 7 B of output (bytes 0 to 7); see run -
         (("run", "--wait", "yes"), {"exit_code": 3}, 3),
     ],
 )
-def test_output_that_is_not_whole_is_no_success(
+def test_incomplete_output_is_not_a_success(
     worker: Worker, serve: Serve, words: tuple[str, ...], fields: dict[str, int], code: int
 ) -> None:
-    """A script would take the end of an output for all of it."""
+    """A script would believe that the newest output is all of the output."""
     word = "completed" if not fields["exit_code"] else "failed"
     script = routes(run=CREATED, out=answer(200, b"data", GAP), status=status(word, **fields))
     done = worker.run(words[0], "--server", serve(script).url, *words[1:])
@@ -345,7 +343,7 @@ UNUSED_INPUT = (
 
 
 @pytest.mark.parametrize(
-    ("words", "redirection", "told"),
+    ("words", "redirection", "message"),
     [
         ("run --wait cat", "< file", UNUSED_INPUT),
         ("run --wait cat", "< empty", ""),
@@ -356,7 +354,7 @@ UNUSED_INPUT = (
     ],
 )
 def test_input_that_is_not_passed_on_is_reported(
-    worker: Worker, serve: Serve, words: str, redirection: str, told: str
+    worker: Worker, serve: Serve, words: str, redirection: str, message: str
 ) -> None:
     """`worker run --wait cat < file` would silently print nothing."""
     (worker.home / "file").write_bytes(b"data")
@@ -370,7 +368,7 @@ def test_input_that_is_not_passed_on_is_reported(
         text=True,
         cwd=worker.home,
     )
-    assert done.stderr == told
+    assert done.stderr == message
 
 
 def test_a_pipe_that_is_not_passed_on_is_reported(worker: Worker, serve: Serve) -> None:
@@ -387,7 +385,7 @@ def test_a_pipe_that_is_not_passed_on_is_reported(worker: Worker, serve: Serve) 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ("echo hello world",),
@@ -402,28 +400,28 @@ def test_a_pipe_that_is_not_passed_on_is_reported(worker: Worker, serve: Serve) 
     ],
 )
 def test_a_shell_line_in_one_word_is_explained(
-    worker: Worker, serve: Serve, words: tuple[str, ...], told: str
+    worker: Worker, serve: Serve, words: tuple[str, ...], message: str
 ) -> None:
     """The job would fail later with "not found", and nobody would see why."""
     done = worker.ok("run", "--server", serve(routes(run=CREATED)).url, *words)
-    assert (done.line, done.stderr) == (ID, told)
+    assert (done.line, done.stderr) == (ID, message)
 
 
-def test_a_job_in_the_queue_says_why(worker: Worker, serve: Serve) -> None:
-    """A person would look at nothing, and not know whether anything happens."""
+def test_a_queued_job_is_reported_with_its_reason(worker: Worker, serve: Serve) -> None:
+    """A user would see nothing, and not know whether anything happens."""
     queued = status("queued", reason="4 jobs run already")
     end = {"X-Output-Start": "0", "X-Output-Size": "4", "X-Job-Status": "completed"}
     answers = {"run": CREATED, "out": chunked([b"data"], end)}
     script = routes(**answers, status=[queued, status("completed", exit_code=0)])
     seen = worker.at_terminal("run", "--server", serve(script).url, "--wait", "make").read()
-    told = f"worker: job {ID} is queued: 4 jobs run already; Ctrl-C leaves it in the queue"
-    assert told in " ".join(seen.decode().split())
+    message = f"worker: job {ID} is queued: 4 jobs run already; Ctrl-C leaves it in the queue"
+    assert message in " ".join(seen.decode().split())
     stub = serve(script)
     assert worker.ok("run", "--server", stub.url, "--wait", "make").stderr == ""
     assert [each.path.rpartition("/")[2] for each in stub.requests] == ["run", "out", "status"]
 
 
-def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve) -> None:
+def test_a_full_disk_says_how_to_continue(worker: Worker, serve: Serve) -> None:
     """The same for output that cannot be written."""
     worker.environ["WORKER_SERVER"] = serve(endless("running")).url
     done = redirected(worker, "run --wait yes > /dev/full")
@@ -434,8 +432,8 @@ def test_a_disk_that_is_full_says_how_to_come_back(worker: Worker, serve: Serve)
     )
 
 
-def test_both_streams_are_passed_on_and_their_faults_told(worker: Worker, serve: Serve) -> None:
-    """A fault in reading stderr would leave the command hanging, or be hidden."""
+def test_both_streams_are_copied_and_their_errors_reported(worker: Worker, serve: Serve) -> None:
+    """An error while reading stderr would block the command, or be hidden."""
 
     def script(request: Request) -> Answer:
         if request.path.endswith("/run"):
@@ -467,7 +465,7 @@ def test_both_streams_are_passed_on_and_their_faults_told(worker: Worker, serve:
 def test_exit_codes_of_ends_that_are_rare(
     worker: Worker, serve: Serve, word: str, fields: dict[str, object], code: int
 ) -> None:
-    """A job whose end nobody saw would count as done; one with a new word be waited on for ever."""
+    """A lost job would count as successful, or an unknown status be waited on for ever."""
     stub = serve(routes(status=status(word, **fields)))
     assert worker.run("wait", "--server", stub.url, ID).code == code
 
@@ -486,13 +484,13 @@ def test_exit_codes_of_ends_that_are_rare(
     ],
 )
 def test_outcomes(worker: Worker, serve: Serve, fields: dict[str, object], shown: str) -> None:
-    """A person would not learn why a job waits or failed, or have the screen cleared by it."""
+    """A user would not see why a job waits or failed, or its reason could clear the screen."""
     stub = serve(lambda _: answer(200, {"id": ID} | fields))
     assert worker.ok("status", "--server", stub.url, ID).out == f"{shown}\n"
 
 
 def test_json_is_what_the_server_sent(worker: Worker, serve: Serve) -> None:
-    """Fields of a newer server would be lost, and odd bytes stop the command."""
+    """Fields of a newer server would be lost, or bytes that are not UTF-8 stop the command."""
     record = {"id": ID, "status": "running", "spec": {"command": "\udcff"}, "new": [1]}
     stub = serve(lambda _: answer(200, record))
     shown = worker.ok("status", "--server", stub.url, "-o", "jsonl", ID).out
@@ -502,21 +500,21 @@ def test_json_is_what_the_server_sent(worker: Worker, serve: Serve) -> None:
 
 
 def test_any_bytes_can_be_looked_for(worker: Worker, serve: Serve) -> None:
-    """A name that is no UTF-8 would end in a traceback."""
+    """A name that is not UTF-8 would end in a traceback."""
     stub = serve(lambda _: answer(200, {"jobs": []}))
     worker.ok("list", "--server", stub.url, "--name", b"\xff\xfe", "--label", "a=ü")
     assert stub.requests[0].target == "/jobs?label=a%3D%C3%BC&name=%FF%FE&limit=200"
 
 
 def test_a_signal_has_the_same_name_in_the_list(worker: Worker, serve: Serve) -> None:
-    """A person would have to know the numbers of real-time signals."""
+    """A user would have to know the numbers of real-time signals."""
     job = {"id": ID, "status": "killed", "signal": 37}
     done = worker.ok("list", "--server", serve(lambda _: answer(200, {"jobs": [job]})).url)
     assert done.out.split("\n")[1].split()[1:3] == ["killed", "RTMIN+3"]
 
 
 def listing(count: int) -> Script:
-    """A script that lists so many jobs, page by page."""
+    """A script for a server with many jobs, which it lists in pages."""
     ids = [f"{number:08x}{ID[8:]}" for number in range(count)]
 
     def script(request: Request) -> Answer:
@@ -544,7 +542,7 @@ def test_a_program_gets_every_job(worker: Worker, serve: Serve, words: tuple[str
 def test_a_terminal_gets_the_newest(
     worker: Worker, serve: Serve, words: tuple[str, ...], shown: int
 ) -> None:
-    """The list would scroll away what is looked for; or not say that there is more."""
+    """The list would be too long for the terminal, or not say that there are more jobs."""
     terminal = worker.at_terminal("list", "--server", serve(listing(450)).url, *words)
     seen = terminal.read().decode()
     assert seen.count("running") + seen.count(ID[8:]) == shown
@@ -554,7 +552,7 @@ def test_a_terminal_gets_the_newest(
 
 
 def test_the_last_of_an_environment_variable_counts(worker: Worker, serve: Serve) -> None:
-    """What is added at the end of a line would not be what the job sees, as it is elsewhere."""
+    """The last value for a variable would not be the one that the job gets."""
     stub = serve(routes(run=answer(201, {"id": ID, "status": "running"})))
     words = ("--env", "A=1", "--env", "A=2", "--label", "a=1", "--label", "a=1")
     worker.ok("run", "--server", stub.url, *words, "env")
@@ -563,13 +561,13 @@ def test_the_last_of_an_environment_variable_counts(worker: Worker, serve: Serve
     assert "the last one for a K is used" in " ".join(worker.ok("run", "--help").out.split())
 
 
-def test_output_that_breaks_off_for_good_says_where(
+def test_output_that_breaks_off_says_where(
     worker: Worker,
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """A person would have to begin a long download anew, or not know that it is not whole."""
+    """A user would have to restart a long download, or not know that it is incomplete."""
     headers = {"X-Output-Start": "0", "X-Output-Size": "9", "X-Job-Status": "running"}
     answers = in_order(chunked([b"1234"], headers, whole=False), DROP)
     for name, value in (worker.environ | {"WORKER_SERVER": serve(answers).url}).items():
@@ -578,16 +576,16 @@ def test_output_that_breaks_off_for_good_says_where(
     assert main(["out", "-f", ID]) == 125
     stdout, stderr = capfdbinary.readouterr()
     assert stdout == b"1234"
-    told = (
+    message = (
         f"; the job may still run; 4 bytes were read, to continue: worker out -f --offset 4 {ID}\n"
     )
-    assert stderr.endswith(told.encode())
+    assert stderr.endswith(message.encode())
 
 
-def test_wait_says_why_an_end_is_not_known_yet(
+def test_wait_reports_why_the_end_is_not_recorded_yet(
     serve: Serve, clock: Clock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Who waits for a server with a full disk would not know what for."""
+    """A user would not know why `wait` still waits when the server's disk is full."""
     why = "its process has ended, but that cannot be recorded yet: No space left on device"
     begin = clock.now
 
@@ -599,6 +597,6 @@ def test_wait_says_why_an_end_is_not_known_yet(
 
     stub = serve(script)
     assert main(["wait", "--server", stub.url, ID]) == 3
-    told = capfd.readouterr()
-    assert told.out == f"{ID} failed (exit code 3)\n"
-    assert told.err == f"worker: job {ID}: stopping ({why})\n"
+    captured = capfd.readouterr()
+    assert captured.out == f"{ID} failed (exit code 3)\n"
+    assert captured.err == f"worker: job {ID}: stopping ({why})\n"

@@ -1,4 +1,4 @@
-"""Certificates that a client must refuse, each wrong in one way, beside one that it must accept."""
+"""Certificates for tests: one that a client must accept, and ones that are wrong in one way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identity:
 
 
 class Authority:
-    """A CA of its own key. Two of them have the same subject, so only the key tells them apart."""
+    """A CA with a key of its own. All have the same subject, so that only the keys differ."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
@@ -46,7 +46,7 @@ class Authority:
     def issue(
         self, name: str, *, hosts: tuple[str, ...] = ("localhost", "127.0.0.1"), days: int = 30
     ) -> Identity:
-        """Make a server certificate; with negative `days` one that ended as long ago."""
+        """Make a server certificate; with negative `days` one that expired that long ago."""
         now = datetime.datetime.now(datetime.UTC)
         begin, end = (
             (now - DAY, now + days * DAY) if days > 0 else (now + days * 2 * DAY, now + days * DAY)
@@ -59,7 +59,7 @@ class Authority:
         return self._issue(name, ("localhost", "127.0.0.1"), now + 30 * DAY, now + 60 * DAY)
 
     def issue_to_client(self, name: str) -> Identity:
-        """Make a certificate by which a client proves who it is."""
+        """Make a client certificate."""
         now = datetime.datetime.now(datetime.UTC)
         purpose = ExtendedKeyUsageOID.CLIENT_AUTH
         return self._issue(name, ("client",), now - DAY, now + 30 * DAY, purpose)

@@ -1,4 +1,4 @@
-"""Time that passes only when somebody sleeps, for what waits and tries again."""
+"""A clock for tests of waiting and retrying: its time passes only in `sleep`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker_cli import Client
 
 
 class Clock:
-    """A clock, set for one client if there is one already; `slept` has each pause."""
+    """A clock, for one client if there is one already; `slept` contains each pause."""
 
     def __init__(self, client: Client | None = None) -> None:
         self.now = 1000.0

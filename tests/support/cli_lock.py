@@ -1,4 +1,4 @@
-"""The moment in which two commands want to change the same file."""
+"""Two commands that change the same file at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def another_is_faster(monkeypatch: pytest.MonkeyPatch, change: Callable[[], obje
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether somebody holds the lock of a directory."""
+    """Return whether the lock of a directory is held."""
     descriptor = os.open(directory / ".lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

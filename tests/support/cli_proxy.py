@@ -9,12 +9,12 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on loopback. `asked` has the first line of each request."""
+    """Listens on loopback. `requests` contains the first line of each request."""
 
     def __init__(self, target: int | None, refusal: bytes = b"") -> None:
-        """Tunnel to the port `target` of loopback; without one, answer with `refusal`."""
+        """Tunnel to the port `target` on loopback; without one, answer with `refusal`."""
         self._target, self._refusal = target, refusal
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.headers: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -54,11 +54,12 @@ class Proxy:
         while b"\r\n\r\n" not in head:
             head += connection.recv(4096)
         first, *rest = head.decode("latin-1").splitlines()
-        self.asked.append(first)
+        self.requests.append(first)
         self.headers += rest
         if self._target is None:
-            connection.sendall(self._refusal)
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the client may have closed it already
+                connection.sendall(self._refusal)
+                connection.shutdown(socket.SHUT_RDWR)
             return
         server = socket.create_connection(("127.0.0.1", self._target))
         self._sockets.append(server)

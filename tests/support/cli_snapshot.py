@@ -22,7 +22,7 @@ _VARIABLE = (
 
 
 def check(name: str, text: str) -> None:
-    """Compare a text, with what changes from run to run taken out, with the one that is kept."""
+    """Compare a text with its snapshot, after replacing what differs in each run."""
     for pattern, instead in _VARIABLE:
         text = pattern.sub(instead, text)
     text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())

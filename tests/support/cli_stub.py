@@ -87,17 +87,17 @@ def chunked(
 
 
 DROP = Answer(b"", cut=True)
-"""No answer at all: the connection breaks."""
+"""No answer: the connection breaks."""
 
 
 def in_order(*answers: Answer) -> Script:
-    """A script that gives one answer after the other, and the last for ever."""
+    """A script that gives one answer after the other, and then repeats the last."""
     left = list(answers)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
 class Stub:
-    """The server. `requests` has everything that was asked of it, oldest first."""
+    """The server. `requests` contains all requests, oldest first."""
 
     def __init__(self, identity: Identity | None, script: Script, *, port: int = 0) -> None:
         """Serve with TLS as `identity`, or plain HTTP when there is none."""

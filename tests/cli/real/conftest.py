@@ -50,7 +50,7 @@ def user_of(tmp_path: Path) -> UserOf:
 
 @pytest.fixture
 def user(daemon: Daemon, user_of: UserOf, request: pytest.FixtureRequest) -> Worker:
-    """A user without jobs on the common server."""
+    """A user without jobs on the shared server."""
     _users[daemon.user] = daemon.password
     name = f"user-{len(_users)}"
     _users[name] = "secret"
@@ -62,7 +62,7 @@ def user(daemon: Daemon, user_of: UserOf, request: pytest.FixtureRequest) -> Wor
 
 @pytest.fixture
 def client(user: Worker) -> Iterator[Client]:
-    """The same user as a program."""
+    """The same user with the library."""
     environ = user.environ
     with Client(
         environ["WORKER_SERVER"],

@@ -26,7 +26,7 @@ def show(worker: Worker, identity: Identity) -> None:
 
 
 def log_in(worker: Worker, daemon: Daemon) -> tuple[int, str]:
-    """Log in, and return what came of it."""
+    """Log in, and return the output."""
     words = ("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
     done = worker.run(*words, "--password-stdin", stdin=daemon.password.encode() + b"\n")
     return done.code, done.stderr
@@ -35,7 +35,7 @@ def log_in(worker: Worker, daemon: Daemon) -> tuple[int, str]:
 def test_with_a_certificate_everything_works(
     tmp_path: Path, strict: Daemon, authority: Authority
 ) -> None:
-    """The server's setting would shut out this client, and leave curl."""
+    """A server with client_ca could be used with curl, but not with this client."""
     worker = Worker(tmp_path)
     show(worker, authority.issue_to_client("ann"))
     assert log_in(worker, strict)[0] == 0
@@ -43,15 +43,15 @@ def test_with_a_certificate_everything_works(
 
 
 def test_without_one_the_setting_is_named(tmp_path: Path, strict: Daemon) -> None:
-    """A person would read of TLS alerts, and not what is missing."""
+    """The message would be about TLS alerts instead of the missing certificate."""
     code, stderr = log_in(Worker(tmp_path), strict)
     assert code == 125
     assert f"{strict.url} requires a client certificate" in stderr
     assert "cert and key in config.toml" in stderr
 
 
-def test_one_of_another_ca_is_told_apart(tmp_path: Path, strict: Daemon) -> None:
-    """A person would look for the fault in the server's certificate."""
+def test_a_certificate_of_another_ca_is_named(tmp_path: Path, strict: Daemon) -> None:
+    """A user would search for the fault in the server's certificate."""
     worker = Worker(tmp_path)
     shown = Authority(tmp_path, "other").issue_to_client("eve")
     show(worker, shown)

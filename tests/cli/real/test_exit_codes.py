@@ -22,7 +22,7 @@ IDS = ["ok", "1", "125", "255", "SEGV", "KILL", "not found", "not executable"]
 def test_exit_code_of_the_job(
     user: Worker, command: tuple[str, ...], code: int, shown: str
 ) -> None:
-    """A script would go on after a failure, or stop after a success."""
+    """A script would continue after a failure, or stop after a success."""
     assert user.run("run", "--wait", *command).code == code
     job = user.ok("list", "-q", "-n", "1").line
     done = user.run("wait", job)
@@ -31,21 +31,21 @@ def test_exit_code_of_the_job(
 
 
 def test_timeout(user: Worker) -> None:
-    """A script could not tell a job that hung from one that failed."""
+    """A script could not distinguish a job that timed out from one that failed."""
     done = user.run("run", "--wait", "--timeout", "200ms", "sleep", "60")
     assert done.code == 124
     assert "timed_out" in done.stderr
 
 
 def test_killed(user: Worker) -> None:
-    """A job that somebody killed would count as one that is done."""
+    """A killed job would count as successful."""
     job = user.ok("run", "sleep", "60").line
     user.ok("kill", job)
     assert user.run("wait", "-q", job).code == 128 + 15
 
 
 def test_killed_but_ended_with_zero(user: Worker) -> None:
-    """A server that shuts down cleanly when asked to would count as a job that is done."""
+    """A killed job that exits with 0 would count as successful."""
     job = user.ok("run", "sh", "-c", "trap 'exit 0' TERM; echo ready; sleep 60 & wait").line
     follower = user.start("out", "-f", job)
     assert follower.stdout is not None
@@ -56,7 +56,7 @@ def test_killed_but_ended_with_zero(user: Worker) -> None:
 
 
 def test_wait_for_several(user: Worker) -> None:
-    """A script that starts jobs side by side could not tell whether all went well."""
+    """A script with several jobs could not see whether all of them succeeded."""
     jobs = [user.ok("run", "sh", "-c", f"exit {code}").line for code in (0, 3, 4)]
     done = user.run("wait", *jobs)
     assert done.code == 3
@@ -67,7 +67,7 @@ def test_wait_for_several(user: Worker) -> None:
 
 
 def test_wait_for_several_with_one_unknown(user: Worker) -> None:
-    """One slip would leave the others unwaited for."""
+    """After one wrong id, the other jobs would not be waited for."""
     job = user.ok("run", "true").line
     done = user.run("wait", "ffffffff", job)
     assert done.code == 1
@@ -77,6 +77,6 @@ def test_wait_for_several_with_one_unknown(user: Worker) -> None:
 
 @pytest.mark.parametrize("words", [("run", "--wait", "true"), ("status", "0f3c")])
 def test_no_answer(user: Worker, words: tuple[str, ...]) -> None:
-    """A server that is down would look like a job that failed."""
+    """A server that is unavailable would look like a failed job."""
     done = user.run(*words, env={"WORKER_SERVER": "https://localhost:1"})
     assert done.code == 125

@@ -32,7 +32,7 @@ def open_gate(path: Path) -> None:
 
 
 def test_output_is_live(user: Worker, tmp_path: Path) -> None:
-    """A person would see nothing until the job is over."""
+    """A user would see nothing until the job has ended."""
     script = f"echo one; {gate(tmp_path / 'gate')}; echo two; exit 3"
     process = user.start("run", "--wait", "sh", "-c", script)
     assert line(process) == b"one\n"
@@ -53,7 +53,7 @@ def test_unfinished_lines_are_live(user: Worker, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("run", "--wait"), ("out", "-f")])
 def test_ctrl_c_leaves_the_job_alone(user: Worker, tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Looking away would end an hour's work."""
+    """Ctrl-C while following would kill a job that ran for an hour."""
     command = ("sh", "-c", f"echo started; {gate(tmp_path / 'gate')}; echo done")
     if words[0] == "run":
         process = user.start(*words, *command)
@@ -78,7 +78,7 @@ def test_ctrl_c_leaves_the_job_alone(user: Worker, tmp_path: Path, words: tuple[
 def test_a_restart_of_the_server_is_not_noticed(
     own_daemon: Daemon, user_of: UserOf, tmp_path: Path, end: Callable[[Daemon], object]
 ) -> None:
-    """After an upgrade of the server lines would be missing or doubled, or all would end."""
+    """During an upgrade of the server, lines would be missing or repeated, or the command end."""
     user = user_of(own_daemon)
     first, second = tmp_path / "first", tmp_path / "second"
     script = f"echo 1; {gate(first)}; seq 2 1000; {gate(second)}; echo 1001; exit 5"
@@ -96,7 +96,7 @@ def test_a_restart_of_the_server_is_not_noticed(
 
 
 def test_wait_survives_a_restart(own_daemon: Daemon, user_of: UserOf, tmp_path: Path) -> None:
-    """A script that waits would fail because of an upgrade of the server."""
+    """A script that waits for a job would fail during an upgrade of the server."""
     user = user_of(own_daemon)
     job = user.ok("run", "sh", "-c", f"{gate(tmp_path / 'gate')}; exit 6").line
     process = user.start("wait", job)
@@ -109,8 +109,8 @@ def test_wait_survives_a_restart(own_daemon: Daemon, user_of: UserOf, tmp_path: 
     assert process.returncode == 6
 
 
-def test_tail_and_what_follows(user: Worker, tmp_path: Path) -> None:
-    """Between the last lines and the new ones some would be missing."""
+def test_tail_and_follow(user: Worker, tmp_path: Path) -> None:
+    """Between the last lines and the new ones, lines would be missing."""
     job = user.ok("run", "sh", "-c", f"seq 100; {gate(tmp_path / 'gate')}; echo end").line
     wait_until(lambda: user.ok("out", job).out.endswith("\n100\n"))
     process = user.start("out", "-f", "--tail", "2", job)
@@ -130,13 +130,13 @@ def test_end_is_never_cut_off(user: Worker) -> None:
 
 
 def test_job_that_leaves_something_running_ends(user: Worker) -> None:
-    """`run --wait` would hang on a daemon that a job left behind with its output open."""
+    """`run --wait` would never end if a job leaves a background process with its output open."""
     done = user.run("run", "--wait", "sh", "-c", "sleep 300 & echo done")
     assert (done.code, done.out) == (0, "done\n")
 
 
 def test_reader_that_leaves_leaves_the_job_alone(user: Worker, tmp_path: Path) -> None:
-    """`worker run --wait … | head -1` would end the job, or let it run on without a word."""
+    """`worker run --wait … | head -1` would kill the job, or leave it running without a message."""
     script = f"echo one; {gate(tmp_path / 'gate')}; seq 100000; {gate(tmp_path / 'end')}"
     process = user.start("run", "--wait", "sh", "-c", script)
     assert line(process) == b"one\n"
@@ -155,8 +155,8 @@ def test_reader_that_leaves_leaves_the_job_alone(user: Worker, tmp_path: Path) -
     assert user.ok("wait", job).out == f"{job} completed (exit code 0)\n"
 
 
-def test_dropped_bytes_are_told(user: Worker, tmp_path: Path) -> None:
-    """What is left of an endless output would be taken for all of it."""
+def test_missing_bytes_are_reported(user: Worker, tmp_path: Path) -> None:
+    """A user would believe that the newest output is all of the output."""
     size = 4 << 20
     script = f"yes | head -c {size}; {gate(tmp_path / 'gate')}"
     job = user.ok("run", "--output-limit", "64k", "--shell", script).line

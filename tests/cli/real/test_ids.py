@@ -1,4 +1,4 @@
-"""Naming a job by a few characters, or as the last one."""
+"""Job ids: the first characters of one, and @last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_beginning_of_an_id(user: Worker) -> None:
 
 
 def test_last(user: Worker) -> None:
-    """The commonest job to look at would need its id."""
+    """The newest job, which is looked at most often, would need its id."""
     user.ok("run", "echo", "one")
     job = user.ok("run", "echo", "two").line
     assert user.ok("wait", "@last").out == f"{job} completed (exit code 0)\n"
@@ -23,7 +23,7 @@ def test_last(user: Worker) -> None:
 
 
 def test_last_of_nothing(user: Worker) -> None:
-    """A new user would be told that a job called @last is not there."""
+    """A new user would get an unclear message about a job called @last."""
     done = user.run("out", "@last")
     assert done.code == 1
     assert done.stderr == "worker: there is no @last: you have no jobs yet\n"
@@ -46,7 +46,7 @@ def test_ambiguous_beginning_lists_the_candidates(user: Worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("hello", "worker: invalid job id 'hello'; see `worker list`"),
         ("@first", "worker: invalid job id '@first'"),
@@ -55,8 +55,8 @@ def test_ambiguous_beginning_lists_the_candidates(user: Worker) -> None:
         ("abcdef00", "worker: you have no job whose id begins with abcdef00; see `worker list`"),
     ],
 )
-def test_what_is_no_id(user: Worker, text: str, says: str) -> None:
-    """A slip would ask the server for something else."""
+def test_invalid_ids(user: Worker, text: str, message: str) -> None:
+    """A mistyped id would become another request to the server."""
     done = user.run("status", text)
     assert done.code == 1
-    assert done.stderr.startswith(says)
+    assert done.stderr.startswith(message)

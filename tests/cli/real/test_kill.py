@@ -1,4 +1,4 @@
-"""Stopping jobs: what became of each, truthfully, and an exit code that says so."""
+"""Killing jobs: the true status of each, and the exit code."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from support.cli_run import Worker
 
 
-def test_kill_says_what_became_of_it(user: Worker) -> None:
-    """A person would not know whether the job is gone."""
+def test_kill_prints_the_status(user: Worker) -> None:
+    """A user would not know whether the job has ended."""
     job = user.ok("run", "sleep", "60").line
     assert user.ok("kill", job).out == f"{job} killed\n"
     name = user.environ["WORKER_USER"]
     assert user.ok("status", job).out == f"killed (by {name})\n"
 
 
-def test_kill_of_a_finished_job_says_how_it_ended(user: Worker) -> None:
-    """A person would believe to have stopped what had long ended."""
+def test_kill_of_a_finished_job_prints_how_it_ended(user: Worker) -> None:
+    """A user would believe to have killed a job that had ended before."""
     job = user.ok("run", "true").line
     user.ok("wait", "-q", job)
     done = user.run("kill", job)
@@ -27,7 +27,7 @@ def test_kill_of_a_finished_job_says_how_it_ended(user: Worker) -> None:
 
 
 def test_kill_of_several(user: Worker) -> None:
-    """One job that is gone would protect the others; or their fate would stay unknown."""
+    """One unknown job would keep the others from being killed, or their status unknown."""
     ended = user.ok("run", "true").line
     user.ok("wait", "-q", ended)
     running = [user.ok("run", "sleep", "60").line for _ in range(3)]
@@ -39,7 +39,7 @@ def test_kill_of_several(user: Worker) -> None:
 
 
 def test_a_job_that_is_named_twice_is_killed_once(user: Worker) -> None:
-    """A script whose list has a job twice would fail, although all that it wanted is done."""
+    """A script that names a job twice would fail, although the job was killed."""
     job = user.ok("run", "sleep", "60").line
     assert user.ok("kill", job[:8], "@last", job, job).out == f"{job} killed\n"
     assert (
@@ -61,7 +61,7 @@ def test_several_stop_side_by_side(user: Worker) -> None:
 
 
 def test_signal_and_grace(user: Worker) -> None:
-    """A job could not be stopped in the way that it needs."""
+    """A job could not be stopped with the signal that it needs."""
     script = "trap 'echo interrupted; exit 7' INT; trap '' TERM; echo ready; sleep 60 & wait"
     job = user.ok("run", "sh", "-c", script).line
     _ready(user, job)
@@ -72,14 +72,14 @@ def test_signal_and_grace(user: Worker) -> None:
 
 
 def test_now(user: Worker) -> None:
-    """A job that ignores every wish would have its grace nevertheless."""
+    """A job could not be killed at once."""
     job = user.ok("run", "--grace", "1h", "sh", "-c", "trap '' TERM; echo ready; sleep 60").line
     _ready(user, job)
     assert user.ok("kill", "--now", job).out == f"{job} killed\n"
 
 
-def test_signal_is_no_kill(user: Worker) -> None:
-    """A reload would be recorded as somebody's wish to end the job."""
+def test_signal_is_not_a_kill(user: Worker) -> None:
+    """A reload by a signal would be recorded as a kill."""
     script = "trap 'echo saved; exit 0' USR1; echo ready; sleep 60 2>/dev/null & wait"
     job = user.ok("run", "sh", "-c", script).line
     _ready(user, job)
@@ -90,7 +90,7 @@ def test_signal_is_no_kill(user: Worker) -> None:
 
 @pytest.mark.parametrize("words", [("kill", "--signal", "FOO"), ("kill", "--grace", "-1")])
 def test_wrong_wishes_stop_nothing(user: Worker, words: tuple[str, ...]) -> None:
-    """A slip would send another signal than the one that was meant."""
+    """A typing mistake would send another signal."""
     job = user.ok("run", "sleep", "60").line
     assert user.run(*words, job).code in (1, 2)
     assert user.ok("status", "-q", job).line in ("queued", "running")
@@ -98,7 +98,7 @@ def test_wrong_wishes_stop_nothing(user: Worker, words: tuple[str, ...]) -> None
 
 
 def test_remove(user: Worker) -> None:
-    """Records and output would stay for ever, or a running job would be forgotten."""
+    """Records and output could not be deleted, or a running job would be deleted."""
     running = user.ok("run", "sleep", "60").line
     ended = user.ok("run", "true").line
     user.ok("wait", "-q", ended)
@@ -110,7 +110,7 @@ def test_remove(user: Worker) -> None:
 
 
 def test_a_job_that_is_named_twice_is_removed_once(user: Worker) -> None:
-    """A second @last would be another job, whose output nobody wanted to lose."""
+    """A second @last would be another job, whose output would be lost."""
     older, newest = (user.ok("run", "true").line for _ in range(2))
     user.ok("wait", "-q", older, newest)
     assert user.ok("remove", "@last", newest[:12], "@last", newest).out == f"{newest} removed\n"
@@ -118,7 +118,7 @@ def test_a_job_that_is_named_twice_is_removed_once(user: Worker) -> None:
 
 
 def test_prune(user: Worker) -> None:
-    """Old jobs would have to be removed one by one, or running ones would go too."""
+    """Old jobs would have to be deleted one by one, or running ones would be deleted too."""
     running = user.ok("run", "sleep", "60").line
     good, bad = user.ok("run", "true").line, user.ok("run", "--label", "a=b", "false").line
     user.ok("wait", "-q", good)

@@ -26,7 +26,7 @@ def test_a_job_by_its_handle(client: Client) -> None:
     assert client.job(job.id).status() == status
 
 
-def test_what_a_status_tells(client: Client) -> None:
+def test_the_fields_of_a_status(client: Client) -> None:
     """A program would have to parse times and look up fields by name."""
     before = datetime.now(UTC) - timedelta(seconds=1)
     status = client.run("true").wait()
@@ -40,7 +40,7 @@ def test_what_a_status_tells(client: Client) -> None:
 
 
 def test_record(client: Client) -> None:
-    """A program could not see what it had asked for."""
+    """A program could not see what it had requested."""
     job = client.run("sleep", "60", name="n", labels={"a": "b"})
     record = job.record()
     assert record.argv == ("sleep", "60")
@@ -74,7 +74,7 @@ def test_list_goes_over_all_pages(client: Client, monkeypatch: pytest.MonkeyPatc
 
 
 def test_kill_and_its_refusals(client: Client) -> None:
-    """A program could not tell why a job was not stopped."""
+    """A program could not see why a job was not killed."""
     job = client.run("sleep", "60")
     with pytest.raises(JobNotFinished) as unfinished:
         job.remove()
@@ -90,15 +90,15 @@ def test_kill_and_its_refusals(client: Client) -> None:
 
 
 def test_kill_without_waiting(client: Client) -> None:
-    """A program that stops many jobs would wait for each in turn."""
+    """A program that kills many jobs would wait for each of them."""
     job = client.run("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
     assert next(iter(job.follow())) == b"ready\n"
     assert job.kill(wait=0, grace=0.2) == "stopping"
     assert job.wait().status == "killed"
 
 
-def test_refused_fields_are_told(client: Client) -> None:
-    """A program could not show which of its fields is wrong."""
+def test_refused_fields_are_named(client: Client) -> None:
+    """A program could not show which field is wrong."""
     with pytest.raises(RequestRefused) as caught:
         client.run("true", cwd="here", timeout=0)
     assert caught.value.code == "invalid_job"
@@ -115,15 +115,15 @@ def test_the_same_key_makes_one_job(client: Client) -> None:
     assert len(list(client.list())) == 1
 
 
-def test_wait_gives_up_when_told_to(client: Client) -> None:
-    """A timeout would not be one."""
+def test_wait_has_a_timeout(client: Client) -> None:
+    """A timeout would have no effect."""
     job = client.run("sleep", "60")
     assert not job.wait(timeout=0.1).ended
     job.kill(now=True)
 
 
 def test_signal(client: Client) -> None:
-    """A program could not make a job reload or pause."""
+    """A program could not send a signal to a job."""
     job = client.run("sleep", "60")
     while job.status().status == "queued":
         pass
@@ -132,7 +132,7 @@ def test_signal(client: Client) -> None:
 
 
 def test_stdin(client: Client) -> None:
-    """Bytes for a job would arrive changed."""
+    """Arguments that are not UTF-8 would arrive changed."""
     data = bytes(range(256))
     assert b"".join(client.run("cat", stdin=data).follow()) == data
 

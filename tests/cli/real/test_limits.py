@@ -10,8 +10,8 @@ from support.cli_run import Worker
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[mK]")
 
 
-def test_a_limit_holds_and_is_told(user: Worker) -> None:
-    """The option would be taken and have no effect, or nobody could see that it had."""
+def test_a_limit_is_enforced_and_shown(user: Worker) -> None:
+    """The option would have no effect, or nobody could see that it has one."""
     done = user.ok(
         "run", "--wait", "--open-files", "64", "--file-size", "1M", "sh", "-c", "ulimit -n"
     )
@@ -25,8 +25,8 @@ def test_a_limit_holds_and_is_told(user: Worker) -> None:
     assert " of CPU" in shown
 
 
-def test_what_cannot_be_enforced_says_how_to_go_on(user: Worker) -> None:
-    """A person would be told that it does not work, and not what would."""
+def test_an_unenforceable_limit_names_best_effort(user: Worker) -> None:
+    """The message would not say how to run the job anyway."""
     done = user.run("run", "--memory", "1G", "true")
     if done.code == 0:  # here it can be enforced
         return
@@ -36,7 +36,7 @@ def test_what_cannot_be_enforced_says_how_to_go_on(user: Worker) -> None:
 
 
 def test_a_limit_that_is_none_is_refused_by_name(user: Worker) -> None:
-    """A person would be told of a field of the API, and not of the option."""
+    """The message would name a field of the API instead of the option."""
     done = user.run("run", "--cpus", "0.001", "true")
     assert done.code == 1
     assert "--cpus: must be at least 0.01" in done.stderr

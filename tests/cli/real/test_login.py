@@ -1,4 +1,4 @@
-"""Saying once where the server is and who one is."""
+"""Login: saving the server's address and the user's credentials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.daemon import Daemon
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Worker:
-    """Somebody at a new workstation: nothing is known."""
+    """A user at a new workstation, without any settings."""
     home = tmp_path / "workstation"
     home.mkdir()
     return Worker(home)
@@ -36,7 +36,7 @@ def test_after_login_nothing_more_is_needed(daemon: Daemon, stranger: Worker) ->
 
 
 def test_login_at_a_terminal(daemon: Daemon, stranger: Worker) -> None:
-    """A person would have to know the options, or see the password on the screen."""
+    """A user would have to know the options, or the password would be visible."""
     stranger.environ["USER"] = daemon.user
     terminal = stranger.at_terminal("login", daemon.url, "--cacert", str(daemon.ca))
     terminal.expect_exact(f"User at {daemon.url} [{daemon.user}]: ")
@@ -54,7 +54,7 @@ def test_login_at_a_terminal(daemon: Daemon, stranger: Worker) -> None:
 def test_a_server_that_cannot_be_trusted_is_reported_before_any_question(
     daemon: Daemon, stranger: Worker
 ) -> None:
-    """A person would type a password, and then learn that the address or the CA is wrong."""
+    """A user would type a password before the wrong address or CA is reported."""
     terminal = stranger.at_terminal("login", daemon.url)
     terminal.expect_exact(f"worker: cannot trust {daemon.url}: ")
     assert b"User at" not in terminal.before + terminal.read()
@@ -66,7 +66,7 @@ def test_a_server_that_cannot_be_trusted_is_reported_before_any_question(
 def test_a_question_of_login_can_be_left_by_ctrl_d(
     daemon: Daemon, stranger: Worker, words: tuple[str, ...]
 ) -> None:
-    """Who wants to leave would be asked for the password of a user never named."""
+    """After Ctrl-D at the user name, login would still ask for a password."""
     stranger.environ["USER"] = daemon.user
     terminal = stranger.at_terminal("login", daemon.url, "--cacert", str(daemon.ca), *words)
     terminal.expect_exact(["User at", "Password of ann: "])
@@ -79,7 +79,7 @@ def test_a_question_of_login_can_be_left_by_ctrl_d(
 
 
 def test_wrong_password_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
-    """Login would claim success, and every command after it fail."""
+    """Login would report success, and every later command fail."""
     words = ("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
     done = stranger.run(*words, "--password-stdin", stdin=b"wrong\n")
     assert done.code == 125
@@ -89,7 +89,7 @@ def test_wrong_password_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
 
 
 def test_untrusted_server_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
-    """The password would go to a server that nobody vouches for."""
+    """The password would be sent to an untrusted server."""
     words = ("login", daemon.url, "--user", daemon.user, "--password-stdin")
     done = stranger.run(*words, stdin=daemon.password.encode())
     assert done.code == 125
@@ -104,14 +104,14 @@ def test_untrusted_server_is_not_kept(daemon: Daemon, stranger: Worker) -> None:
 def test_login_without_a_terminal_needs_options(
     stranger: Worker, words: tuple[str, ...], needs: str
 ) -> None:
-    """A script would hang on a question that nobody sees."""
+    """A script would wait for the answer to a question that nobody sees."""
     done = stranger.run("login", *words)
     assert done.code == 2
     assert needs in done.stderr
 
 
 def test_password_from_the_environment(daemon: Daemon, stranger: Worker) -> None:
-    """A script that has the password in its environment would have to pipe it, too."""
+    """A script with WORKER_PASSWORD would have to pipe the password as well."""
     stranger.environ |= {"WORKER_PASSWORD": daemon.password}
     stranger.ok("login", daemon.url, "--cacert", str(daemon.ca), "--user", daemon.user)
     del stranger.environ["WORKER_PASSWORD"]
@@ -119,7 +119,7 @@ def test_password_from_the_environment(daemon: Daemon, stranger: Worker) -> None
 
 
 def test_profiles(daemon: Daemon, stranger: Worker) -> None:
-    """Who uses two servers would have to log in again and again."""
+    """A user of two servers would have to log in again and again."""
     log_in(stranger, daemon, "--profile", "lab")
     assert stranger.ok("--profile", "lab", "whoami").out == f"{daemon.user}\n"
     stranger.environ["WORKER_PROFILE"] = "lab"
@@ -143,7 +143,7 @@ def test_logout(daemon: Daemon, stranger: Worker) -> None:
 
 
 def test_netrc(daemon: Daemon, stranger: Worker) -> None:
-    """Who keeps passwords in ~/.netrc for every other program could not do so for this one."""
+    """Passwords in ~/.netrc, as other programs use them, would be ignored."""
     netrc = stranger.home / ".netrc"
     netrc.write_text(f'machine localhost login {daemon.user} password "{daemon.password}"\n')
     netrc.chmod(0o600)
@@ -152,7 +152,7 @@ def test_netrc(daemon: Daemon, stranger: Worker) -> None:
 
 
 def test_credentials_that_others_can_read_are_refused(daemon: Daemon, stranger: Worker) -> None:
-    """Nobody would notice that the password is everybody's."""
+    """Nobody would notice that other users can read the password."""
     log_in(stranger, daemon)
     (stranger.config / "credentials.json").chmod(0o644)
     done = stranger.run("whoami")
@@ -161,7 +161,7 @@ def test_credentials_that_others_can_read_are_refused(daemon: Daemon, stranger: 
 
 
 def test_whoami_as_json(daemon: Daemon, stranger: Worker) -> None:
-    """A program would have to parse a sentence."""
+    """A program would have to parse a text for people."""
     log_in(stranger, daemon)
     expected = f'{{"user":"{daemon.user}","admin":false}}\n'
     assert stranger.ok("whoami", "-o", "jsonl").out == expected

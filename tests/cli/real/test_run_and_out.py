@@ -1,4 +1,4 @@
-"""The main job: run a command over there and read its output here."""
+"""Running a command on the server and reading its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 def test_run_prints_the_id_and_does_not_wait(user: Worker) -> None:
-    """A script could not use the id, or would wait for a job that takes hours."""
+    """A script could not use the id, or would wait for the end of the job."""
     done = user.ok("run", "sleep", "60")
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n", done.out)
     assert done.stderr == ""
@@ -35,15 +35,15 @@ def test_run_status_out(user: Worker) -> None:
 
 
 def test_a_command_that_does_not_exist_is_a_failed_job(user: Worker) -> None:
-    """A misspelt command would leave no trace that says why."""
+    """A misspelt command would fail without a reason."""
     job = user.ok("run", "echi", "hello").line
     assert user.run("wait", job).code == 127
     assert user.ok("status", job).out == "failed (echi: command not found)\n"
     assert "echi: command not found" in user.ok("out", job).out
 
 
-def test_why_a_job_cannot_start_is_no_output(user: Worker) -> None:
-    """A message would end up in the file that the output is for, and be shown nowhere."""
+def test_a_start_error_is_not_part_of_the_output(user: Worker) -> None:
+    """A message would be written into the file for the output, and not be shown."""
     done = user.run("run", "--wait", "--separate-stderr", "echi")
     assert (done.code, done.out, done.stderr) == (127, "", "echi: command not found\n")
 
@@ -64,8 +64,8 @@ def test_bytes_pass_unchanged(user: Worker, words: tuple[str, ...]) -> None:
     assert done.stdout == (data if "--stdin" in words else b"")
 
 
-def test_what_a_job_leaves_running_is_ended_as_its_help_says(user: Worker) -> None:
-    """A server started with & would be gone, and nobody know why."""
+def test_background_processes_are_killed_as_the_help_says(user: Worker) -> None:
+    """A server started with & would be killed, and the user would not know why."""
     line = "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
     pid = int(user.ok("run", "--wait", "--shell", line).out)
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
@@ -74,7 +74,7 @@ def test_what_a_job_leaves_running_is_ended_as_its_help_says(user: Worker) -> No
 
 
 def test_any_argument_arrives(user: Worker) -> None:
-    """A file name that is no UTF-8 could not be handed to a job."""
+    """A file name that is not UTF-8 could not be an argument of a job."""
     odd = [b"\xff\xfe", "ü€😀".encode(), b"", b"a b", b"-x", b"--", b"\n", b"\xed\xb2\x80"]
     script = 'for each; do printf "<%s>" "$each"; done'
     done = user.run("run", "--wait", "sh", "-c", script, "sh", *odd)
@@ -104,7 +104,7 @@ def test_big_output_needs_little_memory(user: Worker) -> None:
 
 
 def test_options_reach_the_job(user: Worker) -> None:
-    """A job would run elsewhere, or without what it needs."""
+    """A job would run in the wrong directory, or without its variables."""
     script = 'pwd; echo "$GREETING/$EMPTY/"; kill -TERM $$'
     options = ["--env", "GREETING=hi=ho", "--env", "EMPTY=", "--cwd", "/usr", "--name", "n"]
     options += ["--label", "a=b", "--label", "c=", "--timeout", "10m", "--grace", "3"]
@@ -129,7 +129,7 @@ def test_options_reach_the_job(user: Worker) -> None:
 
 
 def test_separate_streams(user: Worker) -> None:
-    """Errors would be mixed into data, although it was asked to keep them apart."""
+    """stderr would be mixed into stdout, although --separate-stderr is given."""
     script = "echo data; echo trouble >&2; exit 4"
     done = user.run("run", "--wait", "--separate-stderr", "sh", "-c", script)
     assert (done.code, done.out, done.stderr) == (4, "data\n", "trouble\n")
@@ -137,8 +137,8 @@ def test_separate_streams(user: Worker) -> None:
     assert user.ok("out", "--stderr", "@last").out == "trouble\n"
 
 
-def test_a_stream_that_is_not_apart_says_how_it_would_be(user: Worker) -> None:
-    """A person would be told the name of a field that is no option."""
+def test_a_stream_that_is_not_separate_is_explained(user: Worker) -> None:
+    """The message would name a field of the API instead of the option."""
     job = user.ok("run", "true").line
     done = user.run("out", "--stderr", job)
     assert (done.code, done.stdout) == (1, b"")
@@ -149,7 +149,7 @@ def test_a_stream_that_is_not_apart_says_how_it_would_be(user: Worker) -> None:
 
 
 def test_parts_of_the_output(user: Worker) -> None:
-    """A person would have to read all of a long log to see its end."""
+    """A user would have to read all of a long log to see its end."""
     job = user.ok("run", "seq", "10").line
     user.ok("wait", "-q", job)
     assert user.ok("out", "--tail", "2", job).out == "9\n10\n"
@@ -161,7 +161,7 @@ def test_parts_of_the_output(user: Worker) -> None:
 
 
 def test_output_into_a_file(user: Worker) -> None:
-    """A job that is not there would empty the file."""
+    """An unknown job would empty the file."""
     file = user.home / "out.txt"
     file.write_text("precious")
     assert user.run("out", "-o", "out.txt", UNKNOWN).code == 1
@@ -181,7 +181,7 @@ def test_output_into_a_file(user: Worker) -> None:
     ],
 )
 def test_a_file_that_cannot_be_written_is_named(user: Worker, file: str, why: str) -> None:
-    """A person would read that the client cannot go on, and not with what."""
+    """The message would not name the file that cannot be written."""
     user.ok("run", "--wait", "echo", "new")
     done = user.run("out", "-o", file, "@last")
     assert (done.code, done.stdout) == (1, b"")
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_written_is_named(user: Worker, file: str, why: st
     [("status",), ("out",), ("out", "-f"), ("kill",), ("wait",), ("remove",)],
 )
 def test_unknown_job(user: Worker, words: tuple[str, ...]) -> None:
-    """A slip in an id would be met with a riddle, or be waited on for ever."""
+    """A mistyped id would cause an unclear message, or be waited on for ever."""
     done = user.run(*words, UNKNOWN)
     assert (done.code, done.stdout) == (1, b"")
     assert done.stderr == (
@@ -201,8 +201,8 @@ def test_unknown_job(user: Worker, words: tuple[str, ...]) -> None:
     )
 
 
-def test_somebody_elses_job_is_unknown(user: Worker, daemon: object) -> None:
-    """Ids of others could be told from ids that do not exist."""
+def test_other_users_jobs_are_unknown(user: Worker, daemon: object) -> None:
+    """A user could find out which ids of other users exist."""
     job = user.ok("run", "true").line
     other = {"WORKER_USER": daemon.user, "WORKER_PASSWORD": daemon.password}  # type: ignore[attr-defined]
     done = user.run("status", job, env=other)
@@ -211,7 +211,7 @@ def test_somebody_elses_job_is_unknown(user: Worker, daemon: object) -> None:
 
 
 def test_refused_jobs_say_why(user: Worker) -> None:
-    """A person would have to guess which option is wrong."""
+    """A user would have to guess which option is wrong."""
     done = user.run("run", "--cwd", "here", "--stop-signal", "FOO", "ls")
     assert done.code == 1
     assert "cwd: must be an absolute path" in done.stderr
@@ -219,14 +219,14 @@ def test_refused_jobs_say_why(user: Worker) -> None:
 
 
 def test_wrong_password(user: Worker) -> None:
-    """A wrong password would look like a fault of the server."""
+    """A wrong password would look like a problem of the server."""
     done = user.run("status", UNKNOWN, env={"WORKER_PASSWORD": "wrong"})
     assert done.code == 125
     assert "did not accept the login: the user name or the password is wrong" in done.stderr
 
 
 def test_input_that_is_too_big_is_refused_in_words(user: Worker) -> None:
-    """A broken pipe, or the length of a body, would be all that is said of a file too big."""
+    """The message about a file that is too big would be "broken pipe", or about a body's length."""
     (user.home / "big").write_bytes(os.urandom(13 << 20))
     done = user.run("run", "--stdin", "big", "cat")
     assert done.code == 1

@@ -1,4 +1,4 @@
-"""What people see: in a pseudo-terminal, compared with snapshots that a person has read."""
+"""Output on a terminal, compared with snapshots that a user has read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def seen(user: Worker, *words: str, columns: int = 80, code: int = 0) -> str:
 
 @pytest.fixture
 def jobs(client: Client) -> list[str]:
-    """A few jobs, each with another end."""
+    """A few jobs with different outcomes."""
     made = [
         client.run("echo", "hello"),
         client.run("sh", "-c", "echo no\nexit 3", name="nightly"),
@@ -42,7 +42,7 @@ def jobs(client: Client) -> list[str]:
 
 
 def test_list(user: Worker, jobs: list[str]) -> None:
-    """A person could not make out which job is which."""
+    """A user could not distinguish the jobs."""
     shown = ESCAPE.sub("", seen(user, "list"))
     for at, job in enumerate(jobs):
         shown = shown.replace(job[:8], f"<job {at}> ")
@@ -83,7 +83,7 @@ def test_list_without_jobs(user: Worker) -> None:
     [(0, "completed"), (1, "failed"), (2, "not-found"), (3, "killed"), (4, "timed-out")],
 )
 def test_status(user: Worker, jobs: list[str], at: int, name: str) -> None:
-    """A person would have to piece together from JSON what became of a job."""
+    """A user would have to read JSON to see how a job ended."""
     shown = ESCAPE.sub("", seen(user, "status", jobs[at]))
     cli_snapshot.check(f"status-{name}", shown.replace(user.environ["WORKER_USER"], "ann"))
 
@@ -105,7 +105,7 @@ def test_hint_for_a_shell_line(user: Worker) -> None:
 
 
 def test_colour(user: Worker, jobs: list[str]) -> None:
-    """Failures would not stand out; or a log file be full of escapes."""
+    """Failures would not stand out, or a log file would contain escape sequences."""
     assert "\x1b[31mfailed" in seen(user, "list")
     assert seen(user, "status", jobs[0]).startswith("\x1b[32mcompleted\x1b[0m (exit code 0)")
     assert "\x1b" not in user.ok("list").out
@@ -114,7 +114,7 @@ def test_colour(user: Worker, jobs: list[str]) -> None:
 
 
 def test_names_do_not_reach_the_terminal_as_escapes(user: Worker) -> None:
-    """Somebody's job name could clear the screen of who lists it."""
+    """The name of a job could clear the screen of the user who lists it."""
     user.ok("run", "--name", "\x1b[2J", "echo", "\x1b]0;title\x07")
     shown = seen(user, "list") + seen(user, "status", "@last")
     assert r"\x1b[2J" in shown
@@ -122,8 +122,8 @@ def test_names_do_not_reach_the_terminal_as_escapes(user: Worker) -> None:
     assert "\x1b]0" not in shown
 
 
-def test_binary_goes_to_a_terminal_only_when_asked(user: Worker) -> None:
-    """A terminal would be garbled by a tar file."""
+def test_binary_goes_to_a_terminal_only_on_request(user: Worker) -> None:
+    """A tar file would garble the terminal."""
     job = user.ok("run", "printf", "text\n\\000\\001").line
     user.ok("wait", "-q", job)
     shown = seen(user, "out", job, code=1)
@@ -141,7 +141,7 @@ def test_binary_output_of_a_followed_job(user: Worker) -> None:
 
 
 def test_progress_of_a_download(user: Worker) -> None:
-    """A person would not know whether a long download moves; a pipe would get the bar."""
+    """A user would not see the progress of a download, or a pipe would get the progress bar."""
     job = user.ok("run", "--shell", "yes | head -c 200M").line
     user.ok("wait", "-q", job)
     shown = seen(user, "out", "-o", "file", job)
@@ -152,7 +152,7 @@ def test_progress_of_a_download(user: Worker) -> None:
 
 
 def test_waiting_for_many_shows_how_many(user: Worker, tmp_path: Path) -> None:
-    """A person would not know whether anything happens."""
+    """A user would not know whether anything happens."""
     first = user.ok("run", "sleep", "60").line
     second = user.ok("run", "sleep", "60").line
     terminal = user.at_terminal("wait", first, second)
@@ -165,7 +165,7 @@ def test_waiting_for_many_shows_how_many(user: Worker, tmp_path: Path) -> None:
 
 
 def test_prune_asks(user: Worker, jobs: list[str]) -> None:
-    """A slip would remove every record."""
+    """A mistyped command would delete every record."""
     terminal = user.at_terminal("prune")
     terminal.expect_exact("Delete 5 finished jobs and their output? [y/N] ")
     terminal.sendline("")
@@ -179,7 +179,7 @@ def test_prune_asks(user: Worker, jobs: list[str]) -> None:
 
 
 def test_input_at_a_terminal_ends_at_the_first_ctrl_d(user: Worker) -> None:
-    """A person would press Ctrl-D after the last line, as for any program, and wait for nothing."""
+    """After Ctrl-D at the end of the input, the command would wait for a second one."""
     terminal = user.at_terminal("run", "--wait", "--stdin", "-", "tr", "a-z", "A-Z")
     terminal.sendline("hello")
     terminal.sendeof()
@@ -188,7 +188,7 @@ def test_input_at_a_terminal_ends_at_the_first_ctrl_d(user: Worker) -> None:
 
 
 def test_ctrl_c_at_a_terminal(user: Worker) -> None:
-    """The commonest way to stop looking would end in a traceback, or in a dead job."""
+    """Ctrl-C would end in a traceback, or kill the job."""
     terminal = user.at_terminal("run", "--wait", "sh", "-c", "echo started; sleep 60")
     terminal.expect_exact("started")
     terminal.sendintr()
