@@ -1,9 +1,8 @@
-"""Whether a database belongs to the state directory that it is in, and is the latest one.
+"""Check that a database belongs to its state directory, and is the latest one.
 
-A database that is missing, empty, damaged or an older copy knows nothing of jobs that have a
-directory, and some of them may be running. An engine that goes on with it would start jobs twice
-and forget others, so it does not start. Two things show that a database is older than its
-directory:
+A database that is missing, empty, damaged or an older copy lacks jobs that have a directory, and
+some of these may be running. An engine that used it would start jobs twice and forget others, so
+it refuses to start. Two things show that a database is older than its directory:
 
     generation      a number that grows at each start and after each copy; it is in the database,
                     then in a file beside it. The database must not be behind the file.
@@ -57,7 +56,7 @@ def _has_jobs(state_dir: str) -> bool:
 
 
 def refusal(state_dir: str, why: str) -> StoreUnavailable:
-    """Return the error of a start that must not go on, which names the cure."""
+    """Return the error that refuses the start, with the cure."""
     copies = backups.existing(state_dir)
     begins = "there is no copy of the database to begin with"
     if copies:
@@ -156,7 +155,7 @@ def check_current(state_dir: str, db: sqlite3.Connection) -> Leftovers:
 
 
 def advance(state_dir: str, store: Store) -> None:
-    """Begin the next generation, so that every earlier copy is known for one; soon, not now."""
+    """Begin the next generation soon, so that every earlier copy is recognised as one."""
 
     store.post((lambda db: next_generation(state_dir, db), lambda number: note(state_dir, number)))
 
@@ -202,7 +201,7 @@ def set_aside(state_dir: str, path: str) -> str | None:
 
 
 def free_name(state_dir: str, name: str) -> str:
-    """Return a path in set-aside/ that nothing has yet."""
+    """Return a path in set-aside/ that does not exist yet."""
     place = os.path.join(state_dir, ASIDE)
     os.makedirs(place, files.PRIVATE_DIR, exist_ok=True)
     target, number = os.path.join(place, name), 1

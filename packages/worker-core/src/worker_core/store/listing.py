@@ -26,7 +26,7 @@ from worker_core.store.columns import from_row
 from worker_core.store.records import created_mark, long_spec_bytes, owners, printable
 
 _STEP = 20_000  # instructions of SQLite's machine, of which a row that does not match takes a few
-_MANY = 1000  # rows that are not sorted, but looked for among the newest jobs
+_MANY = 1000  # rows that are too many to sort; they are looked for among the newest jobs instead
 _NO_LABELS = '"labels":{}'  # quotes within a text are escaped, so no other text looks like this
 LABEL_INDEXED = 200  # characters of a label that the index has
 
@@ -69,7 +69,7 @@ def page(
     """Return jobs newest first, and the cursor of the next page if there is one.
 
     Their whole specs have at most `max_bytes` in JSON together, unless there is only one job.
-    `on_step` is called now and then during a long search, and what it raises ends that.
+    `on_step` is called from time to time during a long search; an exception from it ends that.
     """
     jobs: list[Job] = []
     last, size = "", 0
@@ -107,7 +107,7 @@ def _rows(
 
 @contextlib.contextmanager
 def _stepwise(db: sqlite3.Connection, on_step: Callable[[], None] | None) -> Iterator[None]:
-    """Have `on_step` called again and again while statements run; what it raises ends them."""
+    """Call `on_step` from time to time while statements run; an exception from it ends them."""
     if on_step is None:
         yield
         return
@@ -133,7 +133,7 @@ def _stepwise(db: sqlite3.Connection, on_step: Callable[[], None] | None) -> Ite
 
 def _cursor(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
-        raise InvalidRequest(f"{cursor!r} is no cursor; use the next_cursor of the page before")
+        raise InvalidRequest(f"invalid cursor {cursor!r}; use the next_cursor of the page before")
     return int(cursor)
 
 
@@ -144,7 +144,7 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
         where.append("jobs.owner = :owner")
         values["owner"] = printable(wanted.owner)
     if wanted.name is not None:
-        # The column is as people read it, where "?" stands for a byte that is not UTF-8.
+        # In the column, "?" stands for each byte that is not UTF-8, so the spec is compared, too.
         where.append("name = :name AND has_name(spec, :raw_name)")
         values |= {"name": printable(wanted.name), "raw_name": encoding.compact_json(wanted.name)}
     if wanted.states:
@@ -161,7 +161,7 @@ def _where(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
         where.append("substr(id, 1, length(:id_prefix)) = :id_prefix")
         values["id_prefix"] = printable(wanted.id_prefix)
     for at, (key, value) in enumerate(wanted.labels.items()):
-        # The label as it stands in the JSON, which other jobs may have elsewhere: few are parsed.
+        # Search the JSON for the label as a text first: only what contains it is parsed.
         where.append(f"instr(spec, :label{at}) AND has_label(spec, :key{at}, :value{at})")
         values[f"label{at}"] = label_text(key, value)
         values |= {
@@ -246,10 +246,10 @@ def label_texts(spec: str) -> list[str]:
 
 
 def add_functions(db: sqlite3.Connection) -> None:
-    """Let a connection compare names and labels exactly, and list labels.
+    """Add the SQL functions that compare names and labels exactly, and that list labels.
 
-    SQLite's own functions for JSON drop NUL bytes, and it takes no surrogates: what is compared is
-    given as JSON.
+    SQLite's own JSON functions drop NUL bytes, and SQLite refuses surrogates. So these functions
+    take their arguments as JSON.
     """
 
     def has_name(spec: str, name: str) -> bool:

@@ -32,7 +32,7 @@ MIGRATIONS = tuple(
     for file in sorted(_SQL.iterdir(), key=lambda each: each.name)
     if re.match(r"\d{4}_", file.name)
 )
-"""Version N of the schema is reached by the first N of these; none is ever changed."""
+"""The first N of these make version N of the schema. Released ones are never changed."""
 
 LONG_SPEC = 4096
 """Bytes of a spec in JSON. A longer spec is in a table of its own, and the records that are
@@ -62,7 +62,7 @@ def ids(db: sqlite3.Connection) -> set[str]:
 
 
 def by_key(db: sqlite3.Connection, owner: str, key: str) -> tuple[Job, str] | None:
-    """Return the owner's job with this idempotency key, its spec whole, and the hash of that."""
+    """Return the owner's job with this idempotency key, with its whole spec, and its hash."""
     row = db.execute(QUERIES["by_key"], {"owner": owner, "idempotency_key": key}).fetchone()
     return None if row is None else (complete(db, from_row(row)), row["spec_hash"])
 
@@ -77,12 +77,12 @@ def get(db: sqlite3.Connection, job_id: str) -> Job:
 
 @contextlib.contextmanager
 def one_moment(db: sqlite3.Connection) -> Iterator[None]:
-    """Have everything that is read in this block be as it was at one moment."""
+    """Read one snapshot in this block: later commits are not seen."""
     db.execute("BEGIN")
     try:
         yield
     finally:
-        if db.in_transaction:  # an error of the disk may have ended it
+        if db.in_transaction:  # a disk error may have ended the transaction
             db.execute("COMMIT")
 
 
@@ -94,7 +94,7 @@ def complete(db: sqlite3.Connection, job: Job) -> Job:
 
 
 def long_spec(db: sqlite3.Connection, job_id: str) -> str:
-    """Return a spec that is kept apart, in JSON; raise JobNotFound."""
+    """Return a long spec in JSON; raise JobNotFound."""
     row = db.execute(QUERIES["long_spec"], {"id": job_id}).fetchone()
     if row is None:
         raise JobNotFound(job_id)
@@ -102,7 +102,7 @@ def long_spec(db: sqlite3.Connection, job_id: str) -> str:
 
 
 def long_spec_bytes(db: sqlite3.Connection, job_id: str) -> int:
-    """Return the size of a spec that is kept apart, in JSON; 0 if there is none."""
+    """Return the size of a long spec in JSON; 0 if the job has none."""
     row = db.execute(QUERIES["long_spec_bytes"], {"id": job_id}).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -119,7 +119,7 @@ def removals(db: sqlite3.Connection) -> set[str]:
 
 
 def settle_removals(db: sqlite3.Connection, job_ids: Collection[str]) -> None:
-    """Note that the directories of these jobs are removed for good."""
+    """Delete the notes of removals whose directories are gone, and marks of time without jobs."""
     db.execute(QUERIES["delete_removals"], {"ids": json.dumps([*job_ids])})
     db.execute(QUERIES["delete_created_marks"])
 
@@ -130,24 +130,24 @@ def finished(db: sqlite3.Connection) -> Iterator[Finished]:
 
 
 def kept(db: sqlite3.Connection) -> dict[str, Kept]:
-    """Return what the finished jobs of each owner amount to."""
+    """Return how many finished jobs each owner has, and how much disk space they take."""
     return {owner: Kept(jobs, size) for owner, jobs, size in db.execute(QUERIES["kept"])}
 
 
 def totals(db: sqlite3.Connection) -> tuple[dict[str, int], int]:
-    """Return how many jobs are in each state, and the bytes of their output on the disk."""
+    """Return how many jobs are in each state, and how much disk space all outputs take."""
     rows = [tuple(row) for row in db.execute(QUERIES["totals"])]
     return {state: count for state, count, _ in rows}, sum(size for _, _, size in rows)
 
 
 def get_meta(db: sqlite3.Connection, key: str) -> str | None:
-    """Return what is remembered under a key."""
+    """Return the value that is stored under a key, or None."""
     row = db.execute(QUERIES["get_meta"], {"key": key}).fetchone()
     return None if row is None else str(row["value"])
 
 
 def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
-    """Remember something under a key."""
+    """Store a value under a key."""
     db.execute(QUERIES["set_meta"], {"key": key, "value": value})
 
 
@@ -157,11 +157,11 @@ def active(db: sqlite3.Connection) -> list[Job]:
 
 
 def changed(db: sqlite3.Connection, owner: str, version: int, limit: int) -> list[Job]:
-    """Return the owner's jobs that changed after a version, in the order of their last change."""
+    """Return the owner's jobs that changed after a version, in the order of their changes."""
     values = {"owner": owner, "version": version, "limit": limit}
     return [from_row(row) for row in db.execute(QUERIES["changed"], values)]
 
 
 def printable(text: str) -> str:
-    """Return text with what stands for raw bytes as "?", as people and SQLite can take it."""
+    """Return a text with "?" for each byte that is not UTF-8: SQLite refuses the original."""
     return text.encode("utf-8", "replace").decode("utf-8")
