@@ -59,18 +59,21 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_stream, "_PIECE", 5)
 
 
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a file for all examples; a directory for each would take most of the time."""
+    return tmp_path_factory.mktemp("spool") / "output"
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.lists(BITS, max_size=30).map(b"".join), start=st.integers(0, 20))
-def test_any_bytes_in_any_pieces(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, start: int
-) -> None:
+def test_any_bytes_in_any_pieces(spool: Path, data: bytes, start: int) -> None:
     """Texts would be damaged, or damage be hidden, depending on where the server cuts them."""
-    path = tmp_path_factory.mktemp("spool") / "output"
-    path.write_bytes(data)
+    spool.write_bytes(data)
     start = min(start, len(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output_stream, "_PIECE", 5)
-        told = document(Spool(path).stream(), start)
+        told = document(Spool(spool).stream(), start)
     assert told["output"] == data[start:].decode(errors="replace")
     assert told["lossy"] is _lossy(data[start:])
     assert told["next_offset"] == told["size"] == len(data)
@@ -78,19 +81,16 @@ def test_any_bytes_in_any_pieces(
 
 @settings(max_examples=200, deadline=None)
 @given(bits=st.lists(BITS, max_size=20), cuts=st.lists(st.integers(0, 60), max_size=5))
-def test_a_growing_output_read_bit_by_bit(
-    tmp_path_factory: pytest.TempPathFactory, bits: list[bytes], cuts: list[int]
-) -> None:
+def test_a_growing_output_read_bit_by_bit(spool: Path, bits: list[bytes], cuts: list[int]) -> None:
     """A user who polls a running job would see characters torn apart, twice or not at all."""
     data = b"".join(bits)
-    path = tmp_path_factory.mktemp("spool") / "output"
     text, offset = "", 0
     for end in [*sorted(cuts), len(data)]:
-        path.write_bytes(data[:end])
-        told = document(Spool(path, final=False).stream(), offset)
+        spool.write_bytes(data[:end])
+        told = document(Spool(spool, final=False).stream(), offset)
         text += told["output"]
         offset = told["next_offset"]
-    text += document(Spool(path).stream(), offset)["output"]
+    text += document(Spool(spool).stream(), offset)["output"]
     assert text == data.decode(errors="replace")
 
 

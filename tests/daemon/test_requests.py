@@ -25,7 +25,7 @@ def test_there_is_nothing_here(alice: User, path: str) -> None:
     [
         ("PUT", "/jobs", "GET, HEAD"),
         ("GET", "/jobs/run", "POST"),
-        ("POST", "/jobs/x", "DELETE, GET, HEAD"),
+        ("POST", "/jobs/x", "DELETE, GET, HEAD, PATCH"),
         ("POST", "/jobs/x/status", "GET, HEAD"),
         ("DELETE", "/jobs/x/out", "GET, HEAD"),
         ("GET", "/jobs/x/kill", "PUT"),
@@ -46,7 +46,7 @@ def test_other_methods(alice: User, method: str, path: str, allowed: str) -> Non
 def test_options(alice: User) -> None:
     """A program could not find out the allowed methods."""
     answer = alice.options("/jobs/x")
-    assert (answer.status_code, answer.headers["Allow"]) == (200, "DELETE, GET, HEAD")
+    assert (answer.status_code, answer.headers["Allow"]) == (200, "DELETE, GET, HEAD, PATCH")
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/x", "/whoami", "/version", "/readyz"])
