@@ -46,7 +46,7 @@ def noted(end):
 
 @pytest.fixture
 def inherited():
-    """Be who inherits orphans, as init does elsewhere; lend what reaps one of them."""
+    """Become the parent of orphans, as init is elsewhere; yield a function that reaps one."""
 
     def reap(pid):
         with contextlib.suppress(ChildProcessError):
@@ -103,7 +103,7 @@ def leader(engine, job):
 
 @needs_exit_status
 def test_a_job_that_ends_after_its_supervisor_was_killed_has_its_true_end(tmp_path, inherited):
-    """An update or the kernel's lack of memory would cost the outcome of every running job."""
+    """An update or a shortage of memory would cost the outcome of every running job."""
     with Engine(tmp_path) as engine:
         scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
         jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
@@ -124,7 +124,7 @@ def test_a_job_that_ends_after_its_supervisor_was_killed_has_its_true_end(tmp_pa
 
 @needs_exit_status
 def test_a_job_that_nobody_has_reaped_yet_has_its_true_end(tmp_path, inherited):
-    """Where init is slow, what ended in between would be lost although everybody can see it."""
+    """Where init is slow, jobs that ended meanwhile would be lost although zombies are left."""
     with Engine(tmp_path) as engine:
         scripts = {end: f"{waiting_for(tmp_path / 'go')}; {end}" for end in ENDS}
         jobs = {end: begin(engine, shell(script)) for end, script in scripts.items()}
@@ -179,7 +179,7 @@ def end_unseen(engine, jobs, go, reap):
 def test_a_job_that_ends_while_no_supervisor_is_running_has_its_true_end(
     tmp_path, go, inherited, how
 ):
-    """A restart of the supervisor would cost the outcome of whatever ends in that moment."""
+    """A restart of the supervisor would cost the outcomes of jobs that end in that moment."""
     if how == "account" and os.geteuid() != 0:
         pytest.skip("needs root")
     isolation = Isolation(pid_namespace=how == "box")
@@ -212,7 +212,7 @@ def test_an_engine_that_came_later_keeps_what_the_supervisor_started_before(
 
 @needs_exit_status
 def test_daemon_and_supervisor_may_both_die_below_systemd(tmp_path, go, inherited, manager):
-    """The kernel's lack of memory would cost the outcome of every job that ends meanwhile."""
+    """A shortage of memory would cost the outcome of every job that ends meanwhile."""
     with Engine(tmp_path / "state", descriptor_store=DescriptorStore()) as engine:
         jobs = begin_all(engine, go)
         with held_up(engine):
@@ -263,7 +263,7 @@ def test_a_supervisor_that_is_a_service_takes_back_what_systemd_has_kept(
 @needs_exit_status
 @pytest.mark.parametrize("handles", [True, False])
 def test_a_kill_whose_supervisor_was_killed_keeps_its_outcome(tmp_path, inherited, handles):
-    """Who has killed a job would be told that nobody knows what became of it."""
+    """A user who has killed a job would see that its end is not known."""
     late = f"echo asked; until [ -e {tmp_path / 'go'} ]; do sleep 0.01; done; exit 9"
     trap = f"trap '{late}' TERM" if handles else "trap '' TERM"
     with Engine(tmp_path) as engine:
@@ -283,7 +283,7 @@ def test_a_kill_whose_supervisor_was_killed_keeps_its_outcome(tmp_path, inherite
 
 @needs_exit_status
 def test_a_timeout_comes_although_the_supervisor_was_killed(tmp_path, inherited):
-    """A job would outlive its time, or look as if nobody knew what has ended it."""
+    """A job would outlive its timeout, or be shown as lost."""
     with Engine(tmp_path) as engine:
         job = begin(engine, shell("echo ready; exec sleep 600", timeout=2))
         pid = leader(engine, job)
@@ -303,7 +303,7 @@ def loop():
 
 @pytest.fixture
 def orphan():
-    """Return what starts a grandchild: its pid, and what has its parent reap it."""
+    """Return a function that starts a grandchild; it returns the pid and what reaps it."""
     parents = []
 
     def start(script):
@@ -350,7 +350,7 @@ def test_the_status_is_read_before_and_after_the_reaping(orphan):
 
 
 def test_a_status_that_we_may_not_read_is_not_taken_for_success(orphan, monkeypatch):
-    """/proc says 0 to whoever may not trace a process: every failure would be a success."""
+    """/proc reports 0 to a process without the right to trace: failures would look like success."""
     pid, _ = orphan("exit 4")
     wait_gone(pid.pid)
 
@@ -365,7 +365,7 @@ def test_a_status_that_we_may_not_read_is_not_taken_for_success(orphan, monkeypa
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.ESRCH])
 def test_on_an_older_kernel_the_reason_says_which_one_is_needed(orphan, monkeypatch, number):
-    """A user would look for a fault of the job or of worker where the kernel is too old."""
+    """A user would look for a fault in the job or in worker, although the kernel is too old."""
     pid, _ = orphan("exit 4")
     wait_gone(pid.pid)
 
@@ -380,7 +380,7 @@ def test_on_an_older_kernel_the_reason_says_which_one_is_needed(orphan, monkeypa
 
 
 def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tmp_path):
-    """It could be shown as running for ever, or with an outcome that is made up."""
+    """It could be shown as running for ever, or with an invented outcome."""
     pid, _ = orphan("read line; exit 4")
 
     def too_old(_):
@@ -420,9 +420,7 @@ def test_on_an_older_kernel_an_adopted_job_is_lost(orphan, loop, monkeypatch, tm
     table.launchers.close()
 
 
-def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
-    orphan, loop, monkeypatch
-):
+def test_a_leader_that_is_never_reaped_is_not_waited_for_without_end(orphan, loop, monkeypatch):
     """A job would run for ever below a container's first process that never waits."""
     if not reports_exit_status():
         monkeypatch.setattr(libc, "wait_status", lambda _: None)
@@ -446,6 +444,6 @@ def test_the_end_of_a_child_that_nobody_reaps_is_not_waited_for_without_end(
 
 
 def test_a_reason_says_that_the_time_of_an_end_is_not_known():
-    """Somebody would look in the logs of the wrong hour."""
+    """People would look in the logs of the wrong hour."""
     end = Exit("own", 3, None, "exit code 3", time.time())
     assert outcome.noticed_late(end).reason == f"exit code 3; {NOTE}"

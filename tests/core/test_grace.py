@@ -1,4 +1,4 @@
-"""After a kill or a timeout the whole tree has its grace, not only its first process."""
+"""After a kill or a timeout the whole tree has its grace, not only its leader."""
 
 import os
 import signal
@@ -10,10 +10,9 @@ from support.waiting import wait_until
 from worker_core import Engine, Isolation, JobSpec, State
 from worker_core.supervisor import tree
 
-BOX = Isolation(pid_namespace=True)
+SANDBOX = Isolation(pid_namespace=True)
 
-# A program that needs a moment to clean up. Whoever is killed while it waits for that leaves no
-# "cleaned" behind.
+# A program that needs a moment to clean up. If it is killed before, it does not print "cleaned".
 CHILD = """
 trap 'sleep 0.3; echo cleaned; exit 0' TERM
 echo ready
@@ -55,7 +54,7 @@ def left(job):
     return [each for each in tree.members(job.id) if not each.ended]
 
 
-@pytest.mark.parametrize("isolation", [Isolation(), BOX], ids=["open", "box"])
+@pytest.mark.parametrize("isolation", [Isolation(), SANDBOX], ids=["open", "sandbox"])
 def test_a_kill_leaves_the_tree_its_grace(engine, tmp_path, isolation):
     """The shell dies of the signal at once, and the program below it could not clean up."""
     job = begin(engine, tmp_path, CHILD, stop_grace=30.0, isolation=isolation)
@@ -73,9 +72,9 @@ def test_a_timeout_leaves_the_tree_its_grace(engine, tmp_path):
     assert engine.read_output(job.id).endswith(b"\ncleaned\n")
 
 
-@pytest.mark.parametrize("isolation", [Isolation(), BOX], ids=["open", "box"])
+@pytest.mark.parametrize("isolation", [Isolation(), SANDBOX], ids=["open", "sandbox"])
 def test_what_outlives_the_grace_is_killed(engine, tmp_path, isolation):
-    """What ignores the signal below a shell would keep the job for ever."""
+    """A program below a shell that ignores the signal would run for ever."""
     job = begin(engine, tmp_path, DEAF, stop_grace=0.5, isolation=isolation)
     began = time.monotonic()
     job = engine.kill(job.id, by="me", wait=20)
@@ -86,7 +85,7 @@ def test_what_outlives_the_grace_is_killed(engine, tmp_path, isolation):
 
 @pytest.mark.parametrize("again", [{"signal": "KILL"}, {"grace": 0.1}])
 def test_a_second_kill_hastens_what_is_left(engine, tmp_path, again):
-    """An impatient user would have to wait for a grace that was meant for the first process."""
+    """A user in a hurry would have to wait for a grace that was meant for the leader."""
     job = begin(engine, tmp_path, DEAF, stop_grace=1000.0)
     engine.kill(job.id, by="me", wait=0)
     wait_until(lambda: not _leader_lives(job))
@@ -100,8 +99,8 @@ def _leader_lives(job):
     return any(each.session == each.pid for each in left(job))
 
 
-def test_what_a_leader_leaves_behind_by_itself_has_no_grace(engine, tmp_path):
-    """A job that has ended would go on, with whatever it has forgotten."""
+def test_leftovers_of_a_job_that_ended_by_itself_have_no_grace(engine, tmp_path):
+    """A job would go on after its end, with whatever it has left behind."""
     (tmp_path / "child.sh").write_text(DEAF)
     script = f"bash {tmp_path}/child.sh & sleep 0.2; exit 3"
     job = engine.submit(JobSpec("sh", ["-c", script], stop_grace=1000.0), "me")
@@ -111,7 +110,7 @@ def test_what_a_leader_leaves_behind_by_itself_has_no_grace(engine, tmp_path):
 
 
 def test_a_closed_engine_waits_for_no_grace(tmp_path):
-    """A program would hang at its end as long as what it has killed cleans up."""
+    """A program would hang at its end until the jobs that it has killed have cleaned up."""
     with Engine() as engine:
         job = begin(engine, tmp_path, DEAF, stop_grace=1000.0)
         engine.kill(job.id, by="me", wait=0)
@@ -120,7 +119,7 @@ def test_a_closed_engine_waits_for_no_grace(tmp_path):
 
 
 def test_an_upgrade_waits_for_a_tree_that_has_its_grace(engine, tmp_path):
-    """What cleans up would be killed when the supervisor executes itself anew."""
+    """A program that cleans up would be killed when the supervisor executes itself."""
     job = begin(engine, tmp_path, CHILD, stop_grace=30.0)
     engine.kill(job.id, by="me", wait=0)
     engine._executor._send({"op": "upgrade"})

@@ -1,4 +1,4 @@
-"""Whose doing an end was: what is recorded around the signal that is to bring it about."""
+"""Whether a job was killed: what is recorded before and after the signal, and what was observed."""
 
 import os
 import subprocess
@@ -60,8 +60,8 @@ def end(process):
     return outcome(status, process.kill, None)
 
 
-def test_a_handler_that_came_a_moment_later_counts(kills, begin, monkeypatch):
-    """A program that was killed while it began would be told as having failed by itself."""
+def test_a_handler_that_is_installed_a_moment_later_counts(kills, begin, monkeypatch):
+    """A program that was killed while it started would be reported as failed."""
     process = begin(HANDLES)
     asked, real = [], procfs.survives
 
@@ -79,8 +79,8 @@ def test_a_handler_that_came_a_moment_later_counts(kills, begin, monkeypatch):
     assert (ended.cause, ended.exit_code) == ("kill", 7)
 
 
-def test_what_handles_nothing_ends_by_the_signal(kills, begin):
-    """A program that ends by itself at that moment would be told as killed."""
+def test_a_program_without_a_handler_ends_by_the_signal(kills, begin):
+    """A program that ends by itself at that moment would be reported as killed."""
     process = begin(DOES_NOT)
     kills.kill(process, EndRequest("kill", None, 15, 10.0))
     assert not process.kill.counts
@@ -88,8 +88,8 @@ def test_what_handles_nothing_ends_by_the_signal(kills, begin):
     assert (ended.cause, ended.exit_code, ended.signal) == ("kill", None, 15)
 
 
-def test_what_has_ended_already_is_not_killed(kills, begin):
-    """A kill that comes too late would claim an end that was none of its doing."""
+def test_a_program_that_has_ended_is_not_killed(kills, begin):
+    """A kill that comes too late would be recorded as the cause of the end."""
     process = begin("print('ready')")
     os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
     kills.kill(process, EndRequest("kill", None, 15, 10.0))
@@ -100,7 +100,7 @@ def test_what_has_ended_already_is_not_killed(kills, begin):
 @pytest.mark.parametrize("last", ["os.kill(0, 9)", "os.abort()", "sys.exit(0)"])
 @pytest.mark.parametrize("cause", ["kill", "timeout"])
 def test_a_handler_may_end_its_program_in_any_way(kills, begin, last, cause):
-    """A job could turn its kill, or the end of its time, into a failure of another kind."""
+    """A job could have its kill or its timeout reported as a failure."""
     process = begin(
         "import os, signal, sys, time\n"
         f"signal.signal(signal.SIGTERM, lambda *_: {last})\n"
@@ -114,7 +114,7 @@ def test_a_handler_may_end_its_program_in_any_way(kills, begin, last, cause):
 
 
 def test_a_signal_that_is_not_ours_is_not_a_kill(kills, begin):
-    """A crash at the moment of a kill would be reported as somebody's wish."""
+    """A crash at the moment of a kill would be reported as a kill."""
     process = begin(DOES_NOT)
     os.kill(process.pid.pid, 9)
     os.waitid(os.P_PID, process.pid.pid, os.WEXITED | os.WNOWAIT)
@@ -131,8 +131,8 @@ sys.exit(3)
 """
 
 
-def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monkeypatch):
-    """A program that could have outlived the signal would be told as killed by it."""
+def test_a_program_that_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monkeypatch):
+    """A program that could have survived the signal would be reported as killed."""
     process = begin(ENDS_BY_ITSELF)
     real = JobDir.write_kill
 
@@ -147,8 +147,8 @@ def test_what_ends_while_the_kill_is_recorded_ended_by_itself(kills, begin, monk
     assert (ended.cause, ended.exit_code) == ("own", 3)
 
 
-def test_what_is_on_its_way_out_when_the_signal_comes_ended_by_itself(kills, begin, monkeypatch):
-    """A big program takes its time to exit, in which a signal reaches it and changes nothing."""
+def test_a_program_that_is_exiting_when_the_signal_comes_ended_by_itself(kills, begin, monkeypatch):
+    """A large program takes a moment to exit, and a signal in that moment has no effect."""
     process = begin(HANDLES)
     write, stat = JobDir.write_kill, procfs.stat
 
@@ -161,8 +161,8 @@ def test_what_is_on_its_way_out_when_the_signal_comes_ended_by_itself(kills, beg
     assert process.kill is None
 
 
-def test_what_may_not_be_signalled_is_killed_all_the_same(kills, begin, monkeypatch):
-    """A job that runs sudo would go on for ever: a signal to it is refused, its group is not."""
+def test_a_program_that_may_not_be_signalled_is_killed_by_its_group(kills, begin, monkeypatch):
+    """A job that runs sudo would go on for ever, because it may not be signalled."""
     process = begin(HANDLES)
 
     def refuse(_pidfd, _signum):

@@ -1,4 +1,4 @@
-"""Boxes and identities: what a job cannot see or touch, and that its end is exact all the same."""
+"""Sandboxes and accounts: what a job cannot see or touch, and that its end is reported exactly."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def run(engine, script, isolation=EVERYTHING, **spec):
 
 
 def begin(engine, script, **spec):
-    """Start a boxed job that says when it is ready."""
+    """Start a job in a sandbox and wait until it is ready."""
     job = engine.submit(JobSpec("sh", ["-c", script], isolation=EVERYTHING, **spec), owner="me")
     wait_until(lambda: b"ready" in engine.read_output(job.id), message=f"{script} to be ready")
     return job
@@ -61,7 +61,7 @@ def test_a_private_network_has_no_way_out(engine):
 
 
 def test_the_private_loopback_works(engine):
-    """A job that talks to itself would fail in a box."""
+    """A job that connects to itself would fail in a sandbox."""
     _, output = run(engine, "grep -c lo: /proc/net/dev; cat /sys/class/net/lo/flags")
     assert output.startswith(b"1\n")
 
@@ -69,16 +69,16 @@ def test_the_private_loopback_works(engine):
 def test_a_private_tmp_is_empty_and_leaves_nothing(engine, tmp_path):
     """A job could read other jobs' temporary files, or leave its own."""
     (tmp_path / "secret").write_text("x")
-    script = f"ls -A /tmp /var/tmp; touch /tmp/box-left-this; cat {tmp_path}/secret"
+    script = f"ls -A /tmp /var/tmp; touch /tmp/left-by-a-sandbox; cat {tmp_path}/secret"
     job, output = run(engine, script, Isolation(private_tmp=True))
     assert output.startswith(b"/tmp:\n\n/var/tmp:\n")
-    assert not os.path.exists("/tmp/box-left-this")
+    assert not os.path.exists("/tmp/left-by-a-sandbox")
     if str(tmp_path).startswith("/tmp/"):
         assert job.state is State.FAILED
 
 
-def test_the_processes_that_stand_for_a_box_do_not_look_like_the_supervisor(engine):
-    """Whoever ends the supervisor by its command line would end every job in a box."""
+def test_the_relays_of_a_sandbox_do_not_look_like_the_supervisor(engine):
+    """Whoever kills the supervisor by its command line would kill every job in a sandbox."""
     job = begin(engine, "echo ready; sleep 600")
     wait_until(lambda: engine.get(job.id).started_at)
     leader = engine.get(job.id).pid
@@ -104,7 +104,7 @@ def test_read_only_spares_the_directory_and_what_is_named(engine, tmp_path):
 
 
 # Mounts of the administrator's, in a mount namespace of its own: below the directory argv[1] a
-# tmpfs, and over /tmp another one. Prints what becomes of argv[2], which runs in a box there.
+# tmpfs, and over /tmp another one. Runs argv[2] in a sandbox there, and prints how that ended.
 ADMINISTRATOR = """
 import json, os, sys
 from worker_core import Engine, Isolation, JobSpec
@@ -125,8 +125,8 @@ with open(f"{work}/sealed/program", "w", opener=lambda p, f: os.open(p, f, 0o755
 libc.set_mounts_read_only(f"{work}/sealed")
 libc.mount("tmpfs", "/tmp", "tmpfs", strict)
 with Engine(state_dir) as engine:
-    box = Isolation(read_only=True, private_tmp=True)
-    job = engine.submit(JobSpec("sh", ["-c", script], cwd=work, isolation=box), "me")
+    isolation = Isolation(read_only=True, private_tmp=True)
+    job = engine.submit(JobSpec("sh", ["-c", script], cwd=work, isolation=isolation), "me")
     job = engine.wait(job.id, 30)
     print(json.dumps([job.reason, engine.read_output(job.id).decode()]))
 """
@@ -134,12 +134,12 @@ with Engine(state_dir) as engine:
 
 @pytest.fixture
 def hidden_from_tmp():
-    """A directory that is not below /tmp, which the box of these tests covers."""
+    """A directory that is not below /tmp, which the sandbox of these tests hides."""
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as path:
         yield Path(path)
 
 
-# What an untrusted program in the home of the server's account could try. It prints what it got.
+# What an untrusted program in the home of the server's account could try. It prints what worked.
 INTRUDER = """
 for each in state conf/users key; do
     cat $each 2>/dev/null && echo "read $each"
@@ -178,8 +178,8 @@ def test_a_read_only_job_cannot_reach_the_files_of_the_server(home, isolation):
     assert (home / "local/mine").exists()
 
 
-def test_a_read_only_job_may_not_begin_inside_what_is_hidden_from_it(home):
-    """It would find an empty directory, and a user would look for the files that are there."""
+def test_a_read_only_job_may_not_start_in_a_hidden_directory(home):
+    """It would find an empty directory where the user sees files."""
     settings = EngineSettings(hidden_paths=[str(home / "conf")])
     state = home / "local/share/state"
     with Engine(state, settings=settings) as engine:
@@ -209,7 +209,7 @@ def test_a_read_only_job_may_not_begin_inside_what_is_hidden_from_it(home):
         ),
     ],
 )
-def test_what_the_administrator_took_from_a_mount_no_box_gives_back(hidden_from_tmp, script, says):
+def test_a_sandbox_takes_no_restriction_from_a_mount(hidden_from_tmp, script, says):
     """A job with read_only could write on a mount that is read-only for everybody, or execute
     programs where nobody may."""
     work = hidden_from_tmp / "work"
@@ -249,14 +249,14 @@ def test_a_pid_namespace_shows_nobody_else(engine):
     [("exit 0", 0, None), ("exit 255", 255, None), ("kill -KILL $$", None, 9),
      ("kill -SEGV $$", None, 11), ("kill -TERM $$", None, 15), ("kill -HUP $$", None, 1)],
 )  # fmt: skip
-def test_the_end_is_exact_inside_a_box(engine, isolation, script, exit_code, signal):
+def test_the_end_is_exact_in_a_sandbox(engine, isolation, script, exit_code, signal):
     """A crash would look like an exit code of 139."""
     job, _ = run(engine, script, isolation)
     assert (job.exit_code, job.signal) == (exit_code, signal)
 
 
-def test_the_output_is_exact_inside_a_box(engine):
-    """Bytes would be lost, or those of our own processes mixed in."""
+def test_the_output_is_exact_in_a_sandbox(engine):
+    """Bytes would be lost, or bytes of our own processes be mixed in."""
     everything = bytes(range(256)) * 300
     spec = JobSpec("cat", stdin=everything, isolation=EVERYTHING, separate_stderr=True)
     job = engine.wait(engine.submit(spec, owner="me").id, 30)
@@ -273,8 +273,8 @@ def test_the_output_is_exact_inside_a_box(engine):
         ({"command": "ls", "cwd": "/nope"}, "cannot change to working directory /nope", 126),
     ],
 )
-def test_what_cannot_start_says_why_inside_a_box(engine, spec, reason, exit_code):
-    """The reason would be lost on the way out of the box."""
+def test_a_job_that_cannot_start_says_why_in_a_sandbox(engine, spec, reason, exit_code):
+    """The reason would be lost on the way out of the sandbox."""
     job = engine.submit(JobSpec(**spec, isolation=EVERYTHING), owner="me")
     job = engine.wait(job.id, 30)
     assert job.state is State.FAILED
@@ -283,45 +283,45 @@ def test_what_cannot_start_says_why_inside_a_box(engine, spec, reason, exit_code
     assert job.started_at is None
 
 
-def test_a_kill_ends_everything_in_the_box(engine):
-    """Children in the box would go on, or the job would not be called killed."""
+def test_a_kill_ends_all_processes_of_a_sandbox(engine):
+    """Children in the sandbox would go on, or the job would not be called killed."""
     job = begin(engine, "setsid sleep 301 & (setsid env -i sleep 302 &) ; echo ready; sleep 303")
     job = engine.kill(job.id, by="me")
     assert (job.state, job.signal, job.killed_by) == (State.KILLED, 15, "me")
     assert not sleepers("301", "302", "303")
 
 
-def test_a_box_that_ignores_the_signal_is_killed_hard(engine):
-    """A job in a box could refuse to end."""
+def test_a_sandbox_that_ignores_the_signal_gets_sigkill(engine):
+    """A job in a sandbox could refuse to end."""
     job = begin(engine, "trap '' TERM; echo ready; while :; do sleep 304; done")
     job = engine.kill(job.id, by="me", grace=0.1)
     assert (job.state, job.signal) == (State.KILLED, 9)
     assert not sleepers("304")
 
 
-def test_a_job_that_handles_the_signal_in_a_box_keeps_its_code(engine):
+def test_a_job_that_handles_the_signal_in_a_sandbox_keeps_its_exit_code(engine):
     """The exit code of a clean end would be lost."""
     job = begin(engine, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
     job = engine.kill(job.id, by="me")
     assert (job.state, job.exit_code) == (State.KILLED, 5)
 
 
-def test_the_time_of_a_box_runs_out(engine):
-    """A timeout would not reach into the box."""
+def test_a_timeout_reaches_into_a_sandbox(engine):
+    """A job in a sandbox would run for ever."""
     job, _ = run(engine, "sleep 305", timeout=1)
     assert (job.state, job.signal) == (State.TIMED_OUT, 15)
     assert not sleepers("305")
 
 
-def test_what_a_box_leaves_behind_is_ended(engine):
+def test_what_a_program_leaves_in_its_sandbox_is_killed(engine):
     """A background process would outlive its job."""
     job, _ = run(engine, "(setsid sleep 306 &); exit 3")
     assert job.exit_code == 3
     assert not sleepers("306")
 
 
-def test_a_stopped_box_still_ends(engine):
-    """SIGSTOP to a box would leave its job `stopping` for ever."""
+def test_a_stopped_sandbox_can_be_killed(engine):
+    """SIGSTOP to a sandbox would leave its job `stopping` for ever."""
     job = begin(engine, "echo ready; sleep 307")
     engine.signal(job.id, "STOP")
     job = engine.kill(job.id, by="me")
@@ -329,7 +329,7 @@ def test_a_stopped_box_still_ends(engine):
     assert not sleepers("307")
 
 
-def test_killing_a_box_that_has_ended_says_so(engine):
+def test_killing_a_finished_job_in_a_sandbox_is_refused(engine):
     """A finished job would be called killed."""
     job, _ = run(engine, "exit 0")
     with pytest.raises(JobNotRunning, match="already completed with exit code 0"):
@@ -338,7 +338,7 @@ def test_killing_a_box_that_has_ended_says_so(engine):
 
 def test_a_shell_in_the_root_directory_writes_nothing(engine):
     """With the root as working directory, read_only would mean nothing."""
-    _, output = run(engine, "touch /box-left-this", Isolation(read_only=True), cwd="/")
+    _, output = run(engine, "touch /left-by-a-sandbox", Isolation(read_only=True), cwd="/")
     assert b"Read-only file system" in output
 
 
@@ -399,8 +399,8 @@ def test_another_account_cannot_read_spool_files_or_become_root_again(engine):
 
 
 @needs_root
-def test_an_account_in_a_box_is_still_that_account(engine):
-    """Isolation would give a job the rights that its account has not."""
+def test_an_account_stays_the_same_in_a_sandbox(engine):
+    """Isolation would give a job rights that its account does not have."""
     spec = JobSpec("id", ["-u"], isolation=EVERYTHING)
     job = engine.submit(spec, owner="me", run_as="nobody")
     assert engine.wait(job.id, 30).state is State.COMPLETED
@@ -408,8 +408,8 @@ def test_an_account_in_a_box_is_still_that_account(engine):
 
 
 @needs_root
-def test_an_account_that_does_not_exist_is_a_clear_failure(engine):
-    """A job would run as somebody else."""
+def test_an_unknown_account_is_a_clear_failure(engine):
+    """A job would run as another account."""
     job = engine.submit(JobSpec("id"), owner="me", run_as="no-such-account")
     job = engine.wait(job.id, 30)
     assert job.state is State.FAILED
@@ -433,8 +433,8 @@ def test_an_account_that_does_not_exist_is_a_clear_failure(engine):
         ),
     ],
 )
-def test_what_a_box_cannot_show_is_named(engine, spec, isolation, reason):
-    """A user would look for a file that is there, or for rights that nobody lacks."""
+def test_a_path_that_the_sandbox_hides_is_named(engine, spec, isolation, reason):
+    """A user would look for a file that exists, or for missing rights that are not missing."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         Path(directory, "x").touch(mode=0o700)
         text = json.dumps({"command": "true", **spec, "isolation": isolation})

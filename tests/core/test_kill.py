@@ -1,4 +1,4 @@
-"""Ending jobs: a kill leaves nothing behind, and the record says truthfully who ended what."""
+"""Killing jobs: nothing is left running, and the record says why each job ended."""
 
 import dataclasses
 import os
@@ -132,7 +132,7 @@ def test_a_process_whose_first_thread_has_ended_can_be_ended(engine):
     assert marked(left.id) == []
 
 
-def test_a_grandchild_that_holds_stdout_delays_nobody(engine):
+def test_a_grandchild_that_holds_stdout_does_not_delay_the_end(engine):
     """Waiting for the end of the output would wait for grandchildren."""
     sleepers = Sleepers()
     job = run(engine, shell(f"setsid {sleepers} & echo done; exit 3"))
@@ -141,8 +141,8 @@ def test_a_grandchild_that_holds_stdout_delays_nobody(engine):
     assert sleepers.count() == 0
 
 
-def test_what_a_leader_leaves_behind_is_ended_and_its_own_outcome_kept(engine):
-    """A job would leave daemons behind, or be called killed for what it left."""
+def test_leftovers_are_killed_and_the_outcome_of_the_leader_is_kept(engine):
+    """A job would leave daemons behind, or be called killed because of them."""
     sleepers = Sleepers()
     job = run(engine, shell(f"(setsid env -i {sleepers} &); (setsid {sleepers} &); exit 0"))
     assert (job.state, job.exit_code, job.killed_by) == (State.COMPLETED, 0, None)
@@ -163,7 +163,7 @@ os.execvp("sleep", ["sleep", "600"])
 """
 
 
-def test_what_has_dropped_its_mark_does_not_survive_the_job(engine):
+def test_a_process_without_its_mark_does_not_survive_the_job(engine):
     """A job without a control group could leave something behind that its kill does not reach."""
     mine, theirs, marked_one = Sleepers(), Sleepers(), Sleepers()
     script = "(setsid env -i $S &); echo ready; sleep 600"
@@ -229,15 +229,15 @@ def test_a_real_time_signal_can_be_the_stop_signal(engine):
     assert (job.state, job.signal) == (State.KILLED, signal.SIGRTMIN + 3)
 
 
-def test_now_does_not_ask(engine):
+def test_now_sends_sigkill_at_once(engine):
     """`now` would wait for a job that does not want to end."""
     job = begin(engine, shell("trap '' TERM; echo ready; sleep 600"))
     job = engine.kill(job.id, by="me", now=True, grace=LONG)
     assert (job.state, job.signal) == (State.KILLED, signal.SIGKILL)
 
 
-def test_a_second_kill_hastens_the_first_and_takes_no_credit(engine):
-    """A kill with a long grace could not be hurried."""
+def test_a_second_kill_shortens_the_grace_of_the_first(engine):
+    """A kill with a long grace could not be shortened."""
     job = begin(engine, shell("trap '' TERM; echo ready; sleep 600"))
     stopping = engine.kill(job.id, by="alice", reason="too slow", grace=LONG, wait=0)
     assert stopping.state is State.STOPPING
@@ -246,7 +246,7 @@ def test_a_second_kill_hastens_the_first_and_takes_no_credit(engine):
     assert job.reason == "killed by alice: too slow"
 
 
-def test_a_signal_without_intent_is_no_kill(engine):
+def test_a_plain_signal_is_not_a_kill(engine):
     """`signal` would be counted as a kill, or not reach the tree."""
     child = f"sh -c 'trap \"echo two\" USR1; echo ready; {FOREVER}'"
     job = begin(engine, shell(f"trap 'echo one' USR1; {child} & {FOREVER}"))
@@ -276,7 +276,7 @@ def test_a_timeout_is_followed_by_the_grace(engine):
 
 
 def test_killing_an_unknown_job_says_that_there_is_none(engine):
-    """A typing error would be answered with success."""
+    """A typing error would look like success."""
     for unknown in ("", "x", "00000000-0000-4000-8000-000000000000", "\0", "\udcff"):
         with pytest.raises(JobNotFound):
             engine.kill(unknown)
@@ -362,8 +362,8 @@ def test_a_job_whose_directory_was_removed_can_be_ended(engine):
     engine.remove(job.id)
 
 
-def test_a_job_that_takes_the_slower_way_has_a_group_of_its_own(engine):
-    """A job with limits, or in a box, could leave something running."""
+def test_a_job_that_needs_a_fork_has_a_group_of_its_own(engine):
+    """A job with limits, or in a sandbox, could leave something running."""
     kinds = ({}, {"limits": Limits(open_files=50)}, {"isolation": Isolation(pid_namespace=True)})
     jobs = [begin(engine, shell("echo ready; sleep 600", **each)) for each in kinds]
     groups = [os.path.basename(procfs.cgroup(job.pid) or "") for job in jobs]

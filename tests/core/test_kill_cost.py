@@ -1,4 +1,4 @@
-"""What a kill costs: with a control group it looks at the job's own processes, and at no others."""
+"""What a kill costs the supervisor, and that no kill holds up the jobs of others."""
 
 import ctypes
 import os
@@ -84,10 +84,10 @@ def test_with_a_control_group_a_kill_walks_no_proc(supervising, tmp_path, monkey
     assert walks == []
 
 
-def test_a_signal_arrives_that_is_sent_before_the_start_is_heard_of(
+def test_a_signal_arrives_that_is_sent_before_the_start_is_reported(
     supervising, tmp_path, monkeypatch
 ):
-    """A signal to a job that has only just begun would be answered with 200, and be lost."""
+    """A signal to a job that has only just begun would be answered with 200 and then lost."""
     table, loop, told = supervising
     job_id = str(uuid.uuid4())
     make_private_dir(JobDir(str(tmp_path), job_id).path)
@@ -101,7 +101,7 @@ def test_a_signal_arrives_that_is_sent_before_the_start_is_heard_of(
     assert (end["cause"], end["signal"]) == ("own", signal.SIGKILL)
 
 
-def test_what_has_left_the_group_is_ended_too():
+def test_a_process_that_has_left_the_group_is_killed_too():
     """A job with the right to move could leave its control group and survive its kill."""
     sleepers = Sleepers()
     with Engine() as engine:
@@ -143,7 +143,7 @@ def test_processes_in_groups_below_the_job_s_own_get_its_signals():
         assert marked(job.id) == []
 
 
-def test_what_another_job_leaves_behind_is_looked_at_once(supervising, tmp_path, monkeypatch):
+def test_the_orphans_of_another_job_are_looked_up_once(supervising, tmp_path, monkeypatch):
     """A job with 2,000 orphans made every end of every other job five times as slow."""
     table, loop, told = supervising
     script = "for n in 1 2 3 4 5 6 7 8 9; do (sleep 600 &); done; echo ready; sleep 600"

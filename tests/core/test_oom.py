@@ -1,4 +1,4 @@
-"""When memory is short, a job is ended and not the supervisor."""
+"""When memory is short, the kernel kills a job and not the supervisor."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def score(tmp_path, monkeypatch):
 
 
 def test_the_score_is_the_lowest_and_no_job_has_it(score):
-    """The kernel would end the supervisor, and with it the ends of all jobs; or nothing at all."""
+    """The kernel would kill the supervisor, and the ends of all jobs would be lost."""
     oom.protect()
     assert score.read_text().split()[0] == "-1000"
     score.write_text("")
@@ -30,7 +30,7 @@ def test_the_score_is_the_lowest_and_no_job_has_it(score):
 
 
 def test_the_score_of_jobs_outlives_an_upgrade(score, monkeypatch):
-    """After a reload all jobs would have the lowest score, since the supervisor has it by then."""
+    """After a reload all jobs would have the lowest score, which the supervisor has then."""
     oom.protect()
     oom.pass_on()
     score.write_text("-1000")
@@ -42,8 +42,8 @@ def test_the_score_of_jobs_outlives_an_upgrade(score, monkeypatch):
     assert score.read_text() == "100"
 
 
-def test_without_the_right_to_it_all_goes_on_as_before(score):
-    """A supervisor without privileges would not start, or no job of it."""
+def test_without_the_right_to_change_the_score_nothing_changes(score):
+    """A supervisor without privileges would not start, or could not start jobs."""
     score.unlink()
     score.mkdir()
     oom.protect()
@@ -52,8 +52,8 @@ def test_without_the_right_to_it_all_goes_on_as_before(score):
     assert "WORKER_OOM_SCORE" not in os.environ
 
 
-def test_a_job_has_the_score_of_who_started_its_supervisor(tmp_path):
-    """A job could use all memory, and everything but it would be ended."""
+def test_a_job_has_the_score_of_the_process_that_started_the_supervisor(tmp_path):
+    """A job could use all memory, and the kernel would kill everything else."""
     usual = Path("/proc/self/oom_score_adj").read_text()
     lowest = subprocess.run(
         ["sh", "-c", "echo -1000 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj"],

@@ -11,8 +11,8 @@ KILL = Kill("kill", "no more use", [signal.SIGTERM], False, 0.0)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_what_the_shutdown_ends_is_lost(monkeypatch, signum):
-    """A job that a reboot took down would look as if its program had failed."""
+def test_a_job_that_the_shutdown_ends_is_lost(monkeypatch, signum):
+    """A job that a reboot ended would look as if its program had failed."""
     monkeypatch.setattr(procfs, "shutting_down", lambda: True)
     end = unless_shut_down(outcome(signum, None, None))
     assert (end.cause, end.exit_code, end.signal) == ("lost", None, None)
@@ -23,7 +23,7 @@ def test_what_the_shutdown_ends_is_lost(monkeypatch, signum):
     ("status", "kill", "cause"),
     [(3 << 8, None, "own"), (0, None, "own"), (signal.SIGSEGV, None, "own"), (15, KILL, "kill")],
 )
-def test_what_ends_otherwise_keeps_its_outcome(monkeypatch, status, kill, cause):
+def test_a_job_that_ends_in_another_way_keeps_its_outcome(monkeypatch, status, kill, cause):
     """The last jobs before a reboot would lose their exit codes."""
     monkeypatch.setattr(procfs, "shutting_down", lambda: True)
     end = outcome(status, kill, None)
@@ -32,6 +32,6 @@ def test_what_ends_otherwise_keeps_its_outcome(monkeypatch, status, kill, cause)
 
 
 def test_a_signal_is_not_taken_for_a_shutdown():
-    """`kill PID` by somebody else would make a job lost."""
+    """`kill PID` by another user would make a job lost."""
     end = outcome(signal.SIGTERM, None, None)
     assert unless_shut_down(end) == end

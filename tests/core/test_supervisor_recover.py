@@ -1,4 +1,4 @@
-"""What a new supervisor makes of a job whose claim is all that there is."""
+"""What a new supervisor learns about a job of which it knows little more than the claim."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ from worker_core.supervisor.start_log import StartLog
 )
 @pytest.mark.parametrize("claim", ['{"stop_signal": "SIGTERM"}', ""])
 def test_the_reason_tells_a_power_cut_from_a_crash(tmp_path, seconds_after_boot, why, claim):
-    """After a power cut somebody would look for a fault in worker that is none."""
+    """After a power cut, people would look for a fault in worker."""
     jobdir = JobDir(str(tmp_path), str(uuid.uuid4()))
     make_private_dir(jobdir.path)
     with open(jobdir.file("spec.json"), "w") as file:
@@ -54,8 +54,8 @@ GENTLE = {"signalled": [2], "kill_in": 30.0}
 
 
 @pytest.mark.parametrize(("kill", "told"), [(None, {}), (KILL, GENTLE)])
-def test_it_is_told_which_kill_is_under_way(tmp_path, kill, told):
-    """A job would be asked to end twice, or a harder kill that got lost would be forgotten."""
+def test_the_engine_learns_which_kill_is_under_way(tmp_path, kill, told):
+    """A kill would be sent twice, or a harder kill that was lost would be forgotten."""
     process = SimpleNamespace(pid=None, kill=kill, unrecorded=None)
     processes = SimpleNamespace(
         run_dir=RunDir(str(tmp_path)),
@@ -69,7 +69,7 @@ def test_it_is_told_which_kill_is_under_way(tmp_path, kill, told):
 
 @contextlib.contextmanager
 def supervising(directory):
-    """Supervise the jobs of a directory in this process; lend them, and what is told of them."""
+    """Supervise the jobs of a directory in this process; yield the table and the events."""
     told = []
     loop = Loop(SystemClock())
     processes = JobTable(
@@ -89,7 +89,7 @@ def supervising(directory):
 
 @pytest.fixture
 def begun(tmp_path):
-    """Return what starts a job that sleeps, in this process: all jobs, and its leader and files."""
+    """Return a function that starts a job and returns the table, the leader and the files."""
     leaders = []
     with supervising(tmp_path) as (processes, told):
 
@@ -110,8 +110,8 @@ def begun(tmp_path):
             os.kill(leader, signal.SIGKILL)
 
 
-def test_each_leader_is_recorded_before_another_program_takes_over(begun):
-    """After an upgrade the job that has just begun would be looked for by its mark alone."""
+def test_each_leader_is_recorded_before_an_upgrade(begun):
+    """After an upgrade, a job that has just begun would be found by its mark only."""
     processes, leader, directory = begun()
     assert directory.pid() is None
     processes.record_all()
@@ -120,14 +120,14 @@ def test_each_leader_is_recorded_before_another_program_takes_over(begun):
 
 
 def test_without_a_mark_each_leader_is_recorded_at_once(begun, monkeypatch):
-    """When the supervisor dies, nobody would find the job again."""
+    """If the supervisor died, the next one would not find the job."""
     monkeypatch.setattr(tree, "can_mark", lambda _: False)
     _, leader, directory = begun()
     assert directory.pid().pid == leader
 
 
-def test_of_a_limited_job_it_is_recorded_at_once_what_enforces_its_limits(begun):
-    """If the supervisor died now, the job's record would say that nothing holds it."""
+def test_what_enforces_the_limits_of_a_job_is_recorded_at_once(begun):
+    """If the supervisor died now, the record would say that nothing enforces the limits."""
     _, leader, directory = begun(open_files=100)
     recorded = directory.pid()
     assert (recorded.pid, recorded.enforced) == (leader, {"open_files": "rlimit"})
@@ -135,13 +135,13 @@ def test_of_a_limited_job_it_is_recorded_at_once_what_enforces_its_limits(begun)
 
 @pytest.fixture
 def heir(tmp_path):
-    """Return what takes up jobs in a directory: all of them, and what it tells."""
+    """The table of a new supervisor for the same directory, and its events."""
     with supervising(tmp_path) as (processes, told):
         yield processes, told
 
 
-def test_who_is_known_by_its_mark_alone_has_run_since_it_was_started(begun, heir, monkeypatch):
-    """A supervisor that comes an hour after another one died would say that it began now."""
+def test_a_leader_known_by_its_mark_has_run_since_its_start(begun, heir, monkeypatch):
+    """A supervisor that starts an hour later would report that the job began now."""
     _, _, directory = begun()
     processes, _ = heir
     up = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -150,7 +150,7 @@ def test_who_is_known_by_its_mark_alone_has_run_since_it_was_started(begun, heir
     assert directory.pid().started_at == pytest.approx(time.time() - 3600, abs=10)
 
 
-def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
+def test_leftovers_of_a_leader_are_not_taken_for_the_leader(tmp_path, heir):
     """A job whose leader has ended would look as if it ran, until all that it has left behind has
     ended too."""
     processes, told = heir
@@ -168,7 +168,7 @@ def test_what_a_leader_has_left_behind_is_not_taken_for_it(tmp_path, heir):
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
 
 
-def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
+def test_a_leftover_with_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
     """A job that has ended would be shown as running for as long as its daemon lives."""
     directory = JobDir(str(tmp_path), str(uuid.uuid4()))
     make_private_dir(directory.path)
@@ -186,11 +186,11 @@ def test_what_leads_a_session_of_its_own_is_not_taken_for_the_leader(tmp_path):
         recover.known(processes, directory.job_id)
         wait_until(lambda: processes._loop._run_timers() or told)
     assert [(each["event"], each["exit"]["cause"]) for each in told] == [("exited", "lost")]
-    assert told[0]["exit"]["reason"].endswith("it ended while no supervisor was there to see it")
+    assert "it ended while no supervisor was there to see it;" in told[0]["exit"]["reason"]
 
 
-def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
-    """A second crash would forget what the first one left; or the file grow without end."""
+def test_the_start_log_is_kept_over_restarts_and_does_not_grow_without_end(tmp_path):
+    """After a second crash the notes from before the first would be missing."""
     first = StartLog(str(tmp_path))
     first.note("a", 1)
     StartLog(str(tmp_path)).note("b", 2)
@@ -204,8 +204,8 @@ def test_births_are_kept_by_who_comes_next_until_there_are_many(tmp_path):
     assert file.read_text().split() == ["boot", boot_id(), "d", "-"]
 
 
-def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
-    """A job would be run twice, or be lost although it can be started."""
+def test_a_job_that_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
+    """A job would run twice, or be lost although it can be started."""
     start_log = StartLog(str(tmp_path))
     for job_id in "abcd":
         start_log.claimed(job_id)
@@ -220,7 +220,7 @@ def test_what_was_claimed_and_not_forked_is_known_for_certain(tmp_path):
 
 
 def test_after_a_crash_of_the_machine_nothing_is_certain(tmp_path):
-    """The note that a job was forked may not have reached the disk: it would be run twice."""
+    """The note of a fork may not have reached the disk, and the job would run twice."""
     start_log = StartLog(str(tmp_path))
     start_log.claimed("a")
     file = tmp_path / "supervisor.births"
@@ -231,8 +231,8 @@ def test_after_a_crash_of_the_machine_nothing_is_certain(tmp_path):
     assert [third.never_forked(each) for each in "ab"] == [False, True]
 
 
-def test_a_note_that_cannot_be_written_lets_no_job_be_forked(tmp_path, monkeypatch):
-    """On a full disk a job would be run twice when the supervisor ends."""
+def test_no_job_is_forked_if_its_note_cannot_be_written(tmp_path, monkeypatch):
+    """On a full disk a job would run twice after the supervisor has ended."""
     start_log = StartLog(str(tmp_path))
 
     def full(*_):

@@ -1,4 +1,4 @@
-"""Who asks for signals without end keeps the supervisor from nobody else."""
+"""An owner who sends signals or kills without end does not hold up the jobs of others."""
 
 import pytest
 from worker_core.supervisor.loop import Loop
@@ -44,7 +44,7 @@ def test_quick_signals_are_each_done_at_once(loop):
     assert done == list(range(1000))
 
 
-def test_of_repeated_kills_the_most_urgent_is_done(loop):
+def test_the_most_urgent_of_repeated_kills_is_done(loop):
     """A kill without grace would be dropped for one with grace that came before."""
     turns, done = Turns(loop), []
     turns.signal("me", "signal", lambda: loop.clock.advance(1))

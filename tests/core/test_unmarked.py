@@ -1,4 +1,4 @@
-"""Processes without the mark of their job: no start is repeated because one is not recognised."""
+"""Processes that have lost the mark of their job: their job is never started a second time."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import pytest
 from support.core import wait_gone
 
-# A program whose first launcher ends right after its fork, before it tells of it.
+# A program whose first launcher ends right after a fork, before it reports that.
 PROGRAM = """
 import json, os, resource, sys
 from worker_core import Engine, JobSpec, Limits
@@ -32,7 +32,9 @@ SCRIPTS = {
 @pytest.mark.parametrize("limited", ["", "limited"])
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("groups", ["on", "off"])
-def test_no_start_is_repeated_whose_process_is_not_recognised(tmp_path, groups, script, limited):
+def test_no_job_is_started_twice_if_its_process_is_not_recognised(
+    tmp_path, groups, script, limited
+):
     """A job would run twice if a launcher ended right after its fork."""
     runs = tmp_path / "runs"
     runs.touch()
@@ -51,5 +53,5 @@ def test_no_start_is_repeated_whose_process_is_not_recognised(tmp_path, groups, 
         assert "the process that was starting it has ended" in reason
     else:
         assert (state, exit_code) == ("failed", 3)
-    # Its pid was told, or its group says whose it is.
+    # Its pid was reported, or its group tells which job it belongs to.
     assert state == "failed" or (groups, limited) == ("off", "")
