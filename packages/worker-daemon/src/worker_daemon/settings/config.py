@@ -131,7 +131,7 @@ class Config:
     ] = dataclasses.field(default_factory=paths.state_dir)
     admins: Annotated[
         frozenset[str],
-        Setting(_names, "Users who may see and end the jobs of others, with `?owner=`."),
+        Setting(_names, "Users who may see and kill the jobs of others, with `?owner=`."),
     ] = frozenset()
     max_running: Annotated[
         int,
@@ -145,8 +145,8 @@ class Config:
         Mapping[str, float],
         Setting(
             _shares,
-            "How the slots are divided between users who wait: one with a share of 2 gets twice as "
-            "many as one with a share of 1, which everybody has who is not named.",
+            "How slots are divided between users with waiting jobs: a share of 2 gets twice as "
+            "many as a share of 1, the default.",
         ),
     ] = dataclasses.field(default_factory=dict)
     max_queued: Annotated[int, Setting(_count(0), "How many more jobs may wait; 0 for none.")] = (
@@ -240,7 +240,7 @@ class Config:
         float, Setting(units.Duration(1), "How long a connection is kept without a request.")
     ] = 75.0
     drain_timeout: Annotated[
-        float, Setting(_positive, "How long requests may go on after SIGTERM.")
+        float, Setting(_positive, "How long requests may take after SIGTERM.")
     ] = 8.0
     log_level: Annotated[
         str,
