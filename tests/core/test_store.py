@@ -152,7 +152,7 @@ def test_a_state_directory_of_the_first_version_opens(tmp_path):
     db.close()
 
 
-def test_finished_jobs_of_schema_4_are_indexed_and_counted(tmp_path):
+def test_finished_jobs_of_schema_4_are_indexed_and_counted(tmp_path, caplog):
     """After an upgrade the old jobs would be missing from lists, metrics and retention."""
     path = str(tmp_path / "worker.db")
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -172,6 +172,8 @@ def test_finished_jobs_of_schema_4_are_indexed_and_counted(tmp_path):
         )
         db.commit()
     store = Store(path)
+    newest = len(records.MIGRATIONS)
+    assert f"{path} is brought from schema 4 to {newest}" in caplog.text
     with store.reading() as db:
 
         def listed(**wanted):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from worker_core.disk import files, reserve
 from worker_core.model.errors import StoreUnavailable
 from worker_core.store import columns, listing, records
+
+log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 5.0  # how long another process may hold the database, a backup for instance
 _READERS = 16  # connections kept for reading; more are opened and closed as needed
@@ -134,6 +137,10 @@ def _migrate(db: sqlite3.Connection, path: str, *, may_create: bool) -> None:
     newest = len(records.MIGRATIONS)
     if version == 0 and not may_create:
         raise StoreDamaged(f"{path} has no tables")
+    if 0 < version < newest:
+        log.warning(
+            "%s is brought from schema %d to %d; this may take minutes", path, version, newest
+        )
     for number in range(version, newest):
         script = records.MIGRATIONS[number]
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number + 1}; COMMIT;")
