@@ -139,7 +139,7 @@ def test_what_a_group_counts_is_told_without_our_own(tmp_path, pid_namespace, pr
 
 def test_io_needs_a_disk_and_says_so(tmp_path):
     """On a memory file system io.max cannot hold, and must not be claimed."""
-    with pytest.raises(enforcement.UnenforceableError, match="is on no disk of its own"):
+    with pytest.raises(enforcement.UnenforceableError, match="is not on a disk of its own"):
         enforcement.plan({"io": {"read": 1}}, CONTROLLERS, "", "/proc")
     plan = enforcement.plan({"io": {"read": 1}, "best_effort": True}, CONTROLLERS, "", "/proc")
     assert plan.enforced == {"io": None}

@@ -29,7 +29,7 @@ def fill(path: Path) -> None:
 def refused(engine: Engine) -> None:
     """See that no job is accepted, once it was seen that the reserve is gone."""
     wait_until(lambda: not engine._reserve.kept())
-    with pytest.raises(StoreUnavailable, match="; remove finished jobs, or make room"):
+    with pytest.raises(StoreUnavailable, match="; remove finished jobs, or free space"):
         engine.submit(JobSpec("true", env={"LARGE": "x" * 100_000}), "me")
     assert engine.health()["disk"].startswith("only ")
 

@@ -215,7 +215,7 @@ def test_refused_jobs_say_why(user: Worker) -> None:
     done = user.run("run", "--cwd", "here", "--stop-signal", "FOO", "ls")
     assert done.code == 1
     assert "cwd: must be an absolute path" in done.stderr
-    assert "'FOO' is no signal" in done.stderr
+    assert "invalid signal 'FOO'" in done.stderr
 
 
 def test_wrong_password(user: Worker) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker_core.enforcement import without_controller as without_controller
     from worker_core.engine import Engine as Engine
-    from worker_core.engine import Page as Page
+    from worker_core.engine_records import Page as Page
     from worker_core.lifecycle import Statistics as Statistics
     from worker_core.linux.descriptor_store import DescriptorStore as DescriptorStore
     from worker_core.linux.procfs import proc_fault as proc_fault
@@ -52,10 +52,8 @@ __version__ = "0.2.0"
 
 _PUBLIC = {
     "enforcement": ("without_controller",),
-    "engine": (
-        "Engine",
-        "Page",
-    ),
+    "engine": ("Engine",),
+    "engine_records": ("Page",),
     "lifecycle": ("Statistics",),
     "linux.descriptor_store": ("DescriptorStore",),
     "linux.procfs": ("proc_fault",),

@@ -1,4 +1,4 @@
-"""Time as an argument: the real clock, and the protocol that tests implement with another."""
+"""The clock that is passed to engine and supervisor, so that tests can use another one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-_STEP = 1.0  # seconds: a smaller difference is a clock that is being adjusted slowly
+_STEP = 1.0  # seconds; a smaller difference comes from slow adjustment of the clock, as NTP does
 _MOST_STEPS = 64
 
 
@@ -14,7 +14,7 @@ class Clock(Protocol):
     """Where an engine or a supervisor reads the time."""
 
     def now(self) -> float:
-        """Return the UTC time in Unix seconds, for stamps only."""
+        """Return the UTC time in Unix seconds, for timestamps only."""
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards, for durations and deadlines."""
@@ -28,7 +28,7 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since boot, suspended time included, as deadlines of jobs count them."""
+        """Return seconds since boot, including suspended time; timeouts of jobs use this."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -37,10 +37,10 @@ Offsets = tuple[tuple[float, float], ...]
 
 
 class Timeline:
-    """How the UTC clock was set while this machine has been up, for ages that no step changes.
+    """The changes of the UTC clock since boot; with them ages of jobs are right after a change.
 
-    A stamp is a reading of a clock that can be set: the difference of two of them is a duration
-    only if nobody has set it in between. Any thread may use it.
+    The difference of two timestamps is a duration only if the clock was not set in between. Any
+    thread may use this object.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Timeline:
         known: Offsets = (),
         remember: Callable[[Offsets], None] = lambda _: None,
     ) -> None:
-        """`known` is what `remember` was called with last, in the same boot of the machine."""
+        """`known` is the last value that `remember` was called with since the machine booted."""
         self._clock = clock
         self._remember = remember
         self._offsets = known
         self.look()
 
     def look(self) -> None:
-        """See whether the clock was set since the last look."""
+        """Check whether the clock was set since the last look."""
         now = self._clock.monotonic()
         offset = self._clock.now() - now
         if not self._offsets or abs(offset - self._offsets[-1][1]) > _STEP:
@@ -64,9 +64,9 @@ class Timeline:
             self._remember(self._offsets)
 
     def ago(self, seconds: float) -> float:
-        """Return a stamp such that whatever bears an earlier one is at least so many seconds old.
+        """Return a timestamp; whatever has an earlier one is at least `seconds` old.
 
-        Some of what bears a later one may be, too, if the clock was set since then.
+        If the clock was set since then, some things with a later timestamp may be that old, too.
         """
         self.look()
         offsets = self._offsets

@@ -25,12 +25,12 @@ RLIMITS = {
 
 
 class UnenforceableError(Exception):
-    """A limit cannot be enforced here; the message names it, says why and what cures it."""
+    """A limit cannot be enforced here; the message names the limit, the reason and the cure."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be set for a job, and what its record will say of it."""
+    """What has to be set for a job, and what its record will say about it."""
 
     group_files: list[tuple[str, str]] = field(default_factory=list)
     rlimits: list[tuple[int, int, int]] = field(default_factory=list)  # resource, soft, hard
@@ -60,9 +60,9 @@ def plan(limits: dict[str, Any], controllers: Collection[str], cure: str, cwd: s
 def unenforceable(
     limits: dict[str, Any], controllers: Collection[str], cure: str, open_files: int | None = None
 ) -> dict[str, str]:
-    """Return, for each limit that this machine cannot enforce, the sentence that says so.
+    """Return a message for each limit that this machine cannot enforce.
 
-    `open_files` is the most that can be allowed, None if that is not known.
+    `open_files` is the highest possible limit on open files, None if it is not known.
     """
     if limits.get("best_effort"):
         return {}
@@ -77,9 +77,10 @@ def unenforceable(
 
 
 def without_controller() -> list[str]:
-    """Return the limits for which this machine has no cgroup v2 controller, whoever may use it.
+    """Return the limits for which this machine has no cgroup v2 controller.
 
-    Whether a supervisor is given those that there are depends on its unit, and only it can tell.
+    Whether a supervisor may use the existing controllers depends on its unit; only the supervisor
+    can find that out.
     """
     mount = procfs.cgroup2_mount()
     there = b"" if mount is None else files.read(f"{mount}/cgroup.controllers")
@@ -95,25 +96,25 @@ def _missing(name: str, cure: str) -> str:
 
 def _rlimit(name: str, value: float) -> tuple[int, int, int]:
     kind, soft = RLIMITS[name], math.ceil(value)
-    # Of CPU time, the soft limit gives SIGXCPU and a second later the hard one SIGKILL.
+    # A soft limit on CPU time causes SIGXCPU; the hard limit, one second later, causes SIGKILL.
     hard = soft + 1 if name == "cpu_time" else soft
     if name == "open_files" and hard > most_files():
         raise UnenforceableError(f"open_files {_too_many(most_files())}")
     _, most = resource.getrlimit(kind)
-    if most != resource.RLIM_INFINITY:  # a closer bound keeps what was asked for, too
+    if most != resource.RLIM_INFINITY:  # a lower limit of ours keeps what was asked for, too
         soft, hard = min(soft, most), min(hard, most)
     return kind, soft, hard
 
 
 def most_files() -> int:
-    """Return how many descriptors a job of this process can be allowed."""
+    """Return the highest limit on open files that this process can give a job."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most
 
 
 def _too_many(most: int) -> str:
     return (
-        f"cannot be more than {most} here: start the supervisor with a higher bound (LimitNOFILE= "
+        f"cannot be more than {most} here: start the supervisor with a higher limit (LimitNOFILE= "
         "of its unit)"
     )
 
@@ -150,7 +151,7 @@ def _disk(path: str) -> str:
     place = f"/sys/dev/block/{major}:{minor}"
     if major == 0 or not os.path.exists(place):
         raise UnenforceableError(
-            f"io cannot be enforced: the file system of {path} is on no disk of its own"
+            f"io cannot be enforced: the file system of {path} is not on a disk of its own"
         )
     if not os.path.exists(f"{place}/partition"):
         return f"{major}:{minor}"

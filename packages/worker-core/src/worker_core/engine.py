@@ -7,14 +7,15 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
 from worker_core import kill_sender
 from worker_core.admission import Admission, check_text
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
 from worker_core.disk import jobdir, reserve, statedir
+from worker_core.engine_output import OutputMethods
+from worker_core.engine_records import RecordMethods
 from worker_core.executor import Executor
 from worker_core.executors.local import LocalExecutor
 from worker_core.kill_sender import KillSender
@@ -26,19 +27,16 @@ from worker_core.model import spec as specs
 from worker_core.model.errors import (
     EngineClosed,
     ExecutorUnavailable,
-    InvalidRequest,
     JobNotFinished,
 )
 from worker_core.model.job import Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
-from worker_core.model.state import State
 from worker_core.model.waits import UNCHANGED, Unchanged
 from worker_core.notify import Cancellation
-from worker_core.output.spool import OutputInfo
 from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
-from worker_core.store import continuity, listing, records
+from worker_core.store import continuity, records
 from worker_core.store.removal import Remover
 from worker_core.store.store import Store
 from worker_core.watcher import Watcher
@@ -46,19 +44,10 @@ from worker_core.watcher import Watcher
 log = logging.getLogger(__name__)
 
 _RECOVERY_SECONDS = 30.0
-_LONGEST_PAGE = 1_000_000  # jobs
 _CLOCK = "clock"  # the key under which the store keeps the Timeline
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some of the jobs, newest first; `next_cursor` is None on the last page."""
-
-    jobs: tuple[Job, ...]
-    next_cursor: str | None
-
-
-class Engine:
+class Engine(RecordMethods, OutputMethods):
     """Runs jobs. All methods may be called from any thread.
 
     With a `state_dir` everything is durable: jobs outlive this object and this process, and the
@@ -204,76 +193,6 @@ class Engine:
         job = self._admission.submit(spec, owner, idempotency_key, run_as)
         return self._jobs.with_reason(job)
 
-    def get(self, job_id: str, *, whole: bool = True) -> Job:
-        """Return a job's record; that of a running job includes what it has used so far.
-
-        Without `whole`, a long spec (over 4 KiB in JSON) may be an outline, which lacks the long
-        parts. The records that `wait`, `kill`, `signal` and `events` return are like that.
-
-        Raises JobNotFound, also for a text that is not an id.
-        """
-        job = self._jobs.with_usage(self._record(job_id))
-        return self.whole(job) if whole else job
-
-    def whole(self, job: Job) -> Job:
-        """Return a record with its whole spec; raise JobNotFound."""
-        if job.spec.whole:
-            return job
-        with self._store.reading() as db:
-            return records.complete(db, job)
-
-    def spec_json(self, job: Job) -> str:
-        """Return the spec of a job whose record has an outline of it, in JSON as it is stored."""
-        with self._store.reading() as db:
-            return records.long_spec(db, job.id)
-
-    def list(
-        self,
-        *,
-        owner: str | None = None,
-        states: Collection[State] = (),
-        labels: Mapping[str, str] | None = None,
-        name: str | None = None,
-        id_prefix: str | None = None,
-        since: float | None = None,
-        ended_before: float | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-        max_bytes: int | None = None,
-        whole: bool = True,
-        on_step: Callable[[], None] | None = None,
-    ) -> Page:
-        """Return the jobs that match all conditions, newest first.
-
-        The page has at most `limit` jobs. With `max_bytes`, their specs together have at most so
-        many bytes in JSON, unless there is only one job. Without `whole`, a long spec is an
-        outline; see `get`. `on_step` is called now and then during a long search; an exception that
-        it raises ends the search.
-
-        `since` is the earliest time of creation, `ended_before` the latest end, in Unix seconds;
-        see `ago`. Raises InvalidRequest for a bad cursor or limit.
-        """
-        self._check_open()
-        if not 1 <= limit <= _LONGEST_PAGE:
-            raise InvalidRequest(f"limit must be a number from 1 to {_LONGEST_PAGE}")
-        wanted = listing.Filter(owner, states, labels or {}, name, id_prefix, since, ended_before)
-        # In one transaction: a job that is removed meanwhile must not lack its long spec.
-        with self._store.reading() as db, records.one_moment(db):
-            jobs, more = listing.page(
-                db, wanted, limit, cursor, max_bytes=max_bytes, on_step=on_step
-            )
-            if whole:
-                jobs = [records.complete(db, job) for job in jobs]
-        return Page(tuple(map(self._jobs.with_reason, jobs)), more)
-
-    def ago(self, seconds: float) -> float:
-        """Return a Unix time; every job that ended before it did so at least `seconds` ago.
-
-        The same holds for times of creation. The result allows for changes of the system clock. If
-        the clock was changed, some jobs that ended after this time are that old as well.
-        """
-        return self._timeline.ago(seconds)
-
     def kill(
         self,
         job_id: str,
@@ -390,57 +309,6 @@ class Engine:
         """Yield what `events` yields, but simultaneous changes together, and () for None."""
         return self._watcher.changes(owner, after, heartbeat)
 
-    # -- output ------------------------------------------------------------------------------------
-
-    def output_info(self, job_id: str, stream: str = "stdout") -> OutputInfo:
-        """Return what is kept of a job's output. Raises JobNotFound or StreamNotSeparate."""
-        return self._outputs.info(job_id, stream)
-
-    def read_output(
-        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int | None = None
-    ) -> bytes:
-        """Return bytes from `offset`, or from the first byte still kept if that is later."""
-        return self._outputs.read(job_id, stream, offset, limit)
-
-    def open_output(self, job_id: str, stream: str = "stdout") -> BinaryIO:
-        """Return the spool file, unbuffered, for reading; empty if nothing was written yet."""
-        return self._outputs.open(job_id, stream)
-
-    def tail_offset(
-        self,
-        job_id: str,
-        lines: int,
-        stream: str = "stdout",
-        *,
-        on_block: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Return the offset of the last `lines` lines, at most 256 MiB before the end.
-
-        `on_block` is called before each 64 KiB that are searched; an exception that it raises ends
-        the search.
-        """
-        return self._outputs.tail_offset(job_id, stream, lines, on_block)
-
-    def follow(
-        self,
-        job_id: str,
-        stream: str = "stdout",
-        offset: int = 0,
-        *,
-        heartbeat: float | None = None,
-        on_gap: Callable[[int, int], None] | None = None,
-    ) -> Iterator[bytes]:
-        """Yield the output from `offset` as it grows, up to 64 KiB at a time.
-
-        Ends when the job has ended and every byte was yielded. With `heartbeat`, yields b"" after
-        that many seconds without output. Bytes that were deleted before they were read (because of
-        the output limit) are skipped: `on_gap(due, start)` is called before the first chunk after
-        them; an exception that it raises ends the iteration.
-
-        Raises JobNotFound (also later, if the job is removed) or StreamNotSeparate.
-        """
-        return self._outputs.follow(job_id, stream, offset, heartbeat=heartbeat, on_gap=on_gap)
-
     # -- health ------------------------------------------------------------------------------------
 
     def health(self) -> dict[str, str]:
@@ -474,10 +342,6 @@ class Engine:
         return self._jobs.counts()
 
     # ----------------------------------------------------------------------------------------------
-
-    def _record(self, job_id: str) -> Job:
-        self._check_open()
-        return self._jobs.with_reason(self._store.job(job_id))
 
     def _check_open(self) -> None:
         if self._closed.is_set():

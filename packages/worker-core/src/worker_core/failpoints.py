@@ -1,8 +1,8 @@
-"""Named points at which a process ends itself, so that tests can visit every instant that matters.
+"""Named points at which a test can crash a process.
 
-A point does nothing unless the environment variable WORKER_CRASH_AT names it, as POINT or POINT:N;
-then the process is gone as by `kill -9`, at the first or the Nth visit. Jobs never see the
-variable: their environment is built from nothing.
+A point does nothing unless the environment variable WORKER_CRASH_AT names it, as POINT or POINT:N.
+Then the process kills itself with SIGKILL at the first or the Nth visit. Jobs never get the
+variable, because their environment is not inherited.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _visits = itertools.count(1)
 
 
 def point(name: str) -> None:
-    """End this process here if a test armed this point."""
+    """Kill this process here if a test armed this point."""
     if name == _armed and next(_visits) == int(_nth or 1):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def disarm() -> None:
-    """Let no point end this process any more."""
+    """Disable all points in this process."""
     global _armed  # noqa: PLW0603  # it belongs to the process
     _armed = ""

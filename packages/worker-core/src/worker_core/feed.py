@@ -1,4 +1,4 @@
-"""The changes of one owner's jobs, read from the store once for everybody who listens to them."""
+"""The latest changes of an owner's jobs, read from the store once for all event streams."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from contextlib import contextmanager
 
 from worker_core.model.job import Job
 
-_KEPT = 500  # changes in memory; whoever is further behind reads the store
-_LOT = 100  # changes read at a time
-_SECONDS = 5.0  # after which a feed reads the store although nobody told it of a change
+_KEPT = 500  # changes in memory; a stream that is further behind reads the store
+_LOT = 100  # changes per reading
+_SECONDS = 5.0  # after which a feed reads the store even without a notification
 
 Read = Callable[[str, int, int], Sequence[Job]]
-"""Of an owner, after a version, at most so many: the jobs in the order of their last change."""
+"""Called with owner, version and limit; returns the owner's jobs that changed after the version, in
+the order of their last change."""
 
 
 class Feed:
-    """The latest changes of an owner's jobs: all that came after version `_floor`."""
+    """The latest changes of an owner's jobs: all changes after version `_floor`."""
 
     def __init__(self, owner: str, version: int, read: Read, changes: Callable[[str], int]) -> None:
         self.users = 0
         self._owner = owner
         self._read = read
         self._changes = changes
-        self._lock = threading.Lock()  # held while one listener reads; the others wait for that
+        self._lock = threading.Lock()  # held while one stream reads the store for all
         self._floor = self._latest = version
         self._kept: deque[Job] = deque()
-        self._seen = -1  # changes that the listeners were told of before the last reading
+        self._seen = -1  # the number of notifications before the last reading
         self._read_at = 0.0
 
     def after(self, version: int) -> Sequence[Job]:
-        """Return what has changed after a version, at least what was committed before this call.
+        """Return the changes after a version, at least those that were committed before this call.
 
-        Of more than `_LOT` changes that are not in memory, only the first ones.
+        Of more than `_LOT` changes that are not in memory, only the first are returned.
         """
         with self._lock:
             if version >= self._floor:
@@ -53,8 +54,8 @@ class Feed:
         return found[::-1]
 
     def _catch_up(self) -> None:
-        now, told = time.monotonic(), self._changes(self._owner)
-        if told == self._seen and now - self._read_at < _SECONDS:
+        now, notified = time.monotonic(), self._changes(self._owner)
+        if notified == self._seen and now - self._read_at < _SECONDS:
             return
         more = True
         for _ in range(_KEPT // _LOT):
@@ -66,15 +67,15 @@ class Feed:
                 break
         while len(self._kept) > _KEPT:
             self._floor = self._kept.popleft().version
-        if not more:  # else the next one goes on
-            self._seen, self._read_at = told, now
+        if not more:  # otherwise the next call continues
+            self._seen, self._read_at = notified, now
 
 
 class Feeds:
-    """The feeds of the owners to whom somebody listens."""
+    """The feeds of the owners that have at least one event stream."""
 
     def __init__(self, read: Read, changes: Callable[[str], int]) -> None:
-        """`changes` returns how many changes the listeners of an owner were told of."""
+        """`changes` returns how many changes the subscribers to an owner were notified of."""
         self._read = read
         self._changes = changes
         self._lock = threading.Lock()
@@ -84,7 +85,7 @@ class Feeds:
     def of(self, owner: str, version: int) -> Iterator[Feed]:
         """Lend the feed of an owner; a new one begins after `version`.
 
-        Only for a caller that listens to the owner already, and for longer than this block.
+        The caller must be subscribed to the owner's changes for the whole time of this block.
         """
         with self._lock:
             feed = self._feeds.get(owner)

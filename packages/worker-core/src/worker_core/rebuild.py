@@ -1,17 +1,18 @@
-"""Make the records of a state directory again from the directories of its jobs.
+"""Makes the records of a state directory again from the directories of its jobs.
 
-For a directory whose database is missing, empty, damaged or an older copy. What the database says,
-or the newest copy that can be read, is the beginning; then each job's directory is believed:
+This is for a state directory whose database is missing, empty, damaged or an older copy. It starts
+with the records of that database, or of the newest copy that can be read. Then each job's directory
+decides:
 
-    exit.json                  the job has ended so
+    exit.json                  the job has ended as the file says
     spec.json, no exit.json    it was started: running, and the next engine asks the supervisor
-    neither                    it waits; if somebody asked for its end it is killed; if the machine
-                               was restarted since it was accepted it is lost, since the file that
-                               says that it was started may be lost, too
+    neither                    it is queued. If somebody asked to kill it, it is killed. If the
+                               machine has restarted since the job was accepted, it is lost,
+                               because the file that says that it was started may be lost too
     no record.json             release 0.1.0: owner, name, labels and idempotency key are not known
     not even spec.json         not a job; it is moved aside
 
-Nothing is deleted: the database that was there is moved aside as well. Jobs go on running.
+Nothing is deleted: the old database is moved aside as well. Running jobs are not touched.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from worker_core.store.database import schema_version
 from worker_core.store.store import Store
 
 UNKNOWN_OWNER = ":unknown"
-"""The owner of a job whose owner is not known. No user can have this name: a name has no colon."""
+"""The owner of jobs whose owner is not known. No user can have this name, because of the colon."""
 
 _UNKNOWN_COMMAND = "unknown"
 _SUFFIXES = ("", "-wal", "-shm")
@@ -51,25 +52,25 @@ _NO_DIRECTORY = "the directory of the job is missing: it is not known what becam
 
 @dataclass
 class Rebuilt:
-    """What was done; `states` counts all jobs that have a record now."""
+    """What `rebuild_records` did; `states` counts all jobs that have a record now."""
 
     base: str | None = None
-    """The database that it began with: the one that was there, a copy of it, or None."""
+    """The database that it started with: the old one, a copy, or None."""
     replaced: str | None = None
-    """Where the database that was there is now."""
+    """Where the old database is now."""
     states: Counter[str] = field(default_factory=Counter)
     made: int = 0
-    """Records made from directories alone."""
+    """The number of records that were made from directories alone."""
     unowned: list[str] = field(default_factory=list)
-    """Jobs whose owner is not known; they belong to UNKNOWN_OWNER."""
+    """Ids of jobs whose owner is not known; their owner is now UNKNOWN_OWNER."""
     dropped: list[str] = field(default_factory=list)
-    """Finished jobs of `base` without a directory: they were removed since."""
+    """Ids of finished jobs of `base` without a directory: they were removed later."""
     aside: list[str] = field(default_factory=list)
-    """Where directories are now that are not those of jobs."""
+    """New paths of directories that do not belong to a job."""
 
 
 def described(job: Job, spec_hash: str, key: str | None, boot: str) -> dict[str, Any]:
-    """Return what is written to the directory of a new job: enough for its record."""
+    """Return what is written to a new job's directory; the record can be made from it."""
     return {
         "format": 1,
         "owner": job.owner,
@@ -83,16 +84,17 @@ def described(job: Job, spec_hash: str, key: str | None, boot: str) -> dict[str,
 
 
 def wish(job: Job) -> dict[str, Any]:
-    """Return what is written to the directory of a job whose end somebody asked for."""
+    """Return what is written to the directory of a job when somebody kills it."""
     kill = job.kill or KillRequest()
     return {"by": kill.by, "reason": kill.reason}
 
 
 def rebuild_records(state_dir: str | os.PathLike[str]) -> Rebuilt:
-    """Make the records again, and put them in the place of the database; return what was done.
+    """Make the records again and replace the database with them; return what was done.
 
     Safe to repeat. Raises StateDirInUse while an engine has the directory open, and
-    StoreUnavailable if it is no state directory, was used by a later release, or cannot be written.
+    StoreUnavailable if it is not a state directory, was used by a later release, or cannot be
+    written.
     """
     path = statedir.absolute(state_dir)
     if not os.path.isdir(os.path.join(path, jobdir.JOBS)):
@@ -128,7 +130,7 @@ def _rebuild(state_dir: str) -> Rebuilt:
 
 
 def _copied(source: str, target: str) -> bool:
-    """Copy a database that can be read; return False if it cannot, or is empty."""
+    """Copy a database; return False if it cannot be read, or is empty."""
     if not os.path.exists(source) or not os.path.getsize(source):
         return False
     try:
@@ -145,7 +147,7 @@ def _copied(source: str, target: str) -> bool:
 
 
 def _replace(state_dir: str, database: str, new: str, report: Rebuilt) -> None:
-    """Put the new database in place; a log of the old one must never stand beside it."""
+    """Put the new database in place. The old one's log must never be beside the new database."""
     found = [suffix for suffix in reversed(_SUFFIXES) if os.path.exists(database + suffix)]
     if found:
         aside = continuity.free_name(state_dir, "database")
@@ -167,7 +169,7 @@ class _Work:
         self._report = report
         self._now = time.time()
         self._boot = jobdir.boot_id()
-        # Above whatever the lost database had, so that who resumes events misses none.
+        # Higher than any version of the lost database: a client that resumes events misses none.
         store.jobs.skip_to(int(self._now * 1000))
         self.generation = 0
 
@@ -206,7 +208,7 @@ class _Work:
         found = []
         for job_id in ids:
             directory = JobDir(self._state_dir, job_id)
-            if directory.removed():  # half of a removal: the next engine finishes it
+            if directory.removed():  # its removal has begun; the next engine finishes it
                 continue
             described = _described(directory)
             if described is None:
@@ -234,7 +236,7 @@ class _Work:
         self._report.made += 1
 
     def _observed(self, directory: JobDir, job: Job, same_boot: bool) -> Job:
-        """Return the record as the directory shows it."""
+        """Return the record, updated with what the directory shows."""
         asked = directory.wish()
         if asked is not None and job.kill is None:
             by, reason = _text(asked.get("by")), _text(asked.get("reason"))
@@ -268,7 +270,7 @@ def _lost(job: Job, at: float, why: str) -> Job:
 
 
 def _described(directory: JobDir) -> tuple[Job, dict[str, Any]] | None:
-    """Return the job of a directory, and what the engine wrote of it; None if there is no job."""
+    """Return the job of a directory and the content of record.json; None if there is no job."""
     claim = directory.claimed()
     written = directory.record()
     if written is None and claim is None:
@@ -297,7 +299,7 @@ def _job(job_id: str, written: dict[str, Any]) -> Job:
 
 
 def _claimed_spec(directory: JobDir, claim: dict[str, Any]) -> JobSpec:
-    """Return the spec of a claim, which is what the supervisor was told: no name, no labels."""
+    """Return the spec of a claim, in the form that was sent to the supervisor."""
     told = dict(claim)
     stdin = told.get("stdin")
     if stdin == directory.file("stdin"):

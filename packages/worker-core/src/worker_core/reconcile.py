@@ -1,4 +1,4 @@
-"""The store against the executor, after either of them was away: findings, and what each asks for.
+"""Compares the store with the executor after a restart of either: findings and what follows.
 
     what the store says    what the executor says     finding      what follows
     queued                 (is not asked)             -            it waits in its place
@@ -12,9 +12,9 @@
     stopping, this boot    never started              CANCEL       killed; it never ran
     either, another boot   never started              LOSE         lost: it may have run before
 
-Repeating any of it changes nothing: an executor starts an id once, and the state table ignores
-what it knows already. "Never started" is certain within one boot, since the claim of a job is a
-file that outlives every process; a crash of the machine may have taken it.
+Repeating any of these steps changes nothing: an executor starts an id once, and the state table
+ignores what is recorded already. "Never started" is certain within one boot, because the claim of a
+job is a file that outlives every process. A crash of the machine may have lost that file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def compare(
 ) -> Finding:
     """Return the finding for a job that is running or stopping in the store.
 
-    `signum` and `grace` say how the latest kill in the store wants a stopping job to end.
+    `signum` and `grace` are what the kill in the store of a stopping job demands.
     """
     if "exit" in known:
         return Finding.ENDED
@@ -61,10 +61,10 @@ def compare(
 
 
 def _has_arrived(known: dict[str, Any], signum: int, grace: float) -> bool:
-    """Return whether the executor has got a kill, as far as what it says can tell.
+    """Return whether a kill has reached the executor, as far as its answer shows.
 
     A kill with a shorter grace and the same signal has not arrived if SIGKILL is due later than
-    that grace allows. An executor of 0.1.0 says only that it has got some kill.
+    that grace allows. An executor of 0.1.0 reports only that some kill has arrived.
     """
     if not known.get("stopping"):
         return False

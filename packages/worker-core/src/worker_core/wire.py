@@ -1,4 +1,4 @@
-"""Messages between an engine and its supervisor: framed, versioned, opened by a hello.
+"""Messages between an engine and its supervisor: framing, versions and the list of messages.
 
 A frame is four bytes of length (big-endian) and that many bytes of JSON, an object. Each side
 sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
@@ -39,15 +39,15 @@ from typing import Any
 from worker_core.model import encoding
 
 PROTOCOL = 2
-"""Raised when either side would not understand the other; a supervisor of an older one is upgraded
-in place, see executors/local.py."""
+"""Increased when the two sides would not understand each other. An engine upgrades a supervisor in
+place that has a lower number, see executors/local.py."""
 
 REVISION = 1
-"""Raised when a supervisor of an older one does less, but would understand everything. It is also
-upgraded in place; an engine of an older one goes on with a newer supervisor."""
+"""Increased when a supervisor with a lower number understands everything but does less. It is also
+upgraded in place; an older engine keeps using a newer supervisor."""
 
 MAX_FRAME = 128 << 20
-"""Bytes; an argv and an environment of the largest request fit, whatever the escaping."""
+"""Bytes. The arguments and environment of the largest request fit, however they are escaped."""
 
 _MAX_PARTS = 8 << 20
 
@@ -57,7 +57,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class ProtocolError(Exception):
-    """What came is no frame of this protocol."""
+    """The other side sent something that is not a frame of this protocol."""
 
 
 def encode(message: Message) -> bytes:
@@ -85,14 +85,14 @@ class Decoder:
 
     @property
     def missing(self) -> int:
-        """How many bytes complete the message that has come in part."""
+        """How many bytes complete the message that was received in part."""
         if len(self._data) < _LENGTH.size:
             return _LENGTH.size - len(self._data)
         (length,) = _LENGTH.unpack_from(self._data)
         return int(_LENGTH.size + length - len(self._data))
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take what was read; return the messages that are whole now."""
+        """Add bytes that were read; return the messages that are complete now."""
         self._data += data
         messages = []
         at = 0
@@ -110,8 +110,8 @@ class Decoder:
 
 
 def _decode(body: bytearray) -> Message:
-    # A list of empty lists takes thirty times its length in memory. More commas and brackets than
-    # this, in texts or between them, no program can be given.
+    # A list of empty lists takes thirty times its length in memory. No program can be started with
+    # so many arguments that its message needs more commas and brackets than this.
     if len(body) > _MAX_PARTS and sum(map(body.count, b"[{,:")) > _MAX_PARTS:
         raise ProtocolError("too many parts")
     try:

@@ -1,4 +1,4 @@
-"""Small files: written whole or not at all, with their mode from the first instant; and read."""
+"""Reads and writes small files: written completely or not at all, created with their mode."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PRIVATE_DIR = 0o700
 
 
 def read(path: str) -> bytes:
-    """Return what a file holds; `open` would ask the kernel five more questions about it.
+    """Return the content of a file, with fewer system calls than `open` makes.
 
-    It waits for nobody: a FIFO that somebody has put in its place is empty.
+    It never blocks: a FIFO in place of the file reads as empty.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -41,10 +41,10 @@ def read_again(fd: int) -> bytes:
 
 
 def open_regular(path: str, flags: int) -> int:
-    """Open a regular file, new ones with mode 0600; raise OSError if it is something else.
+    """Open a regular file, a new one with mode 0600; raise OSError if it is something else.
 
-    For directories that others can write in: a link is not followed (ELOOP), and nothing is waited
-    for, neither the other end of a pipe nor whoever holds a lease on the file (fcntl(2)).
+    Safe in directories that others can write to: it does not follow a link (ELOOP), and does not
+    wait for the other end of a pipe or the holder of a lease on the file (fcntl(2)).
     """
     guarded = flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     fd = os.open(path, guarded, PRIVATE_FILE)
@@ -59,7 +59,7 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def read_regular(path: str, most: int) -> bytes:
-    """Return what a regular file holds; raise ValueError if that is more than `most` bytes."""
+    """Return the content of a regular file; raise ValueError if it has more than `most` bytes."""
     fd = open_regular(path, os.O_RDONLY)
     try:
         data = bytearray()
@@ -73,10 +73,10 @@ def read_regular(path: str, most: int) -> bytes:
 
 
 def create(path: str, data: bytes, *, sync: bool = False) -> None:
-    """Create `path` (mode 0600) with `data`; raise FileExistsError if it is there already.
+    """Create `path` (mode 0600) with `data`; raise FileExistsError if it exists.
 
-    The file may be seen half written: for claims, where the name is what matters. If it cannot be
-    written it is not there.
+    Others may see the file half written, so this is for files whose existence matters, as a claim.
+    If writing fails, the file is removed.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
@@ -91,15 +91,15 @@ def create(path: str, data: bytes, *, sync: bool = False) -> None:
 
 
 def replace(path: str, data: bytes, *, sync: bool) -> None:
-    """Put `data` at `path` (mode 0600) in one step, replacing what was there.
+    """Replace the file at `path` with `data` (mode 0600) in one step.
 
-    With `sync` it is on the disk on return; without, it survives the end of this process but
-    perhaps not of the machine.
+    With `sync` the data is on the disk on return. Without, it survives the end of this process, but
+    perhaps not a crash of the machine.
     """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         create(temporary, data, sync=sync)
-    except FileExistsError:  # of one that had our pid, and ended right here
+    except FileExistsError:  # left by a process that had our pid and ended right here
         os.unlink(temporary)
         create(temporary, data, sync=sync)
     try:

@@ -1,11 +1,11 @@
-"""A job's directory: the on-disk contract between engine and supervisor.
+"""A job's directory: the files by which engine and supervisor share what they know of a job.
 
     jobs/<id>/          mode 0700; made by the engine
         record.json     by the engine before the job is committed: owner, spec and time, from which
-                        `rebuild` makes the record again should the database be lost
-        wish.json       by the engine at a kill: who asked for the end, and why
-        removed         by the engine before it deletes the record, so that half a removal is told
-                        from a job that the database has lost; deleted last
+                        `rebuild` makes the record again if the database is lost
+        wish.json       by the engine at a kill: who asked for it, and why
+        removed         by engines of older releases before they delete the record: the removal of
+                        the job has begun
         stdin           by the engine before the job is committed, when there is input
         spec.json       by the supervisor before it forks: the claim. A job is started only by the
                         supervisor that creates this file, so it is started at most once. It is a
@@ -18,11 +18,12 @@
         start.json      by the supervisor: the first byte still kept, per stream
         exit.json       by the supervisor before any engine learns of it: how the job ended
 
-kill.json and start.json appear in one step (`files.replace`). Half an exit.json counts as none.
+kill.json and start.json are replaced in one step (`files.replace`). An incomplete exit.json counts
+as missing.
 
-A supervisor of root that serves an engine of another account believes none of this: it keeps
-pid.json and kill.json once more where only root can write (supervisor/rundir.py). What it reads and
-opens here is a regular file or nothing; no link is followed, and no pipe is waited for.
+A supervisor of root that serves an engine of another account does not trust these files: it keeps
+its own pid.json and kill.json where only root can write (supervisor/rundir.py). It reads and opens
+only regular files here, follows no link and waits for no pipe.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ NOT_OURS = {
     errno.EACCES,
     errno.EXDEV,
 }
-"""What open(2) says of a file that is not one of ours: there is none, a directory, a link, a pipe,
-one that somebody holds a lease on, or one that is closed to us."""
+"""Errors of open(2) for something that is not one of our files: nothing, a directory, a link, a
+pipe, a file with a lease, or a file that we may not open."""
 
 
 _NOT_SENT = frozenset({"name", "labels", "priority", "hold", "start_after"})
@@ -76,7 +77,7 @@ _NOT_SENT = frozenset({"name", "labels", "priority", "hold", "start_after"})
 
 @dataclass(frozen=True)
 class Pid:
-    """Which process the leader is; the three together never name another one."""
+    """Which process the leader is; pid, start time and boot id together are unique."""
 
     pid: int
     start_time: int  # clock ticks after boot, field 22 of /proc/PID/stat
@@ -87,7 +88,7 @@ class Pid:
 
 @dataclass(frozen=True)
 class Kill:
-    """That the end of the job is wanted, so that a new supervisor goes on where the last ended."""
+    """A kill that has begun, so that a new supervisor can continue it."""
 
     cause: Cause
     reason: str | None
@@ -108,7 +109,7 @@ class Exit:
     reason: str | None
     ended_at: float
     usage: Usage | None = None
-    pid: int | None = None  # of the leader; this and the next two as in Pid, None if it never ran
+    pid: int | None = None  # of the leader; this and the next two are as in Pid
     started_at: float | None = None
     enforced: dict[str, str | None] = field(default_factory=dict)
 
@@ -152,8 +153,10 @@ class JobDir:
         return f"{self.path}/{name}"
 
     def disk_bytes(self) -> int:
-        """Return what output, input and spec take on the disk, and the spec once more in the
-        database; a hole takes nothing."""
+        """Return the disk space of output, input and spec, and of the spec in the database.
+
+        Holes in the output count as nothing.
+        """
         total = 0
         for name in _COUNTED:
             found = self._stat(name)
@@ -174,12 +177,12 @@ class JobDir:
         return self.file(STREAMS[stream])
 
     def opened(self) -> AbstractContextManager[str]:
-        """Hold the directory in a block; yields a path that leads to it, and nowhere else."""
+        """Hold the directory during a block; yields a path that certainly leads to it."""
         return nullcontext(self.path)
 
     def open_stream(self, stream: str, flags: int = os.O_CREAT | os.O_APPEND) -> int:
-        """Open a spool file for writing, created with mode 0600; raises OSError, also if what is
-        there is not a regular file."""
+        """Open a spool file for writing, created with mode 0600; raises OSError, also if something
+        else than a regular file is there."""
         with self.opened() as path:
             return files.open_regular(f"{path}/{STREAMS[stream]}", os.O_WRONLY | flags)
 
@@ -211,26 +214,26 @@ class JobDir:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def forget(self) -> None:
-        """Remove what only a supervisor keeps of a job that has ended."""
+        """Remove what only the supervisor needed while the job was running."""
 
     def make(self) -> None:
-        """Make the directory (mode 0700) unless it is there."""
+        """Create the directory (mode 0700) unless it exists."""
         make_private_dir(self.path)
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write down what a record can be made from again."""
+        """Write everything from which the job's record can be rebuilt."""
         files.create(self.file(_RECORD), _encode(record))
 
     def record(self) -> dict[str, Any] | None:
-        """Return what `write_record` wrote; None if there is none, or it was cut short."""
+        """Return what `write_record` wrote; None if the file is missing or incomplete."""
         return self._read(_RECORD, _MOST_SPEC)
 
     def write_wish(self, wish: dict[str, Any]) -> None:
-        """Write down who asked for the end."""
+        """Write who asked for the kill, and why."""
         files.replace(self.file("wish.json"), _encode(wish), sync=False)
 
     def wish(self) -> dict[str, Any] | None:
-        """Return who asked for the end, if anybody did."""
+        """Return who asked for a kill and why, None if nobody did."""
         return self._read("wish.json")
 
     def removed(self) -> bool:
@@ -238,7 +241,7 @@ class JobDir:
         return os.path.lexists(self.file(_REMOVED))
 
     def claim(self, spec: dict[str, Any]) -> bool:
-        """Claim the job for starting; False if it was claimed before."""
+        """Claim the job for starting; return False if it was claimed before."""
         try:
             with self.opened() as path:
                 if not _linked(f"{path}/{_RECORD}", f"{path}/spec.json"):
@@ -251,7 +254,7 @@ class JobDir:
         return True
 
     def unclaim(self) -> None:
-        """Give the claim up: the job has certainly not been started, and another may claim it."""
+        """Undo the claim of a job that was certainly not started; it can be claimed again."""
         with self.opened() as path, contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}/spec.json")
 
@@ -278,7 +281,7 @@ class JobDir:
         return message | {"run_as": run_as, "owner": owner}
 
     def claimed_at(self) -> float | None:
-        """Return when the job was claimed (Unix seconds), also if the claim was cut short."""
+        """Return when the job was claimed (Unix seconds), also if the claim is incomplete."""
         try:
             with self.opened() as path:
                 return os.lstat(f"{path}/spec.json").st_mtime
@@ -288,7 +291,7 @@ class JobDir:
             return None
 
     def write_pid(self, pid: Pid) -> None:
-        """Record which process the leader is; a reader takes half of it for none."""
+        """Record which process the leader is; readers ignore an incomplete record."""
         with self.opened() as path:
             name, data = f"{path}/pid.json", _encode(vars(pid))
             try:
@@ -297,25 +300,25 @@ class JobDir:
                 files.replace(name, data, sync=False)
 
     def pid(self) -> Pid | None:
-        """Return which process the leader is, if that was recorded."""
+        """Return which process the leader is; None if that is not recorded."""
         return _load(Pid, self._read("pid.json"))
 
     def write_kill(self, kill: Kill) -> None:
-        """Record that the end is wanted."""
+        """Record a kill that has begun."""
         with self.opened() as path:
             files.replace(f"{path}/kill.json", _encode(vars(kill)), sync=False)
 
     def kill(self) -> Kill | None:
-        """Return how the end is wanted, if it is."""
+        """Return the kill that has begun; None if there is none."""
         return _load(Kill, self._read("kill.json"))
 
     def write_start(self, starts: dict[str, int]) -> None:
-        """Record the first byte still kept of each stream that lost its oldest ones."""
+        """Record, for each stream that lost its oldest bytes, the offset of the first byte kept."""
         with self.opened() as path:
             files.replace(f"{path}/start.json", _encode(starts), sync=False)
 
     def starts(self) -> dict[str, int]:
-        """Return the first byte still kept per stream; a stream not named is whole."""
+        """Return the offset of the first byte kept, for each stream that is not complete."""
         found = self._read("start.json") or {}
         return {name: found[name] for name in STREAMS if _is_int(found.get(name))}
 
@@ -340,7 +343,7 @@ class JobDir:
             files.replace(name, data, sync=sync)
 
     def exit(self) -> Exit | None:
-        """Return what came of the job, if that was recorded."""
+        """Return how the job ended; None if that is not recorded."""
         found = self._read("exit.json")
         return None if found is None else Exit._read(found)
 
@@ -373,7 +376,7 @@ def _linked(record: str, claim: str) -> bool:
 
 
 def make_private_dir(path: str) -> None:
-    """Make a directory (mode 0700) unless it is there."""
+    """Create a directory (mode 0700) unless it exists."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     try:
         os.mkdir(path, files.PRIVATE_DIR)
@@ -392,7 +395,7 @@ def _encode(value: object) -> bytes:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value is the id of a job, in the one form that is used in paths."""
+    """Return whether a value is a job id in the form that is used in paths."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
@@ -402,7 +405,7 @@ _Record = TypeVar("_Record", Pid, Kill, Exit)
 def _load(kind: type[_Record], found: dict[str, Any] | None, **more: Any) -> _Record | None:
     """Return a record from what a file holds, None if it is not one; `more` is not in the file.
 
-    Fields of a later release are left out.
+    Fields of a later release are ignored.
     """
     if found is None:
         return None
@@ -455,7 +458,7 @@ _FITS: dict[Any, Callable[[Any], bool]] = {
     "dict[str, str | None]": _is_enforced,
     "Cause": lambda value: isinstance(value, str) and value in _CAUSES,
 }
-"""What fits a field of a record, by how its type is written."""
+"""Type of a field, as it is written -> whether a value fits."""
 
 _USAGE_FITS = {name: _FITS[kind.__name__] for name, kind in usage.TYPES.items()}
 _CHECKS: dict[Any, dict[str, Callable[[Any], bool]]] = {

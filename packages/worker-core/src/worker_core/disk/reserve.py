@@ -1,8 +1,8 @@
-"""Room on the disk that is kept for the ends of jobs, should one of them fill it.
+"""A preallocated file, deleted when the disk is full so that job results can still be recorded.
 
-A file holds the room. It is given up when an end, or the removal of a job, cannot be recorded for
-want of it; by then nothing of that job writes any more. From there on no job is accepted until
-there is room for another such file, so that what was given up stays for ends.
+It is deleted when the end or the removal of a job cannot be recorded for lack of space. From then
+on no job is accepted until there is space for a new reserve file: the space that became free is for
+the ends of running jobs.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from worker_core.disk import files
 
 log = logging.getLogger(__name__)
 
-SIZE = 1 << 20  # bytes: some hundred ends; and a removal makes room by itself
+SIZE = 1 << 20  # bytes: enough for some hundred ends; a removal frees space by itself
 
-FILES = 64  # inodes that are left to the jobs that run: each needs some until its end is recorded
+FILES = 64  # inodes reserved for running jobs: each needs some until its end is recorded
 
-CURE = "remove finished jobs, or make room on the server's disk"
+CURE = "remove finished jobs, or free space on the server's disk"
 
 _NAME = "reserve"
 _MIN_FREE = 16 << 20  # bytes on the disk below which `disk_fault` reports it
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_LOOK = 1.0  # seconds for which it is taken to be there
+_LOOK = 1.0  # seconds between two looks whether the file exists
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether an error is for want of room."""
+    """Return whether an error means that the disk is full."""
     return error.errno in _FULL
 
 
 def lacks_files(found: os.statvfs_result) -> bool:
-    """Return whether so few files can still be made that those for the ends of jobs are needed.
+    """Return whether so few inodes are free that only running jobs may use them.
 
-    A file system without a fixed number of inodes says that it has none at all.
+    A file system without a fixed number of inodes reports that it has none at all.
     """
     return bool(found.f_files) and found.f_favail < FILES
 
@@ -58,14 +58,14 @@ def disk_fault(path: str) -> str | None:
 
 
 def give_up(state_dir: str) -> None:
-    """Make the room free, if it is kept."""
+    """Delete the reserve file, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(state_dir, _NAME))
-        log.warning("the disk is full: its reserve goes to the ends of jobs, and none is accepted")
+        log.warning("the disk is full: using the reserve for the ends of jobs; no job is accepted")
 
 
 class Reserve:
-    """The file of one state directory. Any thread may use it."""
+    """The reserve file of one state directory. Any thread may use it."""
 
     def __init__(self, state_dir: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._state_dir = state_dir
@@ -74,7 +74,7 @@ class Reserve:
         self._look_again = 0.0
 
     def kept(self) -> bool:
-        """Return whether the room is kept; if it is not, this tries to."""
+        """Return whether the reserve file exists; try to create it if it does not."""
         now = self._clock()
         if now < self._look_again:
             return True
@@ -84,7 +84,7 @@ class Reserve:
         return True
 
     def give_up(self) -> None:
-        """Make the room free."""
+        """Delete the reserve file."""
         self._look_again = 0.0
         give_up(self._state_dir)
 
@@ -92,7 +92,7 @@ class Reserve:
         try:
             return lacks_files(os.statvfs(self._state_dir))
         except OSError:
-            return False  # what is wrong is said by whoever makes a file
+            return False  # creating a file will report the error
 
     def _is_there(self) -> bool:
         try:
@@ -103,7 +103,7 @@ class Reserve:
     def _make(self) -> bool:
         try:
             found = os.statvfs(self._state_dir)
-            if found.f_bavail * found.f_frsize < 2 * SIZE:  # the rest is for who needs it now
+            if found.f_bavail * found.f_frsize < 2 * SIZE:  # leave the rest to running jobs
                 return False
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
             try:

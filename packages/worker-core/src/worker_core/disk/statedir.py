@@ -1,4 +1,4 @@
-"""A state directory: made private, and held by one engine at a time."""
+"""A state directory: created with mode 0700, and locked by one engine at a time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from worker_core.model.errors import StateDirInUse, StoreUnavailable
 DATABASE = "worker.db"
 _LOCK = "engine.lock"
 
-# Seconds. An engine that was killed while it started its supervisor holds the lock for a moment
-# longer: the child that it had forked has it too, until it executes its program.
+# Seconds. An engine that is killed while it starts its supervisor holds the lock a little longer:
+# the forked child has the lock too, until it executes its program.
 _PATIENCE = 1.0
 
 
@@ -27,15 +27,15 @@ def absolute(path: str | os.PathLike[str]) -> str:
     except FileNotFoundError:
         raise StoreUnavailable(
             f"cannot use {os.fspath(path)}: the working directory was removed; change to one that "
-            "is there, or give an absolute path"
+            "exists, or give an absolute path"
         ) from None
 
 
 def prepare(path: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> str:
-    """Return the state directory, made and locked; None stands for a temporary one.
+    """Create and lock the state directory, and return its path; None means a temporary directory.
 
-    What has to be undone at the end is put on `undo`. Raises StateDirInUse, or StoreUnavailable if
-    it cannot be made or used.
+    `undo` gets the callbacks that release it. Raises StateDirInUse, or StoreUnavailable if the
+    directory cannot be created or used.
     """
     if path is not None and not os.fspath(path):
         raise StoreUnavailable("cannot keep jobs in a directory without a name")

@@ -1,6 +1,6 @@
-"""What a supervisor has its engine keep for the next supervisor: one descriptor.
+"""The descriptor that a supervisor asks its engine to keep for the next supervisor.
 
-Behind it are the pidfds of all running leaders (supervisor/bag.py). The engine does not look at it.
+It refers to the pidfds of all running leaders (supervisor/bag.py). The engine does not use it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from worker_core.linux.descriptor_store import DescriptorStore
 log = logging.getLogger(__name__)
 
 _MOST = 16  # descriptors with one message
-_PAUSE = 1.0  # seconds before one that could not be taken is asked for again
+_PAUSE = 1.0  # seconds until a descriptor that could not be received is requested again
 
 
 class KeptDescriptor:
-    """The descriptor to keep, which a supervisor replaces now and then. Not for several threads."""
+    """The kept descriptor; the supervisor replaces it now and then. Not thread-safe."""
 
     def __init__(self, store: DescriptorStore | None) -> None:
-        """With `store`, systemd keeps it as well, and may have it from the process before.
+        """With `store`, systemd keeps a copy too, and may have one from the previous process.
 
-        What `store` has is closed here.
+        This object closes the descriptors in `store.stored`.
         """
         self._store = store
         self._kept = [] if store is None else list(store.stored)
@@ -35,7 +35,7 @@ class KeptDescriptor:
         self._asked = 0.0
 
     def receive(self, peer: socket.socket, size: int) -> bytes:
-        """Receive bytes from a supervisor, and what came along."""
+        """Receive bytes from a supervisor, and keep the descriptors that came with them."""
         data, came, cut = descriptors.receive(peer, size, _MOST)
         self._came.extend(came)
         self._missed |= cut
@@ -43,7 +43,7 @@ class KeptDescriptor:
 
     def replace(self) -> None:
         """Keep the descriptor that came with the message that is being handled."""
-        if not self._came:  # no more files may be open; what was kept before is of some use still
+        if not self._came:  # too many open files; the one kept before is still useful
             self._missed = True
             return
         descriptors.close(self._kept)
@@ -52,7 +52,7 @@ class KeptDescriptor:
             self._store.keep(self._kept[0])
 
     def request(self, peer: socket.socket) -> None:
-        """Give a supervisor what is kept, and ask it for what is to be kept from now on."""
+        """Give a supervisor the kept descriptor, and ask it for the one to keep from now on."""
         self._asked = time.monotonic()
         self._missed = False
         frame = wire.encode({"op": "kept"})
@@ -61,16 +61,16 @@ class KeptDescriptor:
 
     @property
     def is_due(self) -> bool:
-        """Whether one that could not be taken is to be asked for again."""
+        """Whether a descriptor that could not be received has to be requested again."""
         return self._missed and time.monotonic() > self._asked + _PAUSE
 
     def disconnected(self) -> None:
-        """Forget what came with messages that did not."""
+        """Close the descriptors whose messages were not received completely."""
         descriptors.close(self._came)
         self._came.clear()
 
     def close(self) -> None:
-        """Keep nothing any more."""
+        """Close everything that is kept."""
         self.disconnected()
         descriptors.close(self._kept)
         self._kept = []

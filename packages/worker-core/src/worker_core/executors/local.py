@@ -1,7 +1,7 @@
-"""The supervisor's client: jobs on this machine, that outlive the engine.
+"""The client of the supervisor: runs jobs on this machine that outlive the engine.
 
-Finds the supervisor of a state directory or starts one, reconnects when it ends, and upgrades one
-of an older protocol in place.
+It finds the supervisor of a state directory or starts one, reconnects when the supervisor ends, and
+upgrades a supervisor with an older protocol in place.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from worker_core.model.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
-_START_SECONDS = 15.0  # for a supervisor to be there
+_START_SECONDS = 15.0  # for a supervisor to start
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 2.0  # seconds between two tries
-_BUSY = 75  # what a supervisor returns when there is another one
-_SEND_SECONDS = 10.0  # for it to take a message; every write to the store may wait for that
+_BUSY = 75  # exit code of a supervisor when another one is running
+_SEND_SECONDS = 10.0  # for it to read a message; the store's writer may wait for that
 _CLOSE_SECONDS = 30.0  # for a supervisor to end all jobs
-_ANSWER_SECONDS = 2.0  # for it to answer a question; each takes it a moment, and one at a time
-_ALIVE = "alive"  # the token of a question that only asks whether it answers
+_ANSWER_SECONDS = 2.0  # for it to answer a question
+_ALIVE = "alive"  # the token of the question whether the supervisor answers
 
 
 class LocalExecutor:
@@ -54,11 +54,11 @@ class LocalExecutor:
         may_start: bool = True,
         store: DescriptorStore | None = None,
     ) -> None:
-        """Say how a supervisor is started, if there is none.
+        """Prepare a client; the options say how a supervisor is started if none is running.
 
-        With `ephemeral` it ends its jobs when this connection ends; without `no_new_privileges`
-        its jobs may use sudo and the like. Without `may_start` none is started.
-        With `store`, systemd keeps what the next supervisor will need, should this process end too.
+        With `ephemeral` the supervisor kills its jobs when this connection ends. Without
+        `no_new_privileges` jobs may use sudo and the like. Without `may_start` none is started.
+        With `store`, systemd keeps what the next supervisor needs if this process ends too.
         """
         self._state_dir = state_dir
         self._ephemeral = ephemeral
@@ -78,8 +78,8 @@ class LocalExecutor:
         self._reader: threading.Thread | None = None
         self._kept = KeptDescriptor(store)
         self._upgraded = False  # asked once to be of a later revision
-        # A server raises its own bound on open files; the jobs of a supervisor that it starts
-        # later must not inherit that (select(2) fails above 1,024).
+        # A server raises its own limit on open files. The jobs of a supervisor that it starts later
+        # must not inherit that (select(2) fails above 1,024).
         self._open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def connect(self, listener: Listener) -> None:
@@ -96,16 +96,16 @@ class LocalExecutor:
         self._reader = reader
 
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
-        """Have a job started."""
+        """Start a job."""
         self._send({"op": "start", "id": job_id, "spec": spec})
 
     def kill(self, job_id: str, request: KillRequest) -> None:
-        """Have a job ended."""
+        """Kill a job."""
         how = {"reason": request.reason, "signal": request.signal, "grace": request.grace}
         self._send({"op": "kill", "id": job_id, **how})
 
     def signal(self, job_id: str, signum: int) -> None:
-        """Have a signal sent to a job's tree; return once the supervisor has read the request.
+        """Send a signal to a job's process tree; return once the supervisor has read the request.
 
         A signal is sent at most once. If the supervisor ends or does not answer, it is not known
         whether the signal was sent: then this raises ExecutorUnavailable.
@@ -128,11 +128,11 @@ class LocalExecutor:
             )
 
     def query(self, job_ids: Iterable[str]) -> None:
-        """Ask what became of jobs."""
+        """Ask about jobs."""
         self._send({"op": "query", "ids": list(job_ids), "token": next(self._tokens)})
 
     def unenforceable(self, spec: JobSpec) -> list[FieldError]:
-        """Return each limit that the supervisor said it cannot enforce."""
+        """Return each limit that the supervisor cannot enforce."""
         missing = enforcement.unenforceable(spec.limits.to_dict(), **self._able)
         return [FieldError(f"limits.{name}", why) for name, why in missing.items()]
 
@@ -140,7 +140,7 @@ class LocalExecutor:
         """Ask whether the supervisor is alive; return why it cannot be reached, None if it can."""
         if self._fault is not None:
             return self._fault
-        if self._answered.is_set():  # else who asked before waits for the same answer
+        if self._answered.is_set():  # otherwise an earlier caller waits for the same answer
             self._answered.clear()
             self._send({"op": "query", "ids": [], "token": _ALIVE})
         if self._answered.wait(_ANSWER_SECONDS):
@@ -148,7 +148,7 @@ class LocalExecutor:
         return f"it has not answered for {_ANSWER_SECONDS:g} seconds"
 
     def close(self, *, end_jobs: bool) -> None:
-        """Disconnect; with `end_jobs`, have the supervisor end everything first."""
+        """Disconnect; with `end_jobs`, the supervisor kills all jobs and ends first."""
         self._closing.set()
         if end_jobs:
             self._send({"op": "shutdown"})
@@ -184,7 +184,7 @@ class LocalExecutor:
     # -- the reader's thread, but for the first _open ----------------------------------------------
 
     def _read(self, listener: Listener, decoder: wire.Decoder) -> None:
-        """Run until closed. Whatever fails on the way is tried again: nobody else would."""
+        """Run until closed. Whatever fails is tried again, because nothing else would do that."""
         pause = _FIRST_PAUSE
         connected = True
         while True:
@@ -193,19 +193,21 @@ class LocalExecutor:
                     decoder = self._open()
                 listener.connected()
                 pause = _FIRST_PAUSE
-                while self._receive(listener, decoder):  # to the end, also while it is closed
+                while self._receive(
+                    listener, decoder
+                ):  # to the end of the stream, even after `close`
                     pass
             except (WorkerError, OSError) as error:
                 self._fault = str(error)
                 log.error("%s", error)
             if self._closing.wait(pause):
                 return
-            log.warning("the supervisor has gone; looking for it or starting another")
+            log.warning("the supervisor has ended; connecting to a new one or starting one")
             connected = False
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _receive(self, listener: Listener, decoder: wire.Decoder) -> bool:
-        """Pass on what comes; False at the end of the connection."""
+        """Pass on what was received; return False at the end of the connection."""
         peer = self._peer
         try:
             data = self._kept.receive(peer, 1 << 16) if peer is not None else b""
@@ -230,7 +232,7 @@ class LocalExecutor:
         if not data:
             self._kept.disconnected()
             self._fault = "the supervisor has ended"
-            self._answered.set()  # there will be none
+            self._answered.set()  # there will be no answer
             with self._lock:
                 for receipt in self._receipts.values():
                     receipt.done.set()
@@ -242,7 +244,7 @@ class LocalExecutor:
                 self._kept.request(self._peer)
 
     def _open(self) -> wire.Decoder:
-        """Connect to a supervisor of this protocol; return the decoder of what it sends."""
+        """Connect to a supervisor of this protocol; return the decoder of its messages."""
         deadline = time.monotonic() + _START_SECONDS
         pause = _FIRST_PAUSE
         problem = "it did not answer"
@@ -286,7 +288,7 @@ class LocalExecutor:
             self._able = first[0]["able"]
             self._kept.request(peer)
             peer.settimeout(None)
-            # For sending alone; who waits for a message may wait for long.
+            # Only for sending: reading may wait for a message for a long time.
             most = struct.pack("ll", *divmod(int(_SEND_SECONDS * 1e6), 1_000_000))
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, most)
         except BaseException:
@@ -297,7 +299,7 @@ class LocalExecutor:
     def _agree(self, hello: wire.Message, peer: socket.socket) -> None:
         theirs = hello.get("protocol")
         if hello.get("hello") != "worker" or not isinstance(theirs, int):
-            raise wire.ProtocolError("it is no supervisor")
+            raise wire.ProtocolError("it is not a supervisor")
         if theirs > wire.PROTOCOL:
             self._fault = (
                 f"cannot use the supervisor of {self._state_dir}: it speaks protocol {theirs} and "
@@ -313,9 +315,9 @@ class LocalExecutor:
             raise wire.ProtocolError("it is being upgraded")
 
     def _spawn(self) -> str | None:
-        """Start a supervisor; return once it listens, or once it is clear that it will not.
+        """Start a supervisor and wait until it listens.
 
-        Returns why there may be none yet.
+        Returns None, or why there may be no supervisor yet.
         """
         if not self._may_start:
             return "none is running; start the service worker-supervisor"
@@ -331,14 +333,14 @@ class LocalExecutor:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # Not by posix_spawn, which glibc lets ignore two signals of its own for ever.
+                    # This avoids glibc's posix_spawn, which leaves two signals ignored for ever.
                     start_new_session=True,
                 )
             code = _wait(process, _START_SECONDS)
         except OSError as error:
             return f"cannot start one: {error}"
         if code == _BUSY:
-            return "another one starts"
+            return "another one is starting"
         return None if code == 0 else f"a new one did not start; see {log_path}"
 
 
@@ -351,10 +353,10 @@ class _Receipt:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:
-    """Wait for the end of a process, or end it; `subprocess` would look only every 50 ms."""
+    """Wait for the end of a process, or kill it; `subprocess` would look only every 50 ms."""
     descriptor = os.pidfd_open(process.pid)
     try:
-        poll = select.poll()  # select(2) takes no descriptor above 1,023
+        poll = select.poll()  # select(2) refuses descriptors above 1,023
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(seconds * 1000):
             process.kill()
@@ -368,7 +370,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _connect(peer: socket.socket, state_dir: str) -> None:
-    """Connect through a directory descriptor: a socket's path is at most 107 bytes."""
+    """Connect through a directory descriptor, because a socket's path may have 107 bytes only."""
     directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         peer.connect(f"/proc/self/fd/{directory}/{jobdir.SOCKET}")
@@ -377,7 +379,7 @@ def _connect(peer: socket.socket, state_dir: str) -> None:
 
 
 def _pass_on(listener: Listener, message: wire.Message) -> None:
-    """Tell the listener; what it cannot store now it raises, and is told again on reconnection."""
+    """Call the listener; a WorkerError means that it cannot store this now. Reconnecting helps."""
     try:
         match message:
             case {"event": "started", "id": job_id, "pid": pid, "at": at}:

@@ -1,7 +1,7 @@
-"""Descriptors that systemd keeps for a service while that is not running (sd_notify(3), FDSTORE=1).
+"""Descriptors that systemd keeps for a service while it is not running (sd_notify(3), FDSTORE=1).
 
-The unit needs FileDescriptorStoreMax=. What is stored comes back to the next process of the service
-as sockets do: from descriptor 3 on, announced by LISTEN_FDS and LISTEN_FDNAMES.
+The unit needs FileDescriptorStoreMax=. The next process of the service gets the stored descriptors
+like sockets: from descriptor 3 on, announced by LISTEN_FDS and LISTEN_FDNAMES.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from worker_core.model.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 
-_NAMES = ("worker-kept-a", "worker-kept-b")  # one after the other: a name is removed as a whole
+_NAMES = (
+    "worker-kept-a",
+    "worker-kept-b",
+)  # used in turns: removing a name removes all descriptors with that name
 _FIRST = 3  # SD_LISTEN_FDS_START
 
 
 class DescriptorStore:
-    """The store of this service, for one descriptor; without systemd it keeps nothing."""
+    """The store of this service, for one descriptor. Without systemd it does nothing."""
 
     def __init__(self, passed: Iterable[tuple[str, int]] = ()) -> None:
-        """`passed` is what `passed()` returns; what was stored of that is then in `stored`."""
+        """`passed` is what `passed()` returned; `stored` then has the descriptors of the store."""
         stored = [(name, number) for name, number in passed if self.owns(name)]
         self.stored = [number for _, number in stored]
         self._name = _NAMES[0] if any(name == _NAMES[0] for name, _ in stored) else _NAMES[1]
@@ -32,15 +35,15 @@ class DescriptorStore:
 
     @staticmethod
     def owns(name: str) -> bool:
-        """Return whether a descriptor that systemd passes by this name is from the store."""
+        """Return whether a descriptor with this name comes from the store."""
         return name in _NAMES
 
     @staticmethod
     def passed() -> list[tuple[str, int]]:
         """Return name and number of each descriptor that systemd has passed to this process.
 
-        They are closed at exec from then on, and the variables that announce them are removed, so
-        that no child takes them for its own. Raises InvalidRequest if one is not open.
+        Makes them close-on-exec and removes the environment variables, so that no child inherits
+        them. Raises InvalidRequest if a descriptor is not open.
         """
         count = os.environ.pop("LISTEN_FDS", "")
         pid = os.environ.pop("LISTEN_PID", "")
@@ -60,7 +63,7 @@ class DescriptorStore:
         return list(zip(names, numbers, strict=False))
 
     def keep(self, descriptor: int) -> None:
-        """Store a copy of a descriptor in the place of what was stored before."""
+        """Store a copy of a descriptor; it replaces the one that was stored before."""
         before, after = self._name, _NAMES[self._name == _NAMES[0]]
         # FDPOLL=0: else systemd drops a socket whose other end is closed.
         if self._notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={after}", [descriptor]):

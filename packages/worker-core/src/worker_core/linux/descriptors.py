@@ -1,4 +1,4 @@
-"""Descriptors sent through a Unix socket (unix(7), SCM_RIGHTS)."""
+"""Sends and receives descriptors through a Unix socket (unix(7), SCM_RIGHTS)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 
 MOST = 253
-"""As many the kernel takes with one message (SCM_MAX_FD)."""
+"""The most descriptors that the kernel accepts with one message (SCM_MAX_FD)."""
 
 
 def send(peer: socket.socket, data: bytes | bytearray, descriptors: Sequence[int]) -> int:
-    """Send bytes, and copies of descriptors along with them; return how many bytes were sent.
+    """Send bytes together with copies of descriptors; return how many bytes were sent.
 
-    Without privileges a user may have as many descriptors on their way as the sender's soft limit
-    on open files; that is raised for the moment if it is too low.
+    An unprivileged user may have as many descriptors in transit as the sender's soft limit on open
+    files. If that is too low, the limit is raised during the call.
     """
     try:
         return socket.send_fds(peer, [data], list(descriptors))
@@ -32,10 +32,10 @@ def send(peer: socket.socket, data: bytes | bytearray, descriptors: Sequence[int
 def receive(
     peer: socket.socket, size: int, most: int, flags: int = 0
 ) -> tuple[bytes, list[int], bool]:
-    """Return bytes, the descriptors that came along, and whether some of those were dropped.
+    """Return bytes, the descriptors that came with them, and whether descriptors were dropped.
 
-    They are dropped from the end, when this process may open no more. socket.recv_fds is not used,
-    because before Python 3.12 it ignores `flags`, and lets programs inherit the descriptors.
+    The kernel drops the last ones when this process may open no more files. socket.recv_fds is not
+    used: before Python 3.12 it ignores `flags`, so that child processes inherit the descriptors.
     """
     found = array.array("i")
     room = socket.CMSG_LEN(most * found.itemsize)
@@ -53,9 +53,9 @@ def close(descriptors: Iterable[int]) -> None:
 
 
 def make_room(used: int, more: int) -> None:
-    """Raise the soft limit on open files, if it must be, for `more` of them above number `used`.
+    """Raise the soft limit on open files if needed, for `more` descriptors above number `used`.
 
-    Children inherit it from then on; better than a process that can do nothing.
+    Children then inherit the raised limit. That is better than a process that cannot open files.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if used + more >= soft != hard:

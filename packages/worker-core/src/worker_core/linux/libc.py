@@ -1,4 +1,4 @@
-"""The few Linux calls that the standard library does not have, by ctypes, all in this file."""
+"""The few Linux calls that the standard library lacks, by ctypes. All of them are in this file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import struct
 from collections.abc import Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_holding = ctypes.PyDLL(None, use_errno=True)  # the same, without giving up Python's lock meanwhile
+_holding = ctypes.PyDLL(
+    None, use_errno=True
+)  # the same, but keeps the interpreter lock (GIL) during a call
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS = 38
@@ -50,9 +52,11 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _SYS_MOUNT_SETATTR = 442
 
-# By what uname(2) calls the machine; 134 is the number on all that came after 2008.
+# By the machine name of uname(2); 134 is the number on all architectures since 2008.
 _SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134}
-_SIGACTION = struct.Struct("QQQQ")  # handler, flags, restorer, mask; of the last two some have one
+_SIGACTION = struct.Struct(
+    "QQQQ"
+)  # handler, flags, restorer, mask; some architectures have no restorer
 
 _PIDFD_GET_INFO = 0xC040FF0B  # linux/pidfd.h, Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
@@ -63,27 +67,27 @@ _INOTIFY_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name t
 
 
 def become_subreaper() -> None:
-    """Make orphans below this process its own children, instead of init's; survives exec."""
+    """Make this process, instead of init, the parent of orphans below it; survives exec."""
     _call(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def name_process(name: str) -> None:
-    """Let /proc/PID/comm of this process say a name of at most 15 bytes (prctl(2), PR_SET_NAME)."""
+    """Set the name in /proc/PID/comm, of at most 15 bytes (prctl(2), PR_SET_NAME)."""
     _call(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def fork_into(group: int) -> int:
-    """Fork, the child being in the cgroup whose directory is open as `group` from its beginning.
+    """Fork a child that is from the start in the cgroup whose directory is open as `group`.
 
-    Returns as os.fork does. By clone3(2), Linux 5.7; container runtimes may refuse it (ENOSYS).
-    Only for a process with one thread: nothing that os.fork prepares for others is done.
+    Returns what os.fork returns. Uses clone3(2), Linux 5.7; container runtimes may refuse it
+    (ENOSYS). Only for a process with one thread: it does not do what os.fork does for threads.
     """
     arguments = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, *5 * [0], group)
     return _call(_holding.syscall(_SYS_CLONE3, arguments, len(arguments)))
 
 
 def wait_status(pidfd: int) -> int | None:
-    """Return the wait status of a process that was reaped, by whomever; None if it was not yet.
+    """Return the wait status of a process that was reaped by any process; None if not yet.
 
     Raises OSError where the kernel does not report it: before Linux 6.15 (ENOTTY or EINVAL, and
     ESRCH for a process that is gone), and outside the process's pid namespace (EREMOTE).
@@ -95,7 +99,7 @@ def wait_status(pidfd: int) -> int | None:
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
-    """Give a range of a file back to the file system; its bytes read as zero from then on."""
+    """Release the disk space of a range of a file; its bytes then read as zero."""
     mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
     _call(_libc.fallocate(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
 
@@ -106,7 +110,7 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
 
 
 def open_without_magic(path: str, flags: int) -> int:
-    """Open a path, but not through a link of /proc, which leads past the rights on files."""
+    """Open a path, but not through a magic link of /proc, which bypasses file permissions."""
     return _openat2(_AT_FDCWD, path, flags, _RESOLVE_NO_MAGICLINKS)
 
 
@@ -121,7 +125,7 @@ def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces for new ones (unshare(2)); os.unshare is there from Python 3.12 on."""
+    """Move into new namespaces (unshare(2)); os.unshare exists since Python 3.12."""
     _call(_libc.unshare(flags))
 
 
@@ -133,7 +137,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 
 
 def make_mounts_private() -> None:
-    """Let no mount of this namespace reach another one, and none of another this one."""
+    """Stop mounts from propagating between this mount namespace and others."""
     mount("none", "/", None, _MS_REC | _MS_PRIVATE)
 
 
@@ -164,15 +168,15 @@ def attach_mounts(fd: int, path: str) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Let no exec in this process or below it gain privileges (prctl(2), PR_SET_NO_NEW_PRIVS)."""
+    """Prevent this process and its children from gaining privileges (PR_SET_NO_NEW_PRIVS)."""
     _call(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def set_command_line(text: str) -> None:
-    """Show `text` as the command line of this process, cut to the length of what it shows now.
+    """Show `text` as the command line of this process, cut to the length of the present one.
 
-    By overwriting its arguments, which a forked process has for itself (proc(5), /proc/PID/stat,
-    fields 48 and 49). Does nothing where the kernel does not say where they are.
+    This overwrites the arguments in memory, of which a forked process has its own copy (proc(5),
+    /proc/PID/stat, fields 48 and 49). Does nothing where the kernel hides their addresses.
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -184,10 +188,10 @@ def set_command_line(text: str) -> None:
 
 
 def reset_hidden_signals() -> None:
-    """Give the signals that the C library keeps to itself their default where they are ignored.
+    """Reset the signals that the C library reserves for itself, where they are ignored.
 
-    posix_spawn of glibc leaves them ignored in what it starts, and all below inherits that; by
-    sigaction(3) they cannot be reached. No thread may have been started yet.
+    glibc's posix_spawn leaves them ignored in the new process, and all its children inherit that;
+    sigaction(3) refuses to change them. Call it before any thread is started.
     """
     number = _SYS_RT_SIGACTION.get(platform.machine())
     for signum in range(32, signal.SIGRTMIN) if number else ():
@@ -199,7 +203,7 @@ def reset_hidden_signals() -> None:
 
 
 def set_file_user(uid: int) -> None:
-    """Use a user's rights on files; for 0, root's capabilities on files too (setfsuid(2))."""
+    """Use a user's permissions on files; for 0, also root's capabilities (setfsuid(2))."""
     _libc.setfsuid(uid)
     _expect(_libc.setfsuid(-1), uid)
 
@@ -221,7 +225,7 @@ def inotify_add(fd: int, path: str, mask: int) -> int:
 
 
 def inotify_remove(fd: int, watch: int) -> None:
-    """Stop watching; an already vanished watch raises OSError (EINVAL)."""
+    """Stop watching; raises OSError (EINVAL) if the watch does not exist any more."""
     _call(_libc.inotify_rm_watch(fd, watch))
 
 
@@ -235,7 +239,7 @@ def inotify_watches(data: bytes) -> Iterator[int]:
 
 
 def _expect(found: int, wanted: int) -> None:
-    # These two tell of no error; asked with an impossible id they tell what is in force.
+    # These two calls report no error; with an impossible id they return the present value.
     if found != wanted:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 

@@ -1,4 +1,4 @@
-"""What /proc tells of processes (proc(5)); a process that is gone reads as None."""
+"""Reads processes from /proc (proc(5)). A process that no longer exists reads as None."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MASKS = re.compile(rb"^Sig(Blk|Ign|Cgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 def proc_fault() -> str | None:
-    """Return what is wrong with /proc, without which no job can be watched, and the cure."""
+    """Return what is wrong with /proc, and the cure; None if it can be used."""
     if not os.path.exists("/proc/self/stat"):
         return "/proc is not mounted; mount it: mount -t proc proc /proc"
     if not os.path.exists("/proc/sys/kernel/random/boot_id"):
@@ -37,7 +37,7 @@ def proc_fault() -> str | None:
 
 @dataclass(frozen=True)
 class Stat:
-    """The fields of /proc/PID/stat that matter here; the state is that of a thread that lives."""
+    """The fields of /proc/PID/stat that matter here; the state is that of a living thread."""
 
     pid: int
     state: str
@@ -45,12 +45,12 @@ class Stat:
     session: int
     exiting: bool
     start_time: int
-    user_ticks: int  # of it and of the children that it waited for
+    user_ticks: int  # of the process and of the children that it waited for
     system_ticks: int
 
     @property
     def ended(self) -> bool:
-        """Whether it is dead or dying: nothing that is sent to it has an effect any more."""
+        """Whether the process is dead or dying: a signal to it has no effect any more."""
         return self.exiting or self.state in "ZX"
 
 
@@ -62,7 +62,7 @@ def stat(pid: int) -> Stat | None:
     fields = _fields(data)
     state, exiting = _condition(fields)
     if (exiting or state in "ZX") and int(fields[17]) > 1:
-        # Its first thread has ended, by pthread_exit(3); it lives as long as another one does.
+        # Its first thread has ended (pthread_exit(3)); the process lives while another thread does.
         state, exiting = _living_thread(pid) or (state, exiting)
     return Stat(
         pid=pid,
@@ -77,16 +77,16 @@ def stat(pid: int) -> Stat | None:
 
 
 def has_executed(pid: int) -> bool:
-    """Whether a process has executed a program since it was forked; True if it is gone.
+    """Return whether a process has executed a program since it was forked; True if it is gone.
 
-    A zombie still tells.
+    This works for a zombie too.
     """
     data = _read(pid, "stat")
     return data is None or not int(_fields(data)[6]) & _PF_FORKNOEXEC
 
 
 def _fields(data: bytes) -> list[bytes]:
-    # The name in parentheses may itself hold spaces and parentheses.
+    # The name in parentheses may itself contain spaces and parentheses.
     return data[data.rindex(b")") + 2 :].split()
 
 
@@ -95,9 +95,9 @@ def _condition(fields: list[bytes]) -> tuple[str, bool]:
 
 
 def _living_thread(pid: int) -> tuple[str, bool] | None:
-    """Return the condition of a thread that does not end, if there is one.
+    """Return state and exiting flag of a thread that is not about to end; None if there is none.
 
-    The end of a process is a SIGKILL to each of its threads, whatever began it.
+    When a process ends, for any reason, the kernel sends SIGKILL to each of its threads.
     """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -112,10 +112,11 @@ def _living_thread(pid: int) -> tuple[str, bool] | None:
 
 
 def wait_status(pid: int, start_time: int) -> int | None:
-    """Return the wait status of a zombie, whoever its parent is; None if it cannot be read.
+    """Return the wait status of a zombie, whatever its parent is; None if it cannot be read.
 
-    Without the right to trace the process the field reads as 0, like success. A link in the same
-    directory that needs the same right tells whether we have it (ptrace(2), PTRACE_MODE_READ).
+    Without permission to trace the process the field reads as 0, like success. Reading a link in
+    the same directory needs the same permission, so it shows whether we have it (ptrace(2),
+    PTRACE_MODE_READ).
     """
     data = _read(pid, "stat")
     if data is None:
@@ -140,13 +141,13 @@ def realtime_limit(pid: int) -> int | None:
 
 
 def user(pid: int) -> int | None:
-    """Return the real uid of a process. The owner of its directory in /proc may be another one."""
+    """Return the real uid of a process. Its directory in /proc may have another owner."""
     found = _UID.search(_read(pid, "status") or b"")
     return None if found is None else int(found[1])
 
 
 def survives(pid: int, signum: int) -> bool:
-    """Whether a process catches, ignores or blocks a signal, so that it may outlive it."""
+    """Return whether a process catches, ignores or blocks a signal, so that it may survive it."""
     masks = dict(_MASKS.findall(_read(pid, "status") or b""))
     bit = 1 << (signum - 1)
     return any(int(mask, 16) & bit for mask in masks.values())
@@ -185,8 +186,8 @@ def pids() -> Iterator[int]:
 
 
 def shutting_down() -> bool:
-    """Whether the machine is going down, and systemd ends all processes that are left."""
-    return _read(1, "comm") == b"systemd-shutdow\n"  # what its pid 1 executes then; 15 bytes of it
+    """Return whether the machine shuts down and systemd kills all remaining processes."""
+    return _read(1, "comm") == b"systemd-shutdow\n"  # what pid 1 executes then; cut to 15 bytes
 
 
 def children(parent: int) -> list[int]:
@@ -197,7 +198,7 @@ def children(parent: int) -> list[int]:
         return [int(pid) for pid in files.read(f"/proc/{parent}/task/{parent}/children").split()]
     except ProcessLookupError:
         return []
-    except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
+    except FileNotFoundError:  # the process is gone, or the kernel lacks CONFIG_PROC_CHILDREN
         found = (stat(pid) for pid in pids())
         return [each.pid for each in found if each is not None and each.ppid == parent]
 

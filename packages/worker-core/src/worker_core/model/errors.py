@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class WorkerError(Exception):
-    """Base of everything that worker_core raises on purpose."""
+    """Base of all errors that worker_core raises on purpose."""
 
 
 MOST_FAULTS = 50
-"""How many faults of one request are looked for; whoever has more wrong reads no more of them."""
+"""The most faults of one request that are reported; further ones are not even looked for."""
 
-_LONGEST_ECHO = 100  # characters of a value that a message repeats
+_LONGEST_ECHO = 100  # characters of a value that a message quotes
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FieldError:
 
 
 def echo(value: object) -> str:
-    """Return a value as a message repeats it: whole if it is short, else how it begins."""
+    """Return a value as a message quotes it: whole if it is short, else its beginning."""
     if isinstance(value, str) and len(value) > _LONGEST_ECHO:
         return f"{value[:_LONGEST_ECHO]!r}… ({len(value)} characters)"
     if isinstance(value, list | dict):
@@ -42,7 +42,7 @@ def echo(value: object) -> str:
 
 
 def name_echo(name: object) -> str:
-    """Return the name of a field as a path repeats it: whole if it is short."""
+    """Return a field's name as a message quotes it: whole if it is short, else its beginning."""
     text = str(name)
     return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}…"
 
@@ -68,12 +68,12 @@ class JobNotFound(WorkerError, LookupError):
 
 
 class JobNotRunning(WorkerError):
-    """The job has ended, by itself or before the request, or has not begun; `job` tells which."""
+    """The job has already ended, or has not started yet; `job` is its record."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         if job.state.value == "queued":
-            super().__init__(f"job {job.id} is still queued; nothing of it runs yet")
+            super().__init__(f"job {job.id} is still queued; it is not running yet")
         else:
             super().__init__(f"job {job.id} has already {job.summary()}")
 
@@ -88,7 +88,7 @@ class JobNotWaiting(WorkerError):
 
 
 class JobNotFinished(WorkerError):
-    """The job has not ended yet, which the request needs; `job` is its record."""
+    """The request needs a job that has ended, and this one has not; `job` is its record."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -96,7 +96,7 @@ class JobNotFinished(WorkerError):
 
 
 class IdempotencyKeyReused(WorkerError):
-    """The same idempotency key came with another job object."""
+    """The idempotency key was used before, with a different job object."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -106,7 +106,7 @@ class IdempotencyKeyReused(WorkerError):
 
 
 class QueueFull(WorkerError):
-    """As many jobs wait as the settings allow."""
+    """As many jobs are queued as the settings allow."""
 
 
 class StoreUnavailable(WorkerError):
@@ -118,7 +118,7 @@ class ExecutorUnavailable(WorkerError):
 
 
 class StreamNotSeparate(WorkerError):
-    """The job's stderr is part of its stdout, so there is no such stream to read."""
+    """The job writes its stderr to its stdout, so there is no separate stderr to read."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(

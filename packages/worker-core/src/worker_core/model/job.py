@@ -27,7 +27,7 @@ _ENDED = {
     State.LOST: "been lost",
 }
 UNKNOWN = "unknown"  # the name of whoever killed a job without giving one
-_SAID = ("killed", "skipped", "timed out")  # reasons that say it already
+_SAID = ("killed", "skipped", "timed out")  # reasons that already contain the verb
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class Job:
     enforced: Mapping[str, str | None] = field(default_factory=dict)
     """For each limit what enforces it: "cgroup", "rlimit" or None for nothing."""
     duration: float | None = None
-    """Seconds that it has run up to now, if the engine has measured that; not a difference of the
-    stamps above, because the clock that they are read from can be set."""
+    """Seconds that it has run so far, if the engine has measured that. It is not the difference of
+    the times above, because the system clock may have been set in between."""
     waits: Waits | None = None
     """What the owner has changed while it waited; None is what `spec` says. See `let_wait`."""
     waiting: Sequence[Closed] = ()
     """Everything that keeps a waiting job from starting now."""
     version: int = 0
-    """Grows with every change of any job in the store; what `Engine.events` resumes from."""
+    """Grows with each change of any job in the store; `Engine.events` can resume from it."""
 
     @property
     def let_wait(self) -> Waits:
@@ -103,9 +103,10 @@ class Job:
         return Waits(self.spec.priority, self.spec.hold, self.spec.start_after)
 
     def replaced(self, **changed: Any) -> Job:
-        """Return the record with other values of some fields, as `dataclasses.replace` would.
+        """Return a copy with other values for some fields.
 
-        That takes five times as long, and a short job is changed half a dozen times.
+        `dataclasses.replace` does the same but takes five times as long, and even a short job is
+        changed half a dozen times.
         """
         job = object.__new__(Job)
         vars(job).update(vars(self))
@@ -126,7 +127,7 @@ class Job:
         return job._ended(new, change) if new.final else job.replaced(state=new)
 
     def _with_kill(self, request: KillRequest) -> Job:
-        """The first who asked is the one who killed it; a later request only hastens the end."""
+        """Return the record with a kill; a second kill can only hasten the end."""
         if self.kill is None:
             return self.replaced(kill=replace(request, by=request.by or UNKNOWN))
         return self.replaced(kill=self.kill.followed_by(request, self.spec.stop_grace))
@@ -153,9 +154,10 @@ class Job:
         )
 
     def summary(self) -> str:
-        """Return how it ended, as in "completed with exit code 0" or "been killed by alice".
+        """Return how the job ended, as in "completed with exit code 0" or "been killed by alice".
 
-        It ends a sentence that begins with "the job has". Of one that has not ended: its state.
+        The text completes a sentence that begins with "the job has". For a job that has not ended
+        it is the state.
         """
         if self.state is State.COMPLETED:
             return "completed with exit code 0"

@@ -1,4 +1,4 @@
-"""Limits and Isolation: what a job may use, and what it may see. Both are parts of a JobSpec."""
+"""Limits and Isolation: what a job may use and what it may see. Both are parts of a JobSpec."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ MAX_PATH = 4095  # bytes of a path, as the kernel takes it (PATH_MAX)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may use; None is no limit of its own.
+    """What a job may use; None means no limit.
 
-    A limit that cannot be enforced on this machine refuses the job, unless `best_effort`: then it
+    A job with a limit that cannot be enforced on this machine is refused. With `best_effort` it
     runs, and its record says what was enforced.
     """
 
     memory: int | None = None
-    """Bytes of the whole tree (cgroup memory.max), of which nothing is swapped out; over it the job
-    is ended as out_of_memory."""
+    """Bytes of memory of the whole process tree (cgroup memory.max), without swap. A job that needs
+    more ends as out_of_memory."""
     cpus: float | None = None
-    """Processors' worth of time, as in 1.5 (cgroup cpu.max)."""
+    """CPUs, for instance 1.5 (cgroup cpu.max)."""
     pids: int | None = None
-    """Processes and threads at a time (cgroup pids.max)."""
+    """Processes and threads at the same time (cgroup pids.max)."""
     io: Mapping[str, int] | None = None
     """`read` and `write` in bytes per second, on the disk under the working directory (cgroup
     io.max)."""
     cpu_time: float | None = None
     """Seconds of CPU of each process (RLIMIT_CPU); over it the process gets SIGXCPU."""
     open_files: int | None = None
-    """Descriptors of each process (RLIMIT_NOFILE)."""
+    """Open files of each process (RLIMIT_NOFILE)."""
     file_size: int | None = None
     """Bytes of each file that is written, the output included (RLIMIT_FSIZE)."""
     best_effort: bool = False
@@ -52,17 +52,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What a job may not see or touch; everything is off unless asked for."""
+    """What a job may not see or change; everything is off by default."""
 
     private_network: bool = False
-    """No network but a loopback interface of its own."""
+    """No network except a private loopback interface."""
     private_tmp: bool = False
-    """An empty /tmp and /var/tmp of its own."""
+    """A private, empty /tmp and /var/tmp."""
     read_only: bool = False
-    """No writing to the file system but the working directory and what `writable` names."""
+    """The file system is read-only except for the working directory and the paths in `writable`."""
     writable: Sequence[str] = ()
     pid_namespace: bool = False
-    """No process is visible but its own."""
+    """Only the job's own processes are visible."""
 
     def problems(self) -> Problems:
         """Yield what is wrong with each field, and with fields that do not fit together."""

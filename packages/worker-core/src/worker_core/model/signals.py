@@ -6,7 +6,7 @@ import signal
 
 from worker_core.model.errors import InvalidRequest, echo
 
-_VALID = frozenset(map(int, signal.valid_signals()))  # building it anew takes 0.1 ms
+_VALID = frozenset(map(int, signal.valid_signals()))  # computed once: it takes 0.1 ms
 _LONGEST = 20  # characters of a name
 
 
@@ -32,7 +32,7 @@ def number(name: str | int) -> int:
     if found in _VALID:
         return found
     raise InvalidRequest(
-        f"{echo(name)} is no signal; give a name such as TERM or a number from 1 to "
+        f"invalid signal {echo(name)}: give a name such as TERM or a number from 1 to "
         f"{signal.NSIG - 1}"
     )
 
@@ -42,7 +42,7 @@ def name(signum: int) -> str:
     try:
         return signal.Signals(signum).name
     except ValueError:
-        if signum < signal.SIGRTMIN:  # the C library keeps the first two for itself
+        if signum < signal.SIGRTMIN:  # the C library reserves the first two
             return str(signum)
         return f"SIGRTMIN+{signum - signal.SIGRTMIN}"
 

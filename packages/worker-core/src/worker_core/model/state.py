@@ -1,4 +1,4 @@
-"""The state machine of a job: states, events, and the one table that joins them.
+"""The state machine of a job: states, events, and the one table of transitions.
 
 Nothing else in the project assigns a state. The API's enum, the documentation's diagram and the
 tests are made from `TRANSITIONS`.
@@ -12,7 +12,7 @@ from worker_core.model.errors import WorkerError
 
 
 class State(enum.Enum):
-    """What is observed of a job; the value is the word that the API and the command line use."""
+    """The observed state of a job. The value is the word in the API and on the command line."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,7 +27,7 @@ class State(enum.Enum):
 
     @property
     def final(self) -> bool:
-        """Whether the job has ended and its record will not change any more."""
+        """Whether the job has ended. Then its record does not change any more."""
         return self in FINAL
 
 
@@ -91,7 +91,7 @@ class Event(enum.Enum):
 
 
 class Refused(enum.Enum):
-    """Why a pair of state and event changes nothing."""
+    """Why an event changes nothing in a state."""
 
     REPEATED = "already known; reporting it again changes nothing"
     ENDED = "the job has ended"

@@ -1,6 +1,6 @@
-"""Waking those who wait for a file to grow: one inotify descriptor and one thread for all of them.
+"""Wakes threads that wait for a file to grow: one inotify descriptor and one thread serve them all.
 
-One descriptor for each waiting thread would meet the kernel's bound of 128 instances for a user.
+One inotify descriptor for each waiting thread would exceed the kernel's limit of 128 per user.
 """
 
 from __future__ import annotations
@@ -18,43 +18,45 @@ from worker_core.output import spool
 
 log = logging.getLogger(__name__)
 
-# Hundreds that all want the interpreter at the same moment keep it from whoever else asks for
-# something: with 500 of one job a status took 220 ms, and takes 20 when they are woken so.
+# Waking hundreds of threads at once starves other requests of the interpreter lock (GIL): with 500
+# followers of one job, a status request took 220 ms. It takes 20 ms if they are woken in lots.
 _AT_ONCE = 4
-_PAUSE = 0.0005
+_PAUSE = 0.0005  # seconds between two lots
 
-_UNWATCHED_SECONDS = 0.5  # how long a wait lasts at most where the kernel does not wake it
+_UNWATCHED_SECONDS = 0.5  # the longest wait for a file that the kernel does not watch
 
 
 class Watch:
-    """A file that somebody waits for: read `changes`, then the file, then `wait`."""
+    """A file that threads wait for: each reads `changes`, then the file, and then calls `wait`."""
 
     def __init__(self) -> None:
         self.changes = 0
-        self.touches = 0  # how many of the changes were told by `touch`, not by the kernel
+        self.touches = 0  # how many of the changes came from `touch`, not from the kernel
         self.users = 0
         self.number: int | None = None  # the kernel's, once the file is watched
         self._condition = threading.Condition()
-        self._last = (-1, 0, b"")  # changes there were, offset, and what was read then
+        self._last = (-1, 0, b"")  # value of `changes`, offset, and the bytes read then
 
     def change(self, *, touched: bool) -> None:
-        """Count a change; `wake` tells of it."""
+        """Count a change; `wake` then wakes the waiting threads."""
         with self._condition:
             self.changes += 1
             self.touches += touched
 
     def wake(self) -> None:
-        """Wake everybody who waits, a few at a time."""
+        """Wake all waiting threads, a few at a time."""
         for woken in range(0, self.users, _AT_ONCE):
             if woken:
                 time.sleep(_PAUSE)
-            with self._condition:  # it wakes those first who have waited longest
+            with self._condition:  # the longest waiting thread is woken first
                 self._condition.notify(_AT_ONCE)
 
     def read(self, offset: int, read: Callable[[int], tuple[int, bytes]]) -> tuple[int, bytes]:
-        """Return what `read(offset)` gives, a chunk and its offset, or has given to another reader
-        since the last change. Not for a file that cannot grow: of its last bytes the kernel's word
-        may still be on its way."""
+        """Return a chunk and its offset: what `read(offset)` returns, or has returned to another
+        reader since the last change.
+
+        Not for a file that is final: the kernel may not have reported its last bytes yet.
+        """
         changes = self.changes
         count, begin, data = self._last
         end = begin + len(data)
@@ -66,7 +68,7 @@ class Watch:
         return begin, data
 
     def wait(self, seen: int, timeout: float) -> bool:
-        """Wait until there are other changes than were `seen`; False if the time is up before."""
+        """Wait until `changes` differs from `seen`; return False after `timeout` seconds."""
         if self.number is None:
             timeout = min(timeout, _UNWATCHED_SECONDS)
         with self._condition:
@@ -74,7 +76,7 @@ class Watch:
 
 
 class Watches:
-    """The files that are waited for, by path."""
+    """The watched files, by path."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -85,7 +87,7 @@ class Watches:
 
     @contextmanager
     def on(self, path: str) -> Iterator[Watch]:
-        """Watch a file in this block; one that does not exist yet is only ever `touch`ed."""
+        """Watch a file during this block; a file that does not exist yet needs a `touch`."""
         with self._lock:
             watch = self._by_path.setdefault(path, Watch())
             watch.users += 1
@@ -96,7 +98,7 @@ class Watches:
             self._leave(path, watch)
 
     def arm(self, path: str) -> None:
-        """Begin to hear of a watched file's growth, if it exists."""
+        """Ask the kernel to report the growth of a watched file, if it exists."""
         with self._lock:
             watch = self._by_path.get(path)
             if watch is None or watch.number is not None or self._closed:
@@ -106,26 +108,26 @@ class Watches:
                 self._by_number[watch.number] = watch
             except FileNotFoundError:
                 return
-            except OSError as error:  # no watches left: `wait` looks from time to time instead
+            except OSError as error:  # no watches left: `wait` has a shorter timeout instead
                 log.warning("cannot watch %s: %s", path, error)
 
     def touch(self, path: str) -> None:
-        """Wake whoever waits for a file: it appeared, or it will not grow any more."""
+        """Wake the threads that wait for a file: it was created, or it is final now."""
         with self._lock:
             watch = self._by_path.get(path)
         if watch is not None:
             self.arm(path)
             watch.change(touched=True)
-            if watch.users > _AT_ONCE:  # who calls has more to do than to wait for that
+            if watch.users > _AT_ONCE:  # do not let the caller wait for all of them
                 threading.Thread(target=watch.wake, name="worker-wake", daemon=True).start()
             else:
                 watch.wake()
 
     def close(self) -> None:
-        """Let the thread end; who still waits is woken once."""
+        """Stop the thread, and wake every waiting thread once."""
         with self._lock:
             self._closed = True
-            if self._inotify is not None:  # a watch that goes is an event, which wakes the thread
+            if self._inotify is not None:  # removing a watch is an event, which wakes the thread
                 with contextlib.suppress(OSError):
                     number = libc.inotify_add(self._inotify, "/", libc.IN_MODIFY)
                     libc.inotify_remove(self._inotify, number)
@@ -159,7 +161,7 @@ class Watches:
             data = os.read(descriptor, 1 << 16)
             numbers = set(libc.inotify_watches(data))
             with self._lock:
-                # The kernel says -1 if it had to drop events: then it may have been anybody's.
+                # -1 means that the kernel dropped events: then any file may have changed.
                 changed = self._by_number.keys() if -1 in numbers else numbers
                 watches = [self._by_number[each] for each in changed if each in self._by_number]
             for watch in watches:

@@ -1,4 +1,4 @@
-"""Reading the files that jobs write: by byte offset, from the end by lines, as they grow."""
+"""Reads the files that jobs write: by byte offset, and from the end by lines."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 CHUNK = 1 << 16  # bytes of one read
 LONGEST_TAIL = 256 << 20
-"""Bytes of the longest tail: further back no beginning of a line is looked for."""
+"""The most bytes that are searched for the beginning of a tail."""
 
-_LARGEST = 1 << 62  # a file ends before this offset, and the kernel counts little further
+_LARGEST = 1 << 62  # no file is larger; much larger offsets would be refused by the kernel
 
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """What is kept of a stream: bytes `start` to `size`; `final` once it cannot grow any more."""
+    """What is kept of a stream: the bytes from `start` to `size`. If `final`, it cannot grow."""
 
     size: int
     start: int
@@ -55,10 +55,11 @@ def read(path: str, offset: int, length: int) -> bytes:
 def tail_offset(
     path: str, start: int, end: int, lines: int, on_block: Callable[[], None] = lambda: None
 ) -> int:
-    """Return where the last `lines` lines between two offsets begin, or LONGEST_TAIL before `end`.
+    """Return the offset of the last `lines` lines between two offsets.
 
-    A last line without a newline counts as one. Reads backwards, in blocks, and skips holes;
-    `on_block` is called before each block, and what it raises ends the search.
+    It is LONGEST_TAIL before `end` at most. A last line without a newline counts. The search reads
+    backwards in blocks and skips holes; `on_block` is called before each block, and an exception
+    that it raises ends the search.
     """
     if lines <= 0 or end <= start:
         return end
@@ -77,7 +78,7 @@ def _begin_of_tail(
     wanted = lines + 1  # the newline that ends the line before
     if os.pread(descriptor, 1, end - 1) != b"\n":
         wanted -= 1
-    while wanted <= at - least:  # else there are not so many newlines, whatever is there
+    while wanted <= at - least:  # otherwise there cannot be so many newlines
         begin = max(least, at - CHUNK)
         on_block()
         hole = _is_hole(descriptor, begin, at)
@@ -91,11 +92,11 @@ def _begin_of_tail(
 
 
 def _is_hole(descriptor: int, begin: int, end: int) -> bool:
-    """Return whether a part of a file was never written, or was given back."""
+    """Return whether a part of a file is a hole: never written, or deleted."""
     try:
         return os.lseek(descriptor, begin, os.SEEK_DATA) >= end
     except OSError as error:
-        return error.errno == errno.ENXIO  # there is no data behind
+        return error.errno == errno.ENXIO  # no data after `begin`
 
 
 def _nth_from_end(block: bytes, count: int) -> int:

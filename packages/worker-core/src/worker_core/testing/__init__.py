@@ -1,4 +1,4 @@
-"""For the tests of programs that use worker_core: an executor and a clock that pretend, and faults.
+"""For the tests of programs that use worker_core: a fake executor, a fake clock, and faults.
 
-The pretenders pass the same suite as the real ones (tests/core/test_executor_contract.py).
+The fakes pass the same suite as the real ones (tests/core/test_executor_contract.py).
 """

@@ -1,4 +1,4 @@
-"""An executor and a clock that pretend."""
+"""A fake executor and a fake clock."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class FakeClock:
         return self._now + self._set
 
     def monotonic(self) -> float:
-        """Return what `advance` has made of the first time."""
+        """Return the first time plus all that `advance` has added."""
         return self._now
 
     def set(self, seconds: float) -> None:
-        """Set the UTC clock forward, or back, while no time passes."""
+        """Set the UTC clock forward or back, while no time passes."""
         self._set += seconds
 
     def advance(self, seconds: float) -> None:
@@ -60,13 +60,13 @@ class FakeExecutor:
         self._thread: threading.Thread | None = None
 
     def connect(self, listener: Listener) -> None:
-        """Be ready."""
+        """Start reporting."""
         self._thread = threading.Thread(target=self._tell, args=(listener,), daemon=True)
         self._thread.start()
         self._news.put(lambda to: to.connected())
 
     def start(self, job_id: str, spec: dict[str, Any]) -> None:
-        """Pretend to start a job, once."""
+        """Pretend to start a job; a second start does nothing."""
         with self._lock:
             if job_id in self._ended:
                 end = self._ended[job_id]
@@ -86,13 +86,13 @@ class FakeExecutor:
     def finish(
         self, job_id: str, *, exit_code: int | None = None, signal: int | None = None
     ) -> None:
-        """Let a job end by itself."""
+        """Pretend that a job ends by itself."""
         reason = signals.failure_reason(exit_code, signal)
         with self._lock:
             self._end(job_id, Exit(Cause.OWN, exit_code, signal, reason, time.time(), _NOTHING))
 
     def kill(self, job_id: str, request: KillRequest) -> None:
-        """Let a job end by a signal."""
+        """Pretend that a signal ends a job."""
         number = signals.number(request.signal or "TERM")
         with self._lock:
             if job_id in self._running:
@@ -100,24 +100,24 @@ class FakeExecutor:
                 self._end(job_id, Exit(Cause.KILL, None, number, request.reason, now, _NOTHING))
 
     def signal(self, job_id: str, signum: int) -> None:
-        """Let a job end by SIGKILL; it ignores every other signal."""
+        """Pretend that SIGKILL ends a job; other signals do nothing."""
         if signum == signals.number("KILL") and job_id in self._running:
             self.finish(job_id, signal=signum)
 
     def query(self, job_ids: Iterable[str]) -> None:
-        """Tell what became of jobs."""
+        """Report the state of jobs."""
         with self._lock:
             jobs = {job_id: self._known(job_id) for job_id in job_ids}
             self._news.put(lambda to: to.known(jobs))
 
     def unenforceable(self, spec: JobSpec) -> list[FieldError]:  # noqa: ARG002
-        """Return nothing: every limit is as real as the job."""
+        """Return nothing: every limit is accepted."""
         return []
 
     hanging_starts = 0
 
     def fault(self) -> str | None:
-        """Return None: it is always there."""
+        """Return None: it always answers."""
         return None
 
     def close(self, *, end_jobs: bool) -> None:

@@ -1,6 +1,6 @@
-"""Making the operating system fail on purpose, in this process, at the nth call.
+"""Makes system calls fail on purpose, in this process, at the nth call.
 
-A supervisor installs what the environment variable WORKER_FAULTS says, once it is ready:
+A supervisor that is ready installs the faults in the environment variable WORKER_FAULTS:
 
     WORKER_FAULTS="fork:3:EAGAIN,rename:1:ENOSPC*5"
 
@@ -29,7 +29,7 @@ _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "punch": ((libc, "punch_hole"),),
     "proc": ((procfs, "_read"),),
 }
-"""What can fail, and where the calls of it go through."""
+"""What can fail -> the functions through which all calls of it go."""
 
 _FORM = re.compile(r"(\w+):(\d+):(E\w+)(?:\*(\d+))?")
 
@@ -45,26 +45,26 @@ class Fault:
     calls: int = 0
 
     def check(self) -> None:
-        """Count a call; raise OSError if it is one that fails."""
+        """Count a call; raise OSError if it has to fail."""
         self.calls += 1
         if self.nth <= self.calls < self.nth + self.times:
             raise OSError(self.errno, os.strerror(self.errno))
 
 
 def parse(text: str) -> list[Fault]:
-    """Return the faults that a text names; raise ValueError for what is no such text."""
+    """Return the faults that a text names; raise ValueError for any other text."""
     found = []
     for part in text.split(","):
         match = _FORM.fullmatch(part.strip())
         if match is None or match[1] not in _PLACES or not hasattr(errno, match[3]):
-            raise ValueError(f"{part!r} is no fault; one is WHAT:NTH:ERRNO[*TIMES]")
+            raise ValueError(f"invalid fault {part!r}: must be WHAT:NTH:ERRNO[*TIMES]")
         number = getattr(errno, match[3])
         found.append(Fault(match[1], int(match[2]), number, int(match[4] or 1)))
     return found
 
 
 def install(text: str) -> Callable[[], None]:
-    """Let calls fail from now on; return what undoes it."""
+    """Make calls fail from now on; return a function that undoes this."""
     undo = []
     for fault in parse(text):
         for owner, name in _PLACES[fault.what]:
