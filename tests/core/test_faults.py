@@ -49,7 +49,7 @@ def test_the_supervisor_goes_on_when_the_nth_call_fails(tmp_path, monkeypatch, w
 
 def test_a_disk_that_stays_full_holds_the_end_back_until_it_can_be_recorded(tmp_path, monkeypatch):
     """An end would be told that is recorded nowhere."""
-    monkeypatch.setenv("WORKER_FAULTS", "rename:1:ENOSPC*5")
+    monkeypatch.setenv("WORKER_FAULTS", "create:1:ENOSPC*5")
     with Engine(tmp_path) as engine:
         assert run(engine, shell("exit 3")).exit_code == 3
         assert (tmp_path / "supervisor.log").read_text().count("cannot record its end") == 5
@@ -76,8 +76,9 @@ def test_a_job_that_waits_for_a_process_can_be_killed(tmp_path, monkeypatch):
 
 
 def test_a_job_that_waits_for_its_claim_can_be_killed(tmp_path, monkeypatch):
-    """On a full disk a kill would be forgotten, and the job run once there is room."""
-    monkeypatch.setenv("WORKER_FAULTS", "write:1:ENOSPC*10")
+    """On a full disk a kill would be forgotten, and the job run once there is space."""
+    # The claim is written only where a file can have one name only.
+    monkeypatch.setenv("WORKER_FAULTS", "link:1:EMLINK*1000,write:1:ENOSPC*10")
     log = tmp_path / "supervisor.log"
     with Engine(tmp_path) as engine:
         job = engine.submit(shell(f"touch {tmp_path}/ran; sleep 600"), "me")
@@ -309,7 +310,7 @@ def test_a_disk_that_fails_is_said_and_what_ended_is_recorded_afterwards(tmp_pat
 
 def test_an_end_that_the_supervisor_cannot_record_is_no_running_job(tmp_path, monkeypatch):
     """A process that has ended would be shown as running, and nobody would know why."""
-    monkeypatch.setenv("WORKER_FAULTS", "rename:1:EIO*20")
+    monkeypatch.setenv("WORKER_FAULTS", "create:1:EIO*20")
     with Engine(tmp_path) as engine:
         job = engine.submit(shell("exit 3"), "me")
         why = "its process has ended, but that cannot be recorded yet: Input/output error"

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker_core.disk import files
 from worker_core.linux import libc, posix_spawn, procfs
 
 _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -24,6 +25,8 @@ _PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "open": ((os, "open"),),
     "fsync": ((os, "fsync"),),
     "rename": ((os, "rename"),),
+    "link": ((os, "link"),),
+    "create": ((files, "create"),),
     "write": ((os, "write"),),
     "send": ((socket.socket, "send"), (socket.socket, "sendall")),
     "punch": ((libc, "punch_hole"),),
