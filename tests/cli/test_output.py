@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cli_certs import Identity
 from support.cli_clock import Clock
 from support.cli_stub import DROP, Answer, Request, Script, Stub, answer, chunked, problem
 from worker_cli import Client, ConnectionLost, JobNotFound
@@ -197,25 +196,27 @@ def test_follow_gives_up_on_a_server_that_stays_away(serve: Serve, client_of: Cl
     assert output.offset == 4
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
 def test_no_way_of_breaking_loses_or_repeats_a_byte(
-    data: st.DataObject, identity: Identity, authority: object
+    serve: Callable[[Script], Stub], client_of: Callable[[Stub], Client]
 ) -> None:
     """A connection lost at an unlucky moment would damage the output of a long job."""
-    content = data.draw(st.binary(max_size=200))
-    lengths = st.none() | st.integers(0, len(content))
-    job = Job(
-        content,
-        breaks=data.draw(st.lists(lengths, max_size=6)),
-        ends_after=data.draw(st.integers(0, 6)),
-        grows=data.draw(st.integers(0, len(content))),
-    )
-    with Stub(identity, job) as stub:
-        client = Client(stub.url, user="a", password="b", cacert=authority.cert)  # type: ignore[attr-defined]
-        Clock(client)
-        with client:
-            assert b"".join(client.follow(ID)) == content
+    stub = serve(lambda _: DROP)
+    client = client_of(stub)
+
+    @settings(max_examples=60, deadline=None)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        content = data.draw(st.binary(max_size=200))
+        lengths = st.none() | st.integers(0, len(content))
+        stub.script = Job(
+            content,
+            breaks=data.draw(st.lists(lengths, max_size=6)),
+            ends_after=data.draw(st.integers(0, 6)),
+            grows=data.draw(st.integers(0, len(content))),
+        )
+        assert b"".join(client.follow(ID)) == content
+
+    check()
 
 
 def clock_of(client: Client) -> Clock:

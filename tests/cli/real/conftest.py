@@ -1,4 +1,4 @@
-"""The installed `worker` against the real `workerd`."""
+"""The client against the real `workerd`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.cli_run import Worker
+from support.cli_run import InProcess
 from support.daemon import Daemon
 from worker_cli import Client
 
@@ -25,7 +25,7 @@ def own_daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
-UserOf = Callable[[Daemon], Worker]
+UserOf = Callable[[Daemon], InProcess]
 
 _users: dict[str, str] = {}
 
@@ -34,10 +34,10 @@ _users: dict[str, str] = {}
 def user_of(tmp_path: Path) -> UserOf:
     """Make users with a home and the server's settings in their environment."""
 
-    def make(daemon: Daemon) -> Worker:
+    def make(daemon: Daemon) -> InProcess:
         home = tmp_path / "home"
         home.mkdir()
-        return Worker(
+        return InProcess(
             home,
             WORKER_SERVER=daemon.url,
             WORKER_CACERT=str(daemon.ca),
@@ -49,7 +49,7 @@ def user_of(tmp_path: Path) -> UserOf:
 
 
 @pytest.fixture
-def user(daemon: Daemon, user_of: UserOf, request: pytest.FixtureRequest) -> Worker:
+def user(daemon: Daemon, user_of: UserOf, request: pytest.FixtureRequest) -> InProcess:
     """A user without jobs on the shared server."""
     _users[daemon.user] = daemon.password
     name = f"user-{len(_users)}"
@@ -61,7 +61,7 @@ def user(daemon: Daemon, user_of: UserOf, request: pytest.FixtureRequest) -> Wor
 
 
 @pytest.fixture
-def client(user: Worker) -> Iterator[Client]:
+def client(user: InProcess) -> Iterator[Client]:
     """The same user with the library."""
     environ = user.environ
     with Client(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.cli_run import Worker
+from support.cli_run import InProcess, Worker
 
 CASES = [
     (("true",), 0, "completed (exit code 0)"),
@@ -20,10 +20,10 @@ IDS = ["ok", "1", "125", "255", "SEGV", "KILL", "not found", "not executable"]
 
 @pytest.mark.parametrize(("command", "code", "shown"), CASES, ids=IDS)
 def test_exit_code_of_the_job(
-    user: Worker, command: tuple[str, ...], code: int, shown: str
+    user: InProcess, command: tuple[str, ...], code: int, shown: str
 ) -> None:
     """A script would continue after a failure, or stop after a success."""
-    assert user.run("run", "--wait", *command).code == code
+    assert user.as_process("run", "--wait", *command).code == code
     job = user.ok("list", "-q", "-n", "1").line
     done = user.run("wait", job)
     assert done.code == code

@@ -62,7 +62,7 @@ def test_several_stop_side_by_side(user: Worker) -> None:
 
 def test_signal_and_grace(user: Worker) -> None:
     """A job could not be stopped with the signal that it needs."""
-    script = "trap 'echo interrupted; exit 7' INT; trap '' TERM; echo ready; sleep 60 & wait"
+    script = "trap 'echo interrupted; kill $!; exit 7' INT; echo ready; sleep 60 & wait"
     job = user.ok("run", "sh", "-c", script).line
     _ready(user, job)
     user.ok("kill", "--signal", "INT", "--grace", "30", "--reason", "too slow", job)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.cli_run import Worker
+from support.cli_run import InProcess, Worker
 from support.daemon import Daemon
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Worker:
+def stranger(tmp_path: Path) -> InProcess:
     """A user at a new workstation, without any settings."""
     home = tmp_path / "workstation"
     home.mkdir()
-    return Worker(home)
+    return InProcess(home)
 
 
 def log_in(worker: Worker, daemon: Daemon, *more: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.cli_run import COMMAND, Worker
+from support.cli_run import COMMAND, InProcess, Worker
 from support.waiting import wait_until
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -25,13 +25,13 @@ def test_run_prints_the_id_and_does_not_wait(user: Worker) -> None:
     user.ok("kill", "--now", done.line)
 
 
-def test_run_status_out(user: Worker) -> None:
+def test_run_status_out(user: InProcess) -> None:
     """The tour of the README would not work."""
-    job = user.ok("run", "echo", "hello").line
+    job = user.as_process("run", "echo", "hello").line
     assert user.ok("wait", job).line == f"{job} completed (exit code 0)"
     assert user.ok("status", job).out == "completed (exit code 0)\n"
     assert user.ok("status", "-q", job).out == "completed\n"
-    assert user.ok("out", job).out == "hello\n"
+    assert user.as_process("out", job).out == "hello\n"
 
 
 def test_a_command_that_does_not_exist_is_a_failed_job(user: Worker) -> None:
