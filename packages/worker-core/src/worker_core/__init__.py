@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from worker_core.lifecycle import Statistics as Statistics
     from worker_core.linux.descriptor_store import DescriptorStore as DescriptorStore
     from worker_core.linux.procfs import proc_fault as proc_fault
+    from worker_core.model.after import After as After
+    from worker_core.model.after import When as When
     from worker_core.model.errors import EngineClosed as EngineClosed
     from worker_core.model.errors import ExecutorUnavailable as ExecutorUnavailable
     from worker_core.model.errors import FieldError as FieldError
     from worker_core.model.errors import IdempotencyKeyReused as IdempotencyKeyReused
     from worker_core.model.errors import InvalidRequest as InvalidRequest
     from worker_core.model.errors import InvalidSpec as InvalidSpec
+    from worker_core.model.errors import JobNeeded as JobNeeded
     from worker_core.model.errors import JobNotFinished as JobNotFinished
     from worker_core.model.errors import JobNotFound as JobNotFound
     from worker_core.model.errors import JobNotRunning as JobNotRunning
@@ -57,6 +60,10 @@ _PUBLIC = {
     "lifecycle": ("Statistics",),
     "linux.descriptor_store": ("DescriptorStore",),
     "linux.procfs": ("proc_fault",),
+    "model.after": (
+        "After",
+        "When",
+    ),
     "model.errors": (
         "EngineClosed",
         "ExecutorUnavailable",
@@ -64,6 +71,7 @@ _PUBLIC = {
         "IdempotencyKeyReused",
         "InvalidRequest",
         "InvalidSpec",
+        "JobNeeded",
         "JobNotFinished",
         "JobNotFound",
         "JobNotRunning",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from worker_core import rebuild
 from worker_core.clock import Clock
+from worker_core.dependents import Dependents
 from worker_core.disk import files, jobdir, reserve
 from worker_core.disk.jobdir import JobDir
 from worker_core.executor import Executor
@@ -50,18 +51,21 @@ class Submission:
     job: Job
     spec_hash: str
     idempotency_key: str | None
+    dependents: Dependents
 
     def record(self, store: Store, db: sqlite3.Connection, state: State) -> Job:
         """Insert the record, or return the earlier job with the same key; inside a transaction."""
         earlier = self.earlier(db)
         if earlier is not None:
             return earlier
-        return store.jobs.insert(
+        self.dependents.check(db, self.job)
+        job = store.jobs.insert(
             db,
             self.job.replaced(state=state),
             spec_hash=self.spec_hash,
             idempotency_key=self.idempotency_key,
         )
+        return self.dependents.record(db, job)
 
     def earlier(self, db: sqlite3.Connection) -> Job | None:
         """Return the job that has the same key and owner; raise IdempotencyKeyReused."""
@@ -113,7 +117,7 @@ class Admission:
         bounded = spec.bounded(self._output_limit)
         now = self._clock.now()
         job = Job(str(uuid.uuid4()), owner, bounded, State.QUEUED, now, run_as=run_as)
-        submission = Submission(job, _hash(spec), key)
+        submission = Submission(job, _hash(spec), key, self._jobs.dependents)
         try:
             self._check_disk()
             # `Lifecycle.admit` decides. Asking before costs nothing, and saves a refused request

@@ -27,6 +27,7 @@ from worker_core.model import spec as specs
 from worker_core.model.errors import (
     EngineClosed,
     ExecutorUnavailable,
+    JobNeeded,
     JobNotFinished,
 )
 from worker_core.model.job import Job
@@ -275,13 +276,17 @@ class Engine(RecordMethods, OutputMethods):
     def remove(self, job_id: str) -> None:
         """Remove a finished job: its record, then its output.
 
-        Raises JobNotFound, JobNotFinished, or StoreUnavailable; then only its output is removed.
+        Raises JobNotFound, JobNotFinished, JobNeeded (another job waits for it), or
+        StoreUnavailable; then only its output is removed.
         """
         self._check_open()
         job = self._record(job_id)
         if not job.state.final:
             raise JobNotFinished(job)
-        self._remover.remove([job_id])
+        if not self._remover.remove([job_id]):
+            dependent = self._jobs.dependents.first_of(job_id)
+            if dependent is not None:
+                raise JobNeeded(job_id, dependent)
 
     def remove_many(self, job_ids: Iterable[str]) -> int:
         """Remove finished jobs as `remove` does, fifty with one flush; return how many.

@@ -44,7 +44,7 @@ class KillSender:
     def request(self, job_id: str, request: KillRequest) -> None:
         """Record a request and send it; raise JobNotRunning if the job has ended already."""
         change = Change(Event.KILL, self._clock.now(), kill=request)
-        record = functools.partial(self._store.jobs.change, job_id=job_id, change=change)
+        record = functools.partial(self._jobs.dependents.change, job_id=job_id, change=change)
         try:
             try:
                 self._store.write(record, self._send).result()

@@ -9,11 +9,12 @@ store's writer      after the commit, wakes the waiting threads, and gives the f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sqlite3
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from worker_core import failpoints, messages, reconcile
 from worker_core.alarm import Alarm
 from worker_core.clock import Clock
+from worker_core.dependents import Dependents, Edges, parent_of
 from worker_core.disk import jobdir
 from worker_core.disk.jobdir import Exit, JobDir
 from worker_core.executor import Executor
@@ -35,6 +37,8 @@ from worker_core.model.errors import (
 from worker_core.model.job import Change, Job
 from worker_core.model.state import UNOBSERVED, Cause, Event, State
 from worker_core.notify import Notifier
+from worker_core.queue import dependencies
+from worker_core.queue.dependencies import Verdict
 from worker_core.queue.job_queue import JobQueue
 from worker_core.queue.waiting import Waiting
 from worker_core.reconcile import Finding
@@ -84,6 +88,8 @@ class Lifecycle:
         self._queue = JobQueue(
             settings.max_running, settings.max_running_per_owner, shares=settings.shares
         )
+        self.dependents = Dependents(store, clock)
+        self._children: dict[str, set[str]] = {}  # of jobs that others wait for; guarded as well
         self._alarm = Alarm(clock, self._next_time, self._ring)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # running job -> start in monotonic time
@@ -104,7 +110,7 @@ class Lifecycle:
         """
         with self._lock:
             self._check_room(job)
-            started = self._queue.admit(_waiting(job), self._clock.now())
+            started = self._queue.admit(self._waiting(job), self._clock.now())
             state = State.RUNNING if started else State.QUEUED
             # Inside the lock: as soon as it is released, another thread may give this job a slot.
             # The store must get the write for that after this one.
@@ -256,9 +262,23 @@ class Lifecycle:
             self._begin(job)
         elif job.state is State.QUEUED:
             self.notifier.publish(job)
+            self._look_at_dependencies(job)
+        elif job.state is State.SKIPPED:
+            with self._lock:
+                is_new = self._queue.waits(job.id)
+            if is_new:
+                self.changed(job)
 
     def changed(self, job: Job) -> None:
         """Handle a record that now says that the job has started or ended."""
+        todo = deque([job])
+        while todo:
+            job = todo.popleft()
+            self._changed(job)
+            if job.state.final:
+                todo.extend(self._open_dependents(job))
+
+    def _changed(self, job: Job) -> None:
         if job.state.final:
             self._ended[job.state.value] += 1
             self._began.pop(job.id, None)
@@ -268,8 +288,68 @@ class Lifecycle:
         self.notifier.publish(job)
         self._touch(job.id)
 
+    def _look_at_dependencies(self, job: Job) -> None:
+        """Let a new job start if all that it waits for has come true already."""
+        with self._lock:
+            before = self._queue.pending(job.id)
+        if not before:
+            return
+        pending = self.dependents.pending_of(job.id)
+        with self._lock:
+            for parent, when in before - pending:
+                self._queue.fulfil(job.id, parent, when)
+            ready = self._queue.ready()
+        for each in ready:
+            self._dispatch(each)
+
+    def _open_dependents(self, job: Job) -> list[Job]:
+        """Let the jobs go on that waited for the start or the end of one; return the skipped.
+
+        The transaction of that start or end has recorded the same.
+        """
+        parent = parent_of(job)
+        never = []
+        with self._lock:
+            children = self._children.get(job.id, set())
+            if parent.state.final:
+                self._children.pop(job.id, None)
+            for child in children:
+                for waits_for, when in self._queue.pending(child):
+                    verdict = dependencies.verdict(when, parent) if waits_for == job.id else None
+                    if verdict is Verdict.OPEN:
+                        self._queue.fulfil(child, job.id, when)
+                    elif verdict is Verdict.NEVER:
+                        never.append(child)
+            ready = self._queue.ready() if children else []
+        for each in ready:
+            self._dispatch(each)
+        return self._skipped(never)
+
+    def _skipped(self, job_ids: list[str]) -> list[Job]:
+        """Return those of the jobs that are recorded as skipped.
+
+        The others are not recorded at all yet: the transaction that does it skips them.
+        """
+        found = []
+        for job_id in dict.fromkeys(job_ids):
+            with contextlib.suppress(JobNotFound):
+                job = self._store.job(job_id)
+                if job.state is State.SKIPPED:
+                    found.append(job)
+        return found
+
+    def _waiting(self, job: Job, after: Edges | None = None) -> Waiting:
+        """Return a job as the queue knows it, and note the jobs that it waits for."""
+        waiting = _waiting(job)
+        if after is not None:
+            waiting.after = after
+        for parent, _ in waiting.after:
+            self._children.setdefault(parent, set()).add(job.id)
+        return waiting
+
     def _begin(self, job: Job) -> None:
         self.notifier.publish(job)
+        self._open_dependents(job)
         self._begun += 1
         self._executor.start(job.id, messages.start_message(self._state_dir, job, self._settings))
         failpoints.point("engine.after_start_sent")
@@ -280,7 +360,7 @@ class Lifecycle:
         change = Change(Event.DISPATCH, self._clock.now())
 
         def dispatch(db: sqlite3.Connection) -> Job:
-            return records.complete(db, self._store.jobs.change(db, job_id, change))
+            return records.complete(db, self.dependents.change(db, job_id, change))
 
         self._store.post((dispatch, self._begin))
 
@@ -343,7 +423,7 @@ class Lifecycle:
 
         def record(db: sqlite3.Connection) -> Job:
             try:
-                job = self._store.jobs.change(db, job_id, change)
+                job = self.dependents.change(db, job_id, change)
             except WorkerError:  # it is recorded already, or the job was removed
                 self._unrecorded.pop(job_id, None)
                 raise
@@ -400,10 +480,13 @@ class Lifecycle:
 
     def _load(self) -> None:
         """Give each unfinished job in the store its slot or its place in the queue."""
+        self.dependents.look_again()
         with self._store.reading() as db:
+            pending = self.dependents.pending(db)
             for job in records.active(db):
                 if job.state is State.QUEUED:
-                    self._queue.enqueue(_waiting(job), self._clock.now())
+                    waiting = self._waiting(job, pending.get(job.id, set()))
+                    self._queue.enqueue(waiting, self._clock.now())
                 else:
                     self._queue.occupy(_waiting(job))
 
@@ -411,4 +494,5 @@ class Lifecycle:
 def _waiting(job: Job) -> Waiting:
     """Return what the queue needs to know of a job."""
     waits = job.let_wait
-    return Waiting(job.id, job.owner, waits.priority, waits.hold, waits.start_after)
+    after = {(each.job, each.when) for each in job.spec.after}
+    return Waiting(job.id, job.owner, waits.priority, waits.hold, waits.start_after, after)

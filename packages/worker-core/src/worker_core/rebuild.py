@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker_core import messages
+from worker_core import dependents, messages
 from worker_core.disk import files, jobdir, statedir
 from worker_core.disk.jobdir import JobDir
 from worker_core.model.errors import StoreUnavailable
@@ -258,6 +258,8 @@ class _Work:
 
     def _save(self, db: sqlite3.Connection, job: Job) -> None:
         self._store.jobs.save(db, job)
+        if job.state is State.QUEUED:
+            dependents.restore(db, job)
         if job.state.final:
             size = JobDir(self._state_dir, job.id).disk_bytes()
             self._store.jobs.set_output_bytes(db, job.id, size)

@@ -71,6 +71,25 @@ def all_problems(value: object) -> Problems:
             yield f"[{at}]", "must be an object with a job and a when"
 
 
+class Dependencies:
+    """The rule for a list of dependencies."""
+
+    def problems(self, value: object) -> Problems:
+        """Yield what is wrong with each."""
+        return all_problems(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema of the JSON form."""
+        words = [each.value for each in When]
+        properties = {
+            "job": {"type": "string", "maxLength": _LONGEST_ID},
+            "when": {"type": "string", "enum": words, "default": When.SUCCESS.value},
+        }
+        one = {"type": "object", "properties": properties, "required": ["job"]}
+        items = one | {"additionalProperties": False}
+        return {"type": "array", "maxItems": MAX_AFTER, "items": items}
+
+
 def from_list(value: object) -> tuple[After, ...]:
     """Make dependencies from their JSON form.
 

@@ -95,6 +95,15 @@ class JobNotFinished(WorkerError):
         super().__init__(f"job {job.id} is {job.state.value}; kill it first, or wait for its end")
 
 
+class JobNeeded(WorkerError):
+    """The job cannot be removed, because another one waits for it."""
+
+    def __init__(self, job_id: str, dependent: str) -> None:
+        super().__init__(
+            f"job {job_id} is needed: job {dependent} waits for it; kill that first, or wait"
+        )
+
+
 class IdempotencyKeyReused(WorkerError):
     """The idempotency key was used before, with a different job object."""
 

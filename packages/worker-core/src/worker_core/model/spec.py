@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from worker_core.model import limits, queueing, rules, signals
+from worker_core.model import after, limits, queueing, rules, signals
+from worker_core.model.after import After
 from worker_core.model.errors import (
     MOST_FAULTS,
     FieldError,
@@ -82,6 +83,9 @@ class JobSpec:
     """Whether it waits until `Engine.update` releases it."""
     start_after: float | None = None
     """Unix time before which it does not start."""
+    after: Sequence[After] = ()
+    """Jobs of the same owner that have to come to something before it starts; if one never can, it
+    ends as skipped."""
 
     def __post_init__(self) -> None:
         """Validate every field and bring it to its one form."""
@@ -94,6 +98,7 @@ class JobSpec:
         if found:
             raise InvalidSpec(found)
         object.__setattr__(self, "args", tuple(self.args))
+        object.__setattr__(self, "after", tuple(self.after))
         object.__setattr__(self, "env", dict(self.env))
         object.__setattr__(self, "labels", dict(self.labels))
         if isinstance(self.stdin, Path):  # who opens it is in another directory
@@ -132,6 +137,7 @@ class JobSpec:
         """Return the JSON form. Of stdin only its size or its file is told, never its content."""
         shown = dict(vars(self))
         shown["args"] = list(self.args)
+        shown["after"] = [each.to_dict() for each in self.after]
         shown["limits"] = {} if self.limits is _NO_LIMITS else self.limits.to_dict()
         shown["isolation"] = {} if self.isolation is _NO_ISOLATION else self.isolation.to_dict()
         if self.start_after is not None:
@@ -159,6 +165,7 @@ class JobSpec:
             value = value | {"stdin": stored}
         if value.get("start_after") is not None:
             value = value | {"start_after": queueing.moment(value["start_after"])}
+        value = value | {"after": after.from_list(value.get("after") or [])}
         # Validated when it was made; validating it again would let a later release refuse to
         # read what an earlier one accepted.
         fresh: dict[str, Any] = {"env": {}, "labels": {}}
@@ -183,8 +190,8 @@ class JobSpec:
 @dataclass(frozen=True)
 class Outline(JobSpec):
     """A stored spec without what may be long of it, each of which has its default here: command,
-    args, env, cwd, stdin, labels and the paths of isolation. Whoever needs these reads the whole
-    spec."""
+    args, env, cwd, stdin, after, labels and the paths of isolation. Whoever needs these reads the
+    whole spec."""
 
     whole: ClassVar[bool] = False
 
@@ -196,7 +203,7 @@ def outline(stored: Mapping[str, Any]) -> dict[str, Any]:
     return short | {"isolation": isolation}
 
 
-_MAY_BE_LONG = {"command", "args", "env", "cwd", "stdin"}
+_MAY_BE_LONG = {"command", "args", "env", "cwd", "stdin", "after"}
 
 
 def _absolute(path: Path) -> Path:
@@ -218,6 +225,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "limits": lambda value: limits.from_dict(Limits, value),
     "isolation": lambda value: limits.from_dict(Isolation, value),
     "start_after": queueing.moment,
+    "after": after.from_list,
 }
 
 
@@ -305,6 +313,7 @@ RULES: Mapping[str, rules.Rule] = {
     "priority": queueing.Priority(),
     "hold": rules.Flag(),
     "start_after": queueing.Moment(),
+    "after": after.Dependencies(),
 }
 """The rule of each field. None is the default of the fields that take it, and needs no rule."""
 

@@ -45,9 +45,13 @@ class Parent:
     started: bool = False
     exit_code: int | None = None
     signal: int | None = None
+    words: str | None = None
+    """How it ended, if its state does not say that."""
 
     def came_to(self) -> str:
         """Return how it ended, as in "failed (exit code 2)"."""
+        if self.words is not None:
+            return self.words
         words = _CAME_TO.get(self.state, self.state.value)
         if self.state is State.FAILED and self.exit_code is not None:
             return f"{words} (exit code {self.exit_code})"

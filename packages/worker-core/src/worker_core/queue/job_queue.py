@@ -191,6 +191,11 @@ class JobQueue:
         """How many jobs of an owner wait."""
         return self._queued[owner]
 
+    def pending(self, job_id: str) -> set[tuple[str, When]]:
+        """Return the dependencies of a waiting job that are not fulfilled."""
+        job = self._waiting.get(job_id)
+        return set() if job is None else set(job.after)
+
     def waits(self, job_id: str) -> bool:
         """Return whether a job waits; an element of an array waits with its array."""
         return self._find(job_id) is not None

@@ -83,7 +83,8 @@ DELETE FROM labels WHERE (owner, label, seq) IN (
 
 -- name: only_finished
 SELECT id FROM jobs
-WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_at IS NOT NULL;
+WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_at IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM dependencies WHERE parent = jobs.id);
 
 -- name: delete_jobs
 DELETE FROM jobs
@@ -100,3 +101,33 @@ SELECT id FROM removals;
 
 -- name: delete_removals
 DELETE FROM removals WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: any_dependency
+SELECT 1 FROM dependencies LIMIT 1;
+
+-- name: insert_dependency
+INSERT INTO dependencies (child, parent, condition, fulfilled) VALUES (?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: delete_dependencies
+DELETE FROM dependencies WHERE child = :child;
+
+-- name: fulfil_dependency
+UPDATE dependencies SET fulfilled = 1
+WHERE child = :child AND parent = :parent AND condition = :condition;
+
+-- name: dependents
+SELECT child, condition FROM dependencies WHERE parent = :parent AND NOT fulfilled;
+
+-- name: one_dependent
+SELECT child FROM dependencies WHERE parent = :parent LIMIT 1;
+
+-- name: pending_dependencies
+SELECT child, parent, condition FROM dependencies WHERE NOT fulfilled;
+
+-- name: pending_dependencies_of
+SELECT parent, condition FROM dependencies WHERE child = :child AND NOT fulfilled;
+
+-- name: parents_to_look_at
+SELECT DISTINCT parent FROM dependencies LEFT JOIN jobs ON jobs.id = parent
+WHERE NOT fulfilled AND coalesce(jobs.state, '') <> 'queued';

@@ -33,6 +33,9 @@ OF_MEMBER: Mapping[type, Mapping[str, str]] = {
         "priority": "Of its owner's waiting jobs the one with the highest priority starts first.",
         "hold": "Wait until the job is released, with PATCH /jobs/{job_id}.",
         "start_after": "The time before which the job does not start.",
+        "after": "Jobs of yours that have to come to something before this one starts. A job for "
+        "which that can never come true ends as skipped. `failure` needs a job that was started "
+        "and did not complete.",
     },
     worker_core.Limits: {
         "memory": "Bytes of memory of all processes. A job that needs more ends as out_of_memory.",

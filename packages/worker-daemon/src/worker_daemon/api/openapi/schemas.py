@@ -155,6 +155,7 @@ def _stored_spec() -> Schema:
     """Return the schema of the job object in a record, which has only the size of stdin."""
     members = _members(worker_core.JobSpec, but="stdin")
     size = of(int) | {"description": descriptions.OF_ANSWER_MEMBER["stdin_size"]}
+    members["after"] = spec.RULES["after"].schema()
     members["start_after"] = of(str | None) | {"format": "date-time"}
     members["stdin"] = _or_null({"type": "object", "properties": {"size": size}})
     return _answer(members, descriptions.OF_MEMBER[worker_core.JobSpec])

@@ -205,7 +205,7 @@ class Job(resource.Resource):
     @resource.operation(
         "Remove the record and the output of a finished job",
         {204: ()},
-        problems=("job_not_finished",),
+        problems=("job_not_finished", "job_needed"),
     )
     def on_delete(
         self,

@@ -1,0 +1,144 @@
+"""The jobs that wait for others, in the store. Everything here runs inside a transaction.
+
+The transaction that records the start or the end of a job also records which jobs may start because
+of it, and which never can: those are skipped. So a crash never separates the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+
+from worker_core.clock import Clock
+from worker_core.model.after import When
+from worker_core.model.errors import FieldError, InvalidSpec, JobNotFound, WorkerError
+from worker_core.model.job import Change, Job
+from worker_core.model.state import Event, State
+from worker_core.queue import dependencies
+from worker_core.queue.dependencies import Consequences, Edge, Parent, Verdict
+from worker_core.store import records
+from worker_core.store.records import QUERIES
+from worker_core.store.store import Store
+
+Edges = set[tuple[str, When]]  # a job and what it has to come to
+
+
+def parent_of(job: Job) -> Parent:
+    """Return what a job has come to, for those that wait for it."""
+    # Of a job that was killed, only its start says whether it had a slot.
+    had_slot = job.state not in (State.QUEUED, State.SKIPPED, State.KILLED)
+    started = had_slot or job.started_at is not None
+    return Parent(job.id, job.state, started, job.exit_code, job.signal)
+
+
+class Dependents:
+    """Records what waits for what, and what follows from a start or an end."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        with store.reading() as db:
+            # Most servers have no dependencies, and pay nothing for them.
+            self._used = db.execute(QUERIES["any_dependency"]).fetchone() is not None
+
+    def check(self, db: sqlite3.Connection, job: Job) -> None:
+        """Raise InvalidSpec if a new job depends on one that its owner does not have."""
+        wrong = []
+        for at, each in enumerate(job.spec.after):
+            try:
+                owner = self._store.jobs.current(db, each.job).owner
+            except JobNotFound:
+                owner = None
+            if owner != job.owner:
+                wrong.append(FieldError(f"after[{at}].job", f"you have no job with id {each.job}"))
+        if wrong:
+            raise InvalidSpec(wrong)
+
+    def record(self, db: sqlite3.Connection, job: Job) -> Job:
+        """Record what a new job waits for, after `check`; skip it if that can never come true."""
+        if not job.spec.after:
+            return job
+        self._used = True
+        rows = []
+        for each in job.spec.after:
+            parent = parent_of(self._store.jobs.current(db, each.job))
+            verdict = dependencies.verdict(each.when, parent)
+            if verdict is Verdict.NEVER:
+                reason = dependencies.why_skipped(parent)
+                return self._store.jobs.change(db, job.id, self._skip(reason))
+            rows.append((job.id, each.job, each.when.value, verdict is Verdict.OPEN))
+        db.executemany(QUERIES["insert_dependency"], rows)
+        return job
+
+    def change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
+        """Apply a change to a job, and record what follows from it for those that wait for it.
+
+        Raises JobNotFound or IllegalTransition, having written nothing.
+        """
+        job = self._store.jobs.change(db, job_id, change)
+        if self._used:
+            if job.state is not State.QUEUED:
+                db.execute(QUERIES["delete_dependencies"], {"child": job_id})
+            if change.event is Event.DISPATCH or job.state.final:
+                self._settle(db, parent_of(job))
+        return job
+
+    def look_again(self) -> None:
+        """Look at every job that others wait for: after a crash or a rebuild, nothing is missed."""
+        if self._used:
+            self._store.write(self._look_again).result()
+
+    def _look_again(self, db: sqlite3.Connection) -> None:
+        for (job_id,) in db.execute(QUERIES["parents_to_look_at"]).fetchall():
+            try:
+                parent = parent_of(self._store.jobs.current(db, job_id))
+            except JobNotFound:
+                parent = Parent(job_id, State.SKIPPED, words="is no longer known")
+            self._settle(db, parent)
+
+    def first_of(self, job_id: str) -> str | None:
+        """Return a job that waits for another one, if there is any; committed."""
+        with self._store.reading() as db:
+            row = db.execute(QUERIES["one_dependent"], {"parent": job_id}).fetchone()
+        return None if row is None else str(row[0])
+
+    def pending(self, db: sqlite3.Connection) -> dict[str, Edges]:
+        """Return, of each waiting job, the dependencies that are not fulfilled."""
+        found: dict[str, Edges] = {}
+        for child, parent, condition in db.execute(QUERIES["pending_dependencies"]):
+            found.setdefault(child, set()).add((parent, When(condition)))
+        return found
+
+    def pending_of(self, job_id: str) -> Edges:
+        """Return the same of one job, as it is committed."""
+        if not self._used:
+            return set()
+        with self._store.reading() as db:
+            rows = db.execute(QUERIES["pending_dependencies_of"], {"child": job_id}).fetchall()
+        return {(parent, When(condition)) for parent, condition in rows}
+
+    def _settle(self, db: sqlite3.Connection, parent: Parent) -> Consequences:
+        def waiting_for(job_id: str) -> Iterable[Edge]:
+            rows = db.execute(QUERIES["dependents"], {"parent": job_id}).fetchall()
+            return [Edge(child, job_id, When(condition)) for child, condition in rows]
+
+        found = dependencies.consequences(parent, waiting_for)
+        for edge in found.opened:
+            values = {"child": edge.child, "parent": edge.parent, "condition": edge.when.value}
+            db.execute(QUERIES["fulfil_dependency"], values)
+        for child, reason in found.skipped.items():
+            with contextlib.suppress(WorkerError):  # it waits no longer
+                self._store.jobs.change(db, child, self._skip(reason))
+            db.execute(QUERIES["delete_dependencies"], {"child": child})
+        return found
+
+    def _skip(self, reason: str) -> Change:
+        return Change(Event.SKIP, self._clock.now(), reason=reason)
+
+
+def restore(db: sqlite3.Connection, job: Job) -> None:
+    """Record again what a waiting job waits for, as its spec says; for a database that was lost."""
+    spec = records.complete(db, job).spec
+    rows = [(job.id, each.job, each.when.value, False) for each in spec.after]
+    db.executemany(QUERIES["insert_dependency"], rows)
