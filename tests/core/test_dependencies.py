@@ -1,5 +1,10 @@
 """Jobs that wait for others, in a real engine, also across crashes and restarts."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 from support.waiting import wait_until
 from worker_core import (
@@ -175,3 +180,30 @@ def test_a_lost_database_changes_nothing(tmp_path):
         engine.update(parent.id, hold=False)
         assert engine.wait(good.id, 20).state is State.COMPLETED
         assert engine.wait(bad.id, 20).state is State.SKIPPED
+
+
+PROGRAM = """
+import sys
+from worker_core import After, Engine, JobSpec, When
+
+engine = Engine(sys.argv[1])
+parent = engine.submit(JobSpec("true", hold=True, name="parent"), "me").id
+for when in When:
+    engine.submit(JobSpec("true", after=[After(parent, when)], name=when.value), "me")
+last = engine.submit(JobSpec("true", after=[After(parent, When.FAILURE)]), "me").id
+engine.update(parent, hold=False)
+engine.wait(last, 20)
+"""
+
+
+@pytest.mark.parametrize("point", ["engine.exit_received", "engine.exit_committed"])
+def test_the_engine_may_die_between_an_end_and_what_follows(tmp_path, point):
+    """A job would wait for ever, or start although it must not, after a crash in that moment."""
+    path = tmp_path / "state"
+    environment = os.environ | {"WORKER_CRASH_AT": point}
+    argv = [sys.executable, "-c", PROGRAM, path]
+    assert subprocess.run(argv, env=environment, check=False).returncode == -signal.SIGKILL
+    with Engine(path) as engine:
+        ends = {job.spec.name: engine.wait(job.id, 20).state for job in engine.list().jobs}
+    assert ends["failure"] is State.SKIPPED
+    assert {ends[name] for name in ("parent", "success", "end", "start")} == {State.COMPLETED}

@@ -54,7 +54,7 @@ REFUSED = [
     ({"separate_stderr": 1}, "separate_stderr", "must be true or false"),
     ({"output_limit": -1}, "output_limit", "must be from 0 to 4611686018427387904 bytes"),
     ({"output_limit": 1.5}, "output_limit", "must be a whole number of bytes"),
-    ({"comand": "ls"}, "comand", "unknown field; known are args, command, cwd"),
+    ({"comand": "ls"}, "comand", "unknown field; known are after, args, command, cwd"),
     ({"c" * 999: "ls"}, "c" * 100 + "…", "unknown field"),
     ({"command": "x" * (spec.MAX_STRING + 1)}, "command", f"at most {spec.MAX_STRING} bytes"),
     ({"args": ["é" * (spec.MAX_STRING // 2 + 1)]}, "args[0]", f"most {spec.MAX_STRING} bytes"),

@@ -54,6 +54,8 @@ def test_a_delay_is_counted_from_now(user: Worker) -> None:
         (["run", "--at", "25:00", "true"], "must be a time of day: hour must be in 0..23"),
         (["run", "--at", "tonight", "true"], "must be a time, such as 22:00"),
         (["run", "--priority", "101", "true"], "must be a whole number from -100 to 100"),
+        (["run", "--dependency", "afterok", "true"], "must be KIND:ID[:ID…][,…] with a KIND of"),
+        (["run", "--dependency", "before:0f3c", "true"], "must be KIND:ID[:ID…][,…]"),
         (["update", "0f3c"], "update needs --priority N, --at TIME or --delay TIME"),
     ],
 )
@@ -82,3 +84,22 @@ def test_the_same_as_a_library(client: Client) -> None:
     job.hold()
     assert job.release().status in ("queued", "running", "completed")
     assert job.wait(20).succeeded
+
+
+def test_a_job_waits_for_others(user: Worker) -> None:
+    """The second step would start before the first has ended, or run although that failed."""
+    first = user.ok("run", "--hold", "false").line
+    good = user.ok("run", "--after", "@last", "true").line
+    undo = user.ok("run", "--after-fail", first[:8], "--after-any", first, "true").line
+    slurm = user.ok("run", "--dependency", f"afternotok:{first},afterany:{first}:{good}", "true")
+    assert user.ok("why", good).out == f"waiting for job {first[:4]}… to complete\n"
+    user.ok("release", first)
+    done = user.run("wait", good)
+    assert done.code == 1
+    assert done.out == f"{good} skipped (job {first[:4]}… failed (exit code 1))\n"
+    assert user.ok("wait", undo).out == f"{undo} completed (exit code 0)\n"
+    assert user.ok("wait", slurm.line).out == f"{slurm.line} completed (exit code 0)\n"
+    assert (
+        "no job whose id begins with ffffffff"
+        in user.run("run", "--after", "ffffffff", "true").stderr
+    )

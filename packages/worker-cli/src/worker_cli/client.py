@@ -155,6 +155,7 @@ class Client:
         priority: int | None = None,
         hold: bool = False,
         start_after: datetime | None = None,
+        after: Iterable[Mapping[str, str]] | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Create a job and return a handle on it; it is stored, but may not have started yet.
@@ -172,6 +173,8 @@ class Client:
 
         Of your waiting jobs the one with the highest `priority` (-100 to 100) starts first. A job
         with `hold` waits for `release`, and none starts before its `start_after`.
+        `after` names jobs that have to come to something before: {"job": id, "when": "success"},
+        or "failure", "end" or "start". If that can never come true, the job is skipped.
 
         Calls with the same `idempotency_key` create one job; without a key, each call creates its
         own. Raises RequestRefused with code "invalid_job" and the wrong fields in `errors`.
@@ -192,6 +195,7 @@ class Client:
             "priority": priority,
             "hold": hold or None,
             "start_after": _stamp(start_after),
+            "after": None if after is None else [dict(each) for each in after],
         }
         body = {key: value for key, value in fields.items() if value is not None}
         import uuid  # here, because the import is slow and only `run` needs it

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker_cli import errors, parsing
+from worker_cli import errors, options, parsing
 from worker_cli.options import AnyOption, Args, Flag, Option
 from worker_cli.ui import terminal
 
@@ -72,11 +72,42 @@ DELAY = Option(
     about="do not start it before so much time has passed: 90, 10m, 3h",
 )
 
-OPTIONS: tuple[AnyOption, ...] = (PRIORITY, HOLD, AT, DELAY)
+_SLURM = {"afterok": "success", "afterany": "end", "afternotok": "failure", "after": "start"}
+
+
+def _dependency(value: str) -> list[tuple[str, str]]:
+    """Return the ids and conditions of Slurm's syntax, as in afterok:ID:ID,afterany:ID."""
+    found = []
+    for part in value.split(","):
+        kind, *ids = part.split(":")
+        if kind not in _SLURM or not ids or not all(ids):
+            raise ValueError(f"must be KIND:ID[:ID…][,…] with a KIND of {', '.join(_SLURM)}")
+        found += [(each, _SLURM[kind]) for each in ids]
+    return found
+
+
+def _after(name: str, about: str) -> Option[str]:
+    about = f"start it when the job ID {about}; repeatable"
+    return Option(name, metavar="ID", parse=parsing.text, about=about, completes=options.JOB)
+
+
+AFTER = _after("--after", "has completed")
+AFTER_ANY = _after("--after-any", "has ended, however it did")
+AFTER_FAIL = _after("--after-fail", "was started and did not complete")
+DEPENDENCY = Option(
+    "--dependency",
+    metavar="SPEC",
+    parse=_dependency,
+    about="the same as Slurm writes it: afterok:ID:ID,afterany:ID,afternotok:ID,after:ID",
+)
+_AFTER = {AFTER: "success", AFTER_ANY: "end", AFTER_FAIL: "failure"}
+
+OPTIONS: tuple[AnyOption, ...] = (PRIORITY, HOLD, AT, DELAY, *_AFTER, DEPENDENCY)
 FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
     "priority": (PRIORITY,),
     "hold": (HOLD,),
     "start_after": (AT, DELAY),
+    "after": (*_AFTER, DEPENDENCY),
 }
 """The options that a field of the job object comes from."""
 
@@ -95,6 +126,16 @@ def fields(args: Args, client: Client) -> dict[str, Any]:
     given = {"priority": args.get(PRIORITY), "start_after": start_after}
     found: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
     return found | ({"hold": True} if args.has(HOLD) else {})
+
+
+def after(args: Args, client: Client) -> list[dict[str, str]] | None:
+    """Return the job object's `after` with full ids, None if it waits for no other job."""
+    from worker_cli import ids
+
+    named = [(text, when) for option, when in _AFTER.items() for text in args.all(option)]
+    named += [pair for pairs in args.all(DEPENDENCY) for pair in pairs]
+    found = {text: ids.resolve(client, text) for text, _ in named}
+    return [{"job": found[text], "when": when} for text, when in named] or None
 
 
 def note_time(given: Mapping[str, Any]) -> None:

@@ -206,6 +206,7 @@ def _create(
         "limits": limit_options.limits(args),
         "isolation": limit_options.isolation(args),
         **queue_options.fields(args, client),
+        "after": queue_options.after(args, client),
     }
     queue_options.note_time(fields)
     try:
@@ -304,6 +305,7 @@ ACTION = Action(
         ("worker run --shell 'ls | wc -l'", "run a shell line"),
         ("worker run --timeout 10m --name nightly ./backup --all", "with a time limit and a name"),
         ("worker run --memory 2G --cpus 1.5 ./train", "with limited memory and CPU"),
+        ("worker run --after @last ./deploy", "when the newest job has completed"),
         ("worker run --at 22:00 --priority 5 ./report", "tonight, before your other jobs"),
         (
             "worker run --isolate --cwd /srv/try ./setup",
