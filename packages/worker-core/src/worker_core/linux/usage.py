@@ -27,9 +27,10 @@ def counted(group: str, controllers: Iterable[str], *, pid_namespace: bool) -> d
     found: dict[str, Any] = {}
     for name, counter in COUNTERS.items():
         values = totals.get(counter.file)
-        if values is not None:
-            total = values.get(counter.key, 0)
-            found[name] = total if counter.units == 1 else total / counter.units
+        if values is None or (values and counter.key not in values):
+            continue
+        total = values.get(counter.key, 0)  # io.stat is empty until something is read or written
+        found[name] = total if counter.units == 1 else total / counter.units
     if pid_namespace and "max_processes" in found:
         found["max_processes"] -= SANDBOX_PROCESSES
     return found
