@@ -1,4 +1,4 @@
-"""What is measured stays true when somebody sets the machine's clock."""
+"""Durations, ages and timeouts stay right when the system clock is set."""
 
 import signal
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 class Settable(SystemClock):
-    """The clock of the machine, as if somebody had set it."""
+    """The clock of the machine plus an offset, as if it had been set."""
 
     def __init__(self):
         self.set = 0.0

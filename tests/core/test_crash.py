@@ -1,4 +1,4 @@
-"""Whatever is killed at whatever instant: no acknowledged job is lost, run twice, or told wrong."""
+"""After a kill of any process at any moment, no accepted job is lost, run twice or misreported."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ SUPERVISOR_POINTS = [point for point in POINTS if point.startswith("supervisor."
 
 
 def gone(engine):
-    """SIGKILL the supervisor of an engine, and wait until it is no more."""
+    """SIGKILL the supervisor of an engine, and wait until it is gone."""
     pid = supervisor_pid(engine.state_dir)
     os.kill(pid, signal.SIGKILL)
     wait_gone(pid)
@@ -267,7 +267,7 @@ def test_a_stop_that_is_under_way_is_not_repeated(tmp_path, of):
 
 @pytest.mark.parametrize("supervisor", [gone, upgrade])
 def test_a_timeout_that_is_under_way_is_not_repeated(tmp_path, supervisor):
-    """A job that is about to end in order would be told so again and again."""
+    """A job that is shutting down would get the stop signal again and again."""
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(TELLING, timeout=2, stop_grace=600))
         wait_until(lambda: b"TERM" in engine.read_output(job.id))
@@ -296,7 +296,7 @@ def test_a_stop_that_did_not_arrive_is_sent_again_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("harder", [{"now": True}, {"signal": "QUIT"}, {"grace": 0.1}])
 def test_a_harder_kill_that_did_not_arrive_is_sent_again(tmp_path, harder):
-    """A job whose grace is long would keep all of it, although somebody has cut it short."""
+    """A job would keep its long grace although a second kill has shortened it."""
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(TELLING, stop_signal="INT", stop_grace=600))
         engine.kill(job.id, wait=0)
@@ -426,7 +426,7 @@ def test_a_start_that_a_crash_of_the_machine_may_have_swallowed_is_not_repeated(
 
 
 def test_a_reused_pid_is_never_signalled(tmp_path):
-    """A kill after a crash would hit whoever has the pid now."""
+    """A kill after a crash would hit another process that has the pid now."""
     stranger = subprocess.Popen(["sleep", "600"])
     try:
         with Engine(tmp_path) as engine:
@@ -448,7 +448,7 @@ def test_a_reused_pid_is_never_signalled(tmp_path):
 
 
 def test_a_job_without_a_recorded_pid_is_found_by_its_mark(tmp_path):
-    """A supervisor that dies right after a fork would leave a process that nobody knows."""
+    """A supervisor that dies right after a fork would leave a process that nothing tracks."""
     sleepers = Sleepers()
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(f"echo ready; exec {sleepers}"))
@@ -463,7 +463,7 @@ def test_a_job_without_a_recorded_pid_is_found_by_its_mark(tmp_path):
 
 
 def test_queued_jobs_wait_on_after_a_restart_in_their_order(tmp_path):
-    """A restart would forget who waits, or let everybody start at once."""
+    """A restart would forget queued jobs, or start all of them at once."""
     settings = EngineSettings(max_running=1)
     with Engine(tmp_path, settings=settings) as engine:
         first = begin(engine, shell("echo ready; sleep 600"))

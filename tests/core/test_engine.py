@@ -88,7 +88,7 @@ def test_an_id_that_no_job_has(engine, unknown):
 
 @pytest.mark.parametrize("owner", ["", "x" * 256, "\ud800"])
 def test_a_bad_owner_is_refused(engine, owner):
-    """A job would belong to nobody."""
+    """A job would have no owner."""
     with pytest.raises(InvalidRequest, match="owner"):
         engine.submit(JobSpec("true"), owner)
     with pytest.raises(InvalidRequest, match="account"):
@@ -198,7 +198,7 @@ def test_whatever_name_and_labels_a_job_has_it_is_found_by_them():
 
 
 def test_jobs_wait_for_a_slot_and_say_why():
-    """More jobs would run than allowed, or nobody knows why one waits."""
+    """More jobs than allowed would run, or users would not see why a job waits."""
     with Engine(settings=EngineSettings(max_running=2, max_queued=2)) as engine:
         first, second = (begin(engine, shell("echo ready; sleep 600")) for _ in range(2))
         third = engine.submit(JobSpec("true"), "me")
@@ -219,7 +219,7 @@ def test_jobs_wait_for_a_slot_and_say_why():
 
 
 def test_a_repeated_request_finds_its_job_although_the_queue_is_full():
-    """Who repeats a request whose answer was lost would be told that there is no job."""
+    """A client that repeats a request whose answer was lost would read that there is no job."""
     with Engine(settings=EngineSettings(max_running=1, max_queued=1)) as engine:
         begin(engine, shell("echo ready; sleep 600"))
         job = engine.submit(JobSpec("true"), "me", idempotency_key="k")
@@ -245,7 +245,7 @@ def test_a_repeated_request_finds_its_job_although_the_disk_is_full(engine, monk
 
 
 def test_a_full_queue_is_in_the_way_of_nobody_who_need_not_wait():
-    """Who has many jobs waiting would keep out others, for whom there are free slots."""
+    """An owner with many waiting jobs would keep out others although slots are free for them."""
     with Engine(settings=EngineSettings(max_running=2, max_queued=0)) as engine:
         assert run(engine, JobSpec("true")).state is State.COMPLETED
         begin(engine, shell("echo ready; sleep 600"))
@@ -273,7 +273,7 @@ def test_one_owner_cannot_take_everything():
 
 
 def test_waiting_ends_with_the_job_or_with_the_time(engine):
-    """A waiter would wait for ever, or be told too early."""
+    """A thread would wait for ever, or return too early."""
     job = begin(engine, shell("echo ready; sleep 600"))
     assert engine.wait(job.id, 0).state is State.RUNNING
     assert engine.wait(job.id, 0.05).state is State.RUNNING
@@ -321,7 +321,7 @@ def test_events_tell_each_change_and_can_be_resumed(engine):
 
 
 def test_statistics_count(engine):
-    """Those who watch a server would be told nonsense."""
+    """Monitoring would show wrong numbers."""
     before = engine.statistics()
     run(engine, JobSpec("true"))
     run(engine, JobSpec("echi"))
@@ -343,7 +343,7 @@ def test_a_directory_that_cannot_be_used_is_an_error_of_its_own(path):
 
 
 def test_a_state_directory_below_a_removed_directory_is_refused(tmp_path, monkeypatch):
-    """A program would be told that a file is missing, and not which."""
+    """The error would say that a file is missing, but not which."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -402,7 +402,7 @@ def test_a_closed_engine_says_so():
 
 
 def test_closing_wakes_everybody_who_waits(tmp_path):
-    """A thread that waits for a job would wait for ever on an engine that is no more."""
+    """A thread that waits for a job would wait for ever after the engine was closed."""
     script = "trap 'echo asked' CONT; echo ready; while :; do sleep 0.01; done"
     with Engine(tmp_path) as engine:
         job = begin(engine, shell(script))
@@ -469,7 +469,7 @@ def test_a_slot_that_is_free_before_the_record_of_the_next_job_is_written(tmp_pa
 
 @pytest.mark.parametrize("recorded", [False, True])
 def test_a_submission_that_is_interrupted_keeps_no_slot(monkeypatch, recorded):
-    """After Ctrl-C in a program that uses the library no job would start any more."""
+    """After Ctrl-C in a program that uses the library, no job would start any more."""
     real = Store.write
 
     def interrupted(store, *args):

@@ -1,4 +1,4 @@
-"""One suite for everything that runs jobs: the local executor and the one that pretends."""
+"""One suite for all executors: the local one and the fake."""
 
 from importlib import metadata
 
@@ -36,7 +36,7 @@ def test_both_are_executors():
     [(["true"], State.COMPLETED, 0), (["false"], State.FAILED, 1), (["echi"], State.FAILED, 127)],
 )
 def test_a_job_ends_as_its_command_does(engine, argv, state, exit_code):
-    """An executor would tell another end than the job's."""
+    """An executor would report another end than the job's."""
     job = run(engine, *argv)
     assert (job.state, job.exit_code, job.signal) == (state, exit_code, None)
 
@@ -48,7 +48,7 @@ def test_what_cannot_start_says_why_and_never_started(engine):
 
 
 def test_a_kill_ends_a_job_by_the_signal(engine):
-    """A kill would do nothing, or tell another signal."""
+    """A kill would do nothing, or the record would have another signal."""
     job = engine.submit(JobSpec("sleep", ["600"]), "me")
     job = engine.kill(job.id, by="alice")
     assert (job.state, job.killed_by) == (State.KILLED, "alice")
@@ -67,7 +67,7 @@ def test_starting_twice_starts_once(engine):
 
 
 def test_a_query_is_answered_in_order(engine):
-    """Recovery would act on what is no longer true."""
+    """Recovery would act on an outdated answer."""
     job = run(engine, "false")
     engine._jobs.recovered.clear()
     engine._executor.query([job.id, "00000000-0000-4000-8000-000000000000"])

@@ -1,4 +1,4 @@
-"""When the operating system fails: the supervisor goes on, and no job is told wrong."""
+"""When the operating system fails: the supervisor goes on, and no job is misreported."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ def test_the_supervisor_goes_on_when_the_nth_call_fails(tmp_path, monkeypatch, w
 
 
 def test_a_disk_that_stays_full_holds_the_end_back_until_it_can_be_recorded(tmp_path, monkeypatch):
-    """An end would be told that is recorded nowhere."""
+    """An end would be reported although it is recorded nowhere."""
     monkeypatch.setenv("WORKER_FAULTS", "create:1:ENOSPC*5")
     with Engine(tmp_path) as engine:
         assert run(engine, shell("exit 3")).exit_code == 3
@@ -189,7 +189,7 @@ def test_a_fork_is_the_faster_way_only_while_few_jobs_are_started():
 
 
 def test_a_job_without_a_group_runs_unless_it_has_limits(monkeypatch):
-    """Nothing could run where there are no groups, or limits be left out without a word."""
+    """No job could run without control groups, or limits would be ignored silently."""
 
     def refuse(path):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -277,7 +277,7 @@ def test_a_kill_is_obeyed_although_it_cannot_be_recorded_now(tmp_path, monkeypat
 
 
 def on_a_small_disk(tmp_path, module, options):
-    """Run a module of `support` on a tmpfs that nobody else sees.
+    """Run a module of `support` on a tmpfs that no other process sees.
 
     It is the first process of a pid namespace: with it end its supervisor and all jobs, also if an
     assertion fails.
@@ -304,12 +304,12 @@ def test_a_full_disk_refuses_and_holds_back_and_can_be_emptied(tmp_path):
 
 
 def test_a_disk_that_fails_is_said_and_what_ended_is_recorded_afterwards(tmp_path):
-    """A process that has ended would be shown as running, and nobody would know why."""
+    """A process that has ended would be shown as running, without a reason."""
     on_a_small_disk(tmp_path, "support.failing_disk", "size=32m,nr_inodes=500")
 
 
 def test_an_end_that_the_supervisor_cannot_record_is_no_running_job(tmp_path, monkeypatch):
-    """A process that has ended would be shown as running, and nobody would know why."""
+    """A process that has ended would be shown as running, without a reason."""
     monkeypatch.setenv("WORKER_FAULTS", "create:1:EIO*20")
     with Engine(tmp_path) as engine:
         job = engine.submit(shell("exit 3"), "me")
@@ -320,7 +320,7 @@ def test_an_end_that_the_supervisor_cannot_record_is_no_running_job(tmp_path, mo
 
 
 def test_an_end_that_cannot_be_stored_is_no_running_job(tmp_path, monkeypatch):
-    """A process that has ended would be shown as running, and nobody would know why."""
+    """A process that has ended would be shown as running, without a reason."""
     with Engine(tmp_path) as engine:
         go = tmp_path / "go"
         job = begin(engine, shell(waiting_for(go) + "; exit 3"))

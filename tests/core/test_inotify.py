@@ -82,7 +82,7 @@ def test_behind_a_full_chunk_there_may_be_more(watches, tmp_path):
 
 
 def test_a_file_that_is_not_watched_is_read_each_time(watches, tmp_path):
-    """Nobody would tell of its growth, so that its followers would never see it."""
+    """The growth of the file would never be reported to its followers."""
     path = tmp_path / "later"
     with watches.on(str(path)) as watch:
         assert watch.read(0, lambda offset: (offset, b"")) == (0, b"")

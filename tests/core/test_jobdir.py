@@ -119,7 +119,7 @@ def test_an_end_that_is_damaged_is_none(wrong):
 
 
 def test_what_a_process_left_that_had_our_pid_is_in_nobodys_way(tmp_path):
-    """A job could not be recorded as ended, for a file that nobody needs."""
+    """A leftover file would prevent a job from being recorded as ended."""
     path = tmp_path / "file"
     (tmp_path / f"file.{os.getpid()}.tmp").write_bytes(b"half")
     files.replace(str(path), b"new", sync=False)
@@ -135,7 +135,7 @@ def test_a_file_is_read_whole(tmp_path, monkeypatch):
 
 
 def test_the_end_of_a_job_tells_its_beginning(tmp_path):
-    """A job that was over in a moment would have run from never, as nobody."""
+    """The record of a very short job would have no start time and no pid."""
     with Engine(tmp_path / "state") as engine:
         job = run(engine, shell("echo $$"))
         end = JobDir(engine.state_dir, job.id).exit()
@@ -184,7 +184,7 @@ def test_where_a_file_has_one_name_only_the_claim_is_a_file(tmp_path, monkeypatc
 
 
 def test_a_claim_says_where_the_input_is(tmp_path):
-    """A supervisor that takes a job over would not know its input as the engine has told it."""
+    """A supervisor that takes over a job would not know where its input is."""
     directory = JobDir(str(tmp_path), "job")
     directory.make()
     for stdin, path in (({"size": 3}, directory.file("stdin")), ({"file": "/a"}, "/a")):

@@ -26,7 +26,7 @@ def run(engine, script, **bounds):
 
 
 def test_more_open_files_than_there_can_be_are_refused(engine):
-    """A job that needs many would be told that it has them, and fail later."""
+    """A job that needs many open files would be accepted, and fail later."""
     most = enforcement.most_files()
     with pytest.raises(InvalidSpec, match=f"open_files: cannot be more than {most} here"):
         engine.submit(JobSpec("true", limits=Limits(open_files=most + 1)), "me")
@@ -78,7 +78,7 @@ def test_a_job_without_limits_has_none_of_ours(engine):
 
 
 def test_what_cannot_be_enforced_is_refused_with_the_cure(monkeypatch):
-    """A user would believe in a bound that nobody holds."""
+    """A user would rely on a limit that nothing enforces."""
     monkeypatch.setenv("WORKER_CGROUPS", "off")
     with Engine() as engine:
         with pytest.raises(InvalidSpec) as caught:
@@ -89,7 +89,7 @@ def test_what_cannot_be_enforced_is_refused_with_the_cure(monkeypatch):
 
 
 def test_the_cure_is_one_that_is_still_to_be_taken(monkeypatch):
-    """An administrator would mount what is mounted."""
+    """The message would suggest a step that is already done."""
     for mount, cure in (("/sys/fs/cgroup", cgroup.NOT_OURS), (None, cgroup.NO_MOUNT)):
         monkeypatch.setattr(procfs, "cgroup2_mount", lambda mount=mount: mount)
         assert cgroup.cure(None) == cure
@@ -114,7 +114,7 @@ def test_best_effort_runs_and_says_what_nothing_enforces(monkeypatch):
     ],
 )
 def test_what_is_written_to_the_group(name, value, files):
-    """The kernel would be told something else than what was asked for."""
+    """The kernel would enforce another limit than the requested one."""
     plan = enforcement.plan({name: value}, CONTROLLERS, "", "/")
     assert plan.group_files == files
     assert plan.enforced == {name: "cgroup"}
@@ -122,7 +122,7 @@ def test_what_is_written_to_the_group(name, value, files):
 
 @pytest.mark.parametrize(("pid_namespace", "processes"), [(False, 12), (True, 10)])
 def test_what_a_group_counts_is_told_without_our_own(tmp_path, pid_namespace, processes):
-    """A single process in a box would be shown as three."""
+    """A single process in a pid namespace would be counted as three."""
     (tmp_path / "cpu.stat").write_text("usage_usec 9\nuser_usec 1500000\nsystem_usec 500000\n")
     (tmp_path / "memory.peak").write_text("4096\n")
     (tmp_path / "pids.peak").write_text("12\n")

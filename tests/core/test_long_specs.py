@@ -1,4 +1,4 @@
-"""Jobs with long specs: what is read of them, and that nothing of them is lost."""
+"""Jobs with long specs: which parts are read when, and that nothing is lost."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who is woken by a change of a job, and how often the store is read for that."""
+"""Which threads a change of a job wakes, and how often the store is read for that."""
 
 import contextlib
 import threading
@@ -59,7 +59,7 @@ def test_a_job_named_like_an_owner_is_not_mixed_up_with_it():
 
 
 def test_a_crowd_is_woken_whole():
-    """Of many who wait for one job, some would wait for ever."""
+    """Of many threads that wait for one job, some would wait for ever."""
     notifier = Notifier()
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(notifier.job_changes("a")) for _ in range(50)]
@@ -72,7 +72,7 @@ def test_a_crowd_is_woken_whole():
 
 
 def test_a_crowd_is_woken_also_without_a_thread_for_it(monkeypatch):
-    """On a machine that is short of threads, nobody would learn of a job's end."""
+    """At the limit on threads, no waiting request would learn of a job's end."""
 
     def start(_thread):
         raise RuntimeError("can't start new thread")

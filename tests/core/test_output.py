@@ -206,7 +206,7 @@ def test_the_cap_holds_for_a_job_that_is_quicker_than_a_look(engine):
 
 
 def test_a_follower_that_falls_behind_is_told_of_the_gap(engine, tmp_path):
-    """Bytes would be missing in the middle, and nobody would know."""
+    """Bytes would be missing in the middle without any sign of it."""
     script = f"{waiting_for(tmp_path / 'go')}; head -c {4 * MIB} /dev/zero; sleep 600"
     job = begin(engine, shell(script, output_limit=MIB))
     gaps = []

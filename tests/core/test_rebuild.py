@@ -39,7 +39,7 @@ def shown(job):
 
 
 def test_records_are_made_again_as_they_were(tmp_path):
-    """After the loss of a database nobody would know whose jobs there are, and what they did."""
+    """After the loss of a database the owners and the outcomes of jobs would be lost."""
     with Engine(tmp_path) as engine:
         spec = shell("cat; exit 3", name="\udcff", labels={"a": "漢"}, stdin=b"in", timeout=60)
         failed = engine.wait(engine.submit(spec, "ann", idempotency_key="k").id, 20)
@@ -101,7 +101,7 @@ def test_a_job_that_ends_meanwhile_keeps_its_true_end(tmp_path):
 
 
 def test_what_release_0_1_0_left_belongs_to_nobody(tmp_path):
-    """A job whose owner is not known would become somebody else's, or be lost."""
+    """A job whose owner is not known would go to another user, or be lost."""
     go = tmp_path / "go"
     with Engine(tmp_path) as engine:
         ended = run(engine, shell("cat; exit 3", stdin=b"input"), owner="ann")

@@ -71,7 +71,7 @@ def test_no_job_is_missing(jobs):
 
 
 def test_finished_jobs_keep_their_outcome(jobs):
-    """The history would say something else after an upgrade."""
+    """Finished jobs would have another outcome after an upgrade."""
     outcomes = {
         name: (job.state, job.exit_code, job.signal)
         for name, job in jobs.items()

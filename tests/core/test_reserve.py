@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for the ends of jobs."""
+"""The disk space that is reserved for the ends of jobs."""
 
 import errno
 import os
@@ -52,7 +52,7 @@ def test_half_a_reserve_is_made_whole(tmp_path):
 
 
 def test_without_room_nothing_is_left_behind(tmp_path, monkeypatch, caplog):
-    """The attempt would take the last room from who needs it."""
+    """The attempt would use up the last space on the disk."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -31,7 +31,7 @@ def test_the_oldest_go_by_age_count_and_bytes():
 
 
 def test_the_bytes_of_one_owner_cost_nobody_else():
-    """A user who writes much would cost others their jobs."""
+    """A user who writes much would make the server delete the jobs of others."""
     rest = Kept(1, 0)
     settings = EngineSettings(keep_age=None, keep_bytes_per_owner=200)
     assert expired(iter(JOBS), {"a": Kept(3, 300), "b": rest}, settings, None) == ["0"]
@@ -83,7 +83,7 @@ def test_a_job_that_its_owner_removes_meanwhile_stops_nothing(tmp_path, monkeypa
 
 
 def test_inputs_and_specs_count_as_the_output_does(tmp_path):
-    """A user would fill the disk with inputs and arguments, whatever the setting says."""
+    """A user could fill the disk with inputs and arguments in spite of the setting."""
     megabyte = b"x" * 1_000_000
     settings = EngineSettings(keep_bytes=2_500_000)
     with Engine(tmp_path) as engine:

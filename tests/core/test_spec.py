@@ -1,4 +1,4 @@
-"""JobSpec: what is refused, by field and in words, and what survives on its way."""
+"""JobSpec: which values are refused with which message, and that all others are kept."""
 
 import dataclasses
 import json
@@ -192,7 +192,7 @@ def test_a_nul_byte_is_no_error_of_the_request():
 
 
 def test_stdin_comes_as_text_or_as_base64():
-    """Bytes that are no text could not be sent."""
+    """Bytes that are not text could not be sent."""
     assert JobSpec.from_dict({"command": "cat", "stdin": "é\udcff"}).stdin == b"\xc3\xa9\xff"
     assert JobSpec.from_dict({"command": "cat", "stdin": {"base64": "/wA="}}).stdin == b"\xff\0"
     assert JobSpec.from_dict({"command": "cat", "stdin": ""}).stdin == b""

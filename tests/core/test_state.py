@@ -128,7 +128,7 @@ def test_a_later_kill_never_softens_an_earlier_one(first, later, both):
 
 
 def test_a_job_that_ended_by_itself_was_not_killed_by_who_asked():
-    """A kill that came too late would be told as a success."""
+    """A kill that came too late would be reported as a success."""
     asked = job(R).after(Change(Event.KILL, 2.0, kill=KillRequest("alice")))
     ended = asked.after(Change(Event.END, 3.0, Cause.OWN, exit_code=0))
     assert (ended.state, ended.killed_by, ended.kill.by) == (State.COMPLETED, None, "alice")
@@ -136,7 +136,7 @@ def test_a_job_that_ended_by_itself_was_not_killed_by_who_asked():
 
 
 def test_a_queued_job_is_killed_without_having_run():
-    """It would have a time at which it started."""
+    """The record would have a start time although the job never ran."""
     ended = job(Q).after(Change(Event.KILL, 2.0, kill=KillRequest("alice")))
     assert (ended.state, ended.started_at, ended.killed_by) == (State.KILLED, None, "alice")
     assert ended.summary() == "been killed by alice"
