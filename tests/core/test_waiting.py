@@ -1,6 +1,7 @@
 """What the owner of a job lets it wait for: priority, hold and time, also across restarts."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from support.waiting import wait_until
@@ -160,3 +161,18 @@ def test_an_owner_with_twice_the_share_gets_twice_the_slots(tmp_path):
         assert owners == ["a", "a", "b"]
         for job in engine.list(states=[State.QUEUED, State.RUNNING]).jobs:
             engine.kill(job.id, now=True)
+
+
+def test_jobs_with_a_lock_run_one_at_a_time(tmp_path):
+    """Two backups of one database would run at once, at least after a restart."""
+    with Engine(tmp_path / "state") as engine:
+        first, second = (engine.submit(replace(FOREVER, lock="db"), "me").id for _ in range(2))
+        other = engine.submit(replace(FOREVER, lock="db"), "you").id
+        starts(engine, other)
+        assert engine.get(second).reason == "waiting for the lock 'db', which another job has"
+    with Engine(tmp_path / "state") as engine:
+        assert engine.get(second).reason == "waiting for the lock 'db', which another job has"
+        engine.kill(first, now=True)
+        starts(engine, second)
+        for job_id in (second, other):
+            engine.kill(job_id, now=True)

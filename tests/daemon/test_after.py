@@ -50,6 +50,14 @@ def test_what_is_wrong_is_named(alice: User, after: object, field: str) -> None:
     assert [each["field"] for each in problem["errors"]] == [field]
 
 
+@pytest.mark.parametrize("lock", ["", 7, "x" * 256, "a\n"])
+def test_a_lock_has_a_name(alice: User, lock: object) -> None:
+    """A typing error would lock nothing."""
+    answer = alice.post("/jobs/run", json={"command": "true", "lock": lock})
+    problem = refused(answer, 422, "invalid_job")
+    assert [each["field"] for each in problem["errors"]] == ["lock"]
+
+
 def test_the_job_of_another_user_is_unknown(api: Api, alice: User) -> None:
     """A user would learn which jobs others have, and when they end."""
     foreign = alice.run("true")

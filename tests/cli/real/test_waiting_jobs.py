@@ -103,3 +103,10 @@ def test_a_job_waits_for_others(user: Worker) -> None:
         "no job whose id begins with ffffffff"
         in user.run("run", "--after", "ffffffff", "true").stderr
     )
+
+
+def test_a_lock_is_waited_for(user: Worker) -> None:
+    """Two backups of one database would run at once."""
+    first, second = (user.ok("run", "--lock", "db", "sleep", "60").line for _ in range(2))
+    assert user.ok("why", second).out == "waiting for the lock 'db', which another job has\n"
+    user.ok("kill", "--now", second, first)

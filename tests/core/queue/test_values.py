@@ -276,9 +276,9 @@ def test_without_an_item_nothing_is_replaced():
         (queueing.resources_problems, {"gpu": 1.5}, "['gpu']: must be a whole number of units"),
         (queueing.resources_problems, {"": 1}, "['']: as a name: must be a text of 1 to 255"),
         (queueing.resources_problems, {str(n): 1 for n in range(65)}, ": must name at most 64"),
-        (queueing.lock_problems, 7, ": must be a text"),
-        (queueing.lock_problems, "", ": must be a text of 1 to 255 characters"),
-        (queueing.lock_problems, "a\n", ": must have only printable characters"),
+        (queueing.Lock().problems, 7, ": must be a text"),
+        (queueing.Lock().problems, "", ": must be a text of 1 to 255 characters"),
+        (queueing.Lock().problems, "a\n", ": must have only printable characters"),
     ],
 )
 def test_small_fields_are_checked(problems, value, why):

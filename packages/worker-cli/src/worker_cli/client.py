@@ -155,6 +155,7 @@ class Client:
         priority: int | None = None,
         hold: bool = False,
         start_after: datetime | None = None,
+        lock: str | None = None,
         after: Iterable[Mapping[str, str]] | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
@@ -173,6 +174,7 @@ class Client:
 
         Of your waiting jobs the one with the highest `priority` (-100 to 100) starts first. A job
         with `hold` waits for `release`, and none starts before its `start_after`.
+        Of your jobs with the same `lock`, one runs at a time.
         `after` names jobs that have to come to something before: {"job": id, "when": "success"},
         or "failure", "end" or "start". If that can never come true, the job is skipped.
 
@@ -195,6 +197,7 @@ class Client:
             "priority": priority,
             "hold": hold or None,
             "start_after": _stamp(start_after),
+            "lock": lock,
             "after": None if after is None else [dict(each) for each in after],
         }
         body = {key: value for key, value in fields.items() if value is not None}

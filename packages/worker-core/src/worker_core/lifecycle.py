@@ -495,4 +495,12 @@ def _waiting(job: Job) -> Waiting:
     """Return what the queue needs to know of a job."""
     waits = job.let_wait
     after = {(each.job, each.when) for each in job.spec.after}
-    return Waiting(job.id, job.owner, waits.priority, waits.hold, waits.start_after, after)
+    return Waiting(
+        job.id,
+        job.owner,
+        waits.priority,
+        waits.hold,
+        waits.start_after,
+        after,
+        lock=job.spec.lock,
+    )

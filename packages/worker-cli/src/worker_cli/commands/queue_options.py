@@ -71,6 +71,12 @@ DELAY = Option(
     parse=parsing.duration,
     about="do not start it before so much time has passed: 90, 10m, 3h",
 )
+LOCK = Option(
+    "--lock",
+    metavar="NAME",
+    parse=parsing.text,
+    about="of your jobs with this lock, run one at a time",
+)
 
 _SLURM = {"afterok": "success", "afterany": "end", "afternotok": "failure", "after": "start"}
 
@@ -102,11 +108,12 @@ DEPENDENCY = Option(
 )
 _AFTER = {AFTER: "success", AFTER_ANY: "end", AFTER_FAIL: "failure"}
 
-OPTIONS: tuple[AnyOption, ...] = (PRIORITY, HOLD, AT, DELAY, *_AFTER, DEPENDENCY)
+OPTIONS: tuple[AnyOption, ...] = (PRIORITY, HOLD, AT, DELAY, LOCK, *_AFTER, DEPENDENCY)
 FIELDS: Mapping[str, tuple[AnyOption, ...]] = {
     "priority": (PRIORITY,),
     "hold": (HOLD,),
     "start_after": (AT, DELAY),
+    "lock": (LOCK,),
     "after": (*_AFTER, DEPENDENCY),
 }
 """The options that a field of the job object comes from."""

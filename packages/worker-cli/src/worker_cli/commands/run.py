@@ -206,6 +206,7 @@ def _create(
         "limits": limit_options.limits(args),
         "isolation": limit_options.isolation(args),
         **queue_options.fields(args, client),
+        "lock": _text(args, queue_options.LOCK),
         "after": queue_options.after(args, client),
     }
     queue_options.note_time(fields)

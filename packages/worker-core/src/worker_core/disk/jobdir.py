@@ -71,7 +71,7 @@ NOT_OURS = {
 pipe, a file with a lease, or a file that we may not open."""
 
 
-_NOT_SENT = frozenset({"name", "labels", "priority", "hold", "start_after", "after"})
+_NOT_SENT = frozenset({"name", "labels", "priority", "hold", "start_after", "lock", "after"})
 """Fields of a spec that the supervisor does not need."""
 
 

@@ -72,16 +72,21 @@ def resources_problems(value: object) -> Problems:
             yield path, f"must be from 1 to {MAX_UNITS} units"
 
 
-def lock_problems(value: object) -> Problems:
-    """Yield what is wrong with the name of a lock."""
-    if value is None:
-        return
-    if not isinstance(value, str):
-        yield "", "must be a text"
-    elif not value or len(value) > MAX_NAME:
-        yield "", f"must be a text of 1 to {MAX_NAME} characters"
-    elif not value.isprintable():
-        yield "", "must have only printable characters"
+class Lock:
+    """The name of a lock."""
+
+    def problems(self, value: object) -> Problems:
+        """Yield what is wrong with a name."""
+        if not isinstance(value, str):
+            yield "", "must be a text"
+        elif not value or len(value) > MAX_NAME:
+            yield "", f"must be a text of 1 to {MAX_NAME} characters"
+        elif not value.isprintable():
+            yield "", "must have only printable characters"
+
+    def schema(self) -> Schema:
+        """Return the schema."""
+        return {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
 
 
 def moment(value: object) -> float:

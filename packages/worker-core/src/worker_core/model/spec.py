@@ -83,6 +83,8 @@ class JobSpec:
     """Whether it waits until `Engine.update` releases it."""
     start_after: float | None = None
     """Unix time before which it does not start."""
+    lock: str | None = None
+    """Of its owner's jobs with this lock, one runs at a time."""
     after: Sequence[After] = ()
     """Jobs of the same owner that have to come to something before it starts; if one never can, it
     ends as skipped."""
@@ -313,6 +315,7 @@ RULES: Mapping[str, rules.Rule] = {
     "priority": queueing.Priority(),
     "hold": rules.Flag(),
     "start_after": queueing.Moment(),
+    "lock": queueing.Lock(),
     "after": after.Dependencies(),
 }
 """The rule of each field. None is the default of the fields that take it, and needs no rule."""

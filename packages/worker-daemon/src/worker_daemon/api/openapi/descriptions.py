@@ -33,6 +33,7 @@ OF_MEMBER: Mapping[type, Mapping[str, str]] = {
         "priority": "Of its owner's waiting jobs the one with the highest priority starts first.",
         "hold": "Wait until the job is released, with PATCH /jobs/{job_id}.",
         "start_after": "The time before which the job does not start.",
+        "lock": "Of your jobs with this lock, one runs at a time.",
         "after": "Jobs of yours that have to come to something before this one starts. A job for "
         "which that can never come true ends as skipped. `failure` needs a job that was started "
         "and did not complete.",
