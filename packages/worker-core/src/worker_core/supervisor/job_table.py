@@ -3,6 +3,7 @@
 Everything here runs in the supervisor's one thread, which waits for nothing. The parts:
 
     starts.py          gives starts to launchers, and settles those that hang
+    announcer.py       records the leader and reports the start
     timeout.py         ends a job when its time is over
     output_cap.py      bounds its output
     kill_requests.py   ends or signals a job on request
@@ -24,10 +25,10 @@ from typing import Any, cast
 
 from worker_core import failpoints
 from worker_core.disk.jobdir import Exit, Kill, Pid, boot_id
-from worker_core.linux import procfs
 from worker_core.model import encoding
 from worker_core.model.state import Cause
 from worker_core.supervisor import events, fsuid, outcome, requests, timeout, tree
+from worker_core.supervisor.announcer import Announcer
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.exit_recorder import ExitRecorder
 from worker_core.supervisor.exit_status import Ending, ExitWatch
@@ -49,7 +50,6 @@ from worker_core.wire import Message
 log = logging.getLogger(__name__)
 
 _RETRY = 0.1  # seconds between two attempts to claim a job
-_ANNOUNCE = 0.02  # seconds after which a start is reported; a shorter job is reported by its end
 _PAUSE_PATIENCE = 1.0  # seconds after which a start that hangs no longer delays an upgrade
 
 
@@ -83,6 +83,7 @@ class JobTable:
         self._emit = emit
         self._on_empty = on_empty
         self._keeper = keeper
+        self._announcer = Announcer(loop, emit)
         self._leaders: dict[int, RunningJob] = {}
         share = Turns(loop)
         self._killer = Killer(loop, groups, share)
@@ -182,30 +183,13 @@ class JobTable:
         if job.forked is None:
             self._forked(job, pid)
         timeout.arm(job, self._loop, self._time_is_over)
-        job.announcement = self._loop.call_later(_ANNOUNCE, lambda: self._announce(job))
+        self._announcer.arm(job)
         if enforced or not tree.can_mark(job.id):  # the mark alone would not tell what enforces
-            self._record_pid(job)
+            self._announcer.record(job)
         self._kill_requests.begun(job)
 
     def _time_is_over(self, job: RunningJob, reason: str) -> None:
         self._kill_requests.end(job, Cause.TIMEOUT, reason)
-
-    def _announce(self, job: RunningJob) -> None:
-        """Record and report which process the leader is.
-
-        Until then the next supervisor finds the leader by the start log and by its mark.
-        """
-        self._record_pid(job)
-        self._emit(events.started(job))
-
-    def _record_pid(self, job: RunningJob) -> None:
-        pid = cast("Pid", job.pid)
-        if pid.start_time:  # it is recorded
-            return
-        job.pid = replace(pid, start_time=_start_time(pid.pid))
-        with logged(job, "cannot record its pid"):
-            job.dir.write_pid(job.pid)
-        failpoints.point("supervisor.pid_written")
 
     def _end_unbegun(self, job: RunningJob, request: EndRequest) -> None:
         """End a job of which nothing runs and nothing will run, or which is lost."""
@@ -353,7 +337,7 @@ class JobTable:
         """Record which process each leader is."""
         for job in self.jobs.values():
             if job.pid is not None:
-                self._record_pid(job)
+                self._announcer.record(job)
 
     # -- clocks ------------------------------------------------------------------------------------
 
@@ -368,13 +352,3 @@ class JobTable:
     def kill_due(self, kill: Kill) -> float:
         """Return when SIGKILL is due (monotonic time)."""
         return self._killer.due(kill)
-
-
-def _start_time(pid: int) -> int:
-    """Return when a process was started; 0, which matches no process, if that cannot be read."""
-    try:
-        stat = procfs.stat(pid)
-    except OSError as error:  # the job runs: it must not look as if it did not
-        log.error("cannot read the start time of process %d: %s", pid, error)
-        return 0
-    return stat.start_time if stat is not None else 0
