@@ -86,7 +86,7 @@ def test_a_user_gets_in_at_a_known_address_whoever_fails_there(file):
     assert known.verify("alice", b"wonderland", HERE).retry_after
     wait_until(lambda: known.verify("alice", b"wonderland", HERE).accepted)
     assert known.verify("bob", b"builder", HERE).retry_after
-    assert not known._snapshot.unheard
+    assert not known._snapshot.in_background
     assert known.verify("bob", b"builder", HERE).retry_after
 
 
@@ -101,7 +101,7 @@ def test_a_known_address_does_not_buy_guesses(file, monkeypatch):
     tried.clear()
     for n in range(100):
         assert known.verify("alice", b"guess%d" % n, HERE).retry_after
-        wait_until(lambda: not known._snapshot.unheard)
+        wait_until(lambda: not known._snapshot.in_background)
     assert len(tried) == 20
 
 
@@ -115,10 +115,10 @@ def test_what_runs_in_the_background_is_bounded(file, monkeypatch):
     monkeypatch.setattr(bcrypt, "checkpw", lambda *_: calls.append(1) or not gate.wait(20))
     for n in range(50):
         assert known.verify("alice", b"guess%d" % (n % 25), HERE).retry_after
-    assert len(known._snapshot.unheard) == verifier._UNHEARD
+    assert len(known._snapshot.in_background) == verifier._BACKGROUND
     gate.set()
-    wait_until(lambda: not known._snapshot.unheard)
-    assert len(calls) == verifier._UNHEARD
+    wait_until(lambda: not known._snapshot.in_background)
+    assert len(calls) == verifier._BACKGROUND
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -150,7 +150,7 @@ def test_a_right_password_is_a_success_also_in_the_background(file):
         clock.now += 3601
         exhaust(known, HERE)
         wait_until(lambda: known.verify("alice", b"wonderland", HERE).accepted)
-        wait_until(lambda: not known._snapshot.unheard)
+        wait_until(lambda: not known._snapshot.in_background)
     assert not known._logins._by_home._records
 
 
@@ -319,7 +319,12 @@ def test_a_file_that_cannot_be_written_keeps_nobody_out(file, directory, caplog)
     with caplog.at_level(logging.WARNING):
         for name, password in (("alice", b"wonderland"), ("bob", b"builder")):
             assert users.verify(name, password, HERE).accepted
-    assert caplog.text.count(f"cannot store in {directory} from where users log in: Not a dir") == 1
+    assert (
+        caplog.text.count(
+            f"cannot store in {directory} the addresses from which users log in: Not a dir"
+        )
+        == 1
+    )
     directory.unlink()
     directory.mkdir()
     assert users.verify("bob", b"builder", ELSEWHERE).accepted
@@ -332,8 +337,8 @@ def test_addresses_of_ipv6_are_known_by_their_network():
     """A laptop whose address changes each day would be a stranger each day."""
     logins = throttle.Logins()
     logins.begin(ALICE, "2001:db8:1:2::1", 0.0).succeed()
-    assert logins.begin_unheard(ALICE, "2001:db8:1:2::9", 0.0)
-    assert logins.begin_unheard(ALICE, "2001:db8:1:3::1", 0.0) is None
+    assert logins.begin_in_background(ALICE, "2001:db8:1:2::9", 0.0)
+    assert logins.begin_in_background(ALICE, "2001:db8:1:3::1", 0.0) is None
 
 
 # The daemon

@@ -430,6 +430,6 @@ def test_the_memory_of_failures_is_bounded(monkeypatch):
         logins.begin(b"%d" % n, f"name{n}", 0.0).succeed()
         logins.begin(b"x%d" % n, f"name{n}", 0.0)
     for n in range(1000):
-        logins.begin_unheard(b"%d" % n, f"name{n}", 0.0)
+        logins.begin_in_background(b"%d" % n, f"name{n}", 0.0)
     tables = [logins._by_address, logins._by_user, logins._by_home]
     assert [len(table._records) for table in tables] == [100, 100, 100]

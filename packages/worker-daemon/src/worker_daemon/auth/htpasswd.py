@@ -1,12 +1,13 @@
-"""The users file: one ``NAME:HASH`` a line, as Apache's htpasswd writes it with ``-B``.
+"""The users file: a line ``NAME:HASH`` for each user, as Apache's htpasswd writes it with ``-B``.
 
-Only bcrypt hashes are taken (``$2b$``, ``$2y$`` and ``$2a$``): everything else that htpasswd can
-write is broken within hours once the file is stolen.
+Only bcrypt hashes are accepted (``$2b$``, ``$2y$`` and ``$2a$``). All other hashes of htpasswd can
+be broken within hours when the file is stolen.
 
-A line ``#workerd-owner:NAME:NUMBER`` says that somebody was a user of this name before, and how
-many of them there have been. It is a comment for Apache. Jobs have an owner: the first user of a
-name owns those of the owner NAME, the second one those of NAME:2, if it was added so. A name cannot
-have a colon in it, so that nobody can be called like that.
+A user name can be removed and later be given to another person. A line
+``#workerd-owner:NAME:NUMBER`` records how many users have had the name. Apache reads it as a
+comment. The jobs of the first user have the owner NAME. If the second user was added without the
+jobs of the first, the jobs of the second user have the owner NAME:2. A name cannot contain a colon,
+so that no user is called NAME:2.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pathlib import Path
 from worker_daemon import errors, files
 
 DEFAULT_COST = 12
-MAX_COST = 16  # 5 s a login; more would be a way to stop the daemon
-MAX_PASSWORD = 72  # bytes; bcrypt sees no more than these
-MIN_PASSWORD = 8  # characters of a new one, as NIST SP 800-63B has it
+MAX_COST = 16  # 5 s per login; a higher cost could stop the daemon
+MAX_PASSWORD = 72  # bytes; bcrypt ignores any further ones
+MIN_PASSWORD = 8  # characters of a new password; NIST SP 800-63B recommends this minimum
 
 _CURE = (
     "set the password anew with `workerd user passwd`, or take the line out with `workerd user "
@@ -39,7 +40,7 @@ _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 def load(path: Path) -> tuple[dict[str, bytes], os.stat_result]:
     """Return the hash of each user, and the file's status from before it was read.
 
-    Raises UsersError with all that is wrong with the file, and with what cures it.
+    Raises UsersError with all faults of the file and their cures.
     """
     text, status = _read(path)
     entries, faults = parse(text)
@@ -49,9 +50,9 @@ def load(path: Path) -> tuple[dict[str, bytes], os.stat_result]:
 
 
 def load_owners(path: Path) -> tuple[dict[str, bytes], dict[str, int], os.stat_result]:
-    """Return what `load` does, and between that how many users each name has had before and now.
+    """Return the hash of each user, how many users each name has had, and the file's status.
 
-    A name that is not in the second dict has had one at most.
+    A name that is missing in the second dict has had at most one user.
     """
     text, status = _read(path)
     entries, faults = parse(text)
@@ -61,7 +62,7 @@ def load_owners(path: Path) -> tuple[dict[str, bytes], dict[str, int], os.stat_r
 
 
 def named(path: Path) -> set[str]:
-    """Return the names that the file has lines of, whatever else is wrong with them.
+    """Return the names of all users in the file, also of users whose lines have faults.
 
     Raises UsersError when the file cannot be read.
     """
@@ -69,7 +70,7 @@ def named(path: Path) -> set[str]:
 
 
 def parse(text: str) -> tuple[dict[str, bytes], list[str]]:
-    """Return the hash of each user in `text`, and what is wrong with its other lines."""
+    """Return the hash of each user in `text`, and the faults of its other lines."""
     entries: dict[str, bytes] = {}
     faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -113,14 +114,14 @@ def _hash_fault(hashed: str) -> str | None:
 
 
 def name_fault(name: str) -> str | None:
-    """Say why `name` cannot be a user's name, or return None."""
+    """Return why `name` cannot be the name of a user, None if it can."""
     if not name or name != name.strip():
         return "is not a user name: it is empty, or has spaces around it"
     if ":" in name or name.startswith("#"):
         return "is not a user name: it has a colon in it, or a # in front"
     try:
         name.encode()
-    except UnicodeEncodeError:  # an argument's bytes are surrogates where they are no text
+    except UnicodeEncodeError:  # arguments that are not UTF-8 contain surrogates
         return "is not a user name: it is not UTF-8 text"
     if not name.isprintable():
         return "is not a user name: it has control characters in it"
@@ -130,7 +131,7 @@ def name_fault(name: str) -> str | None:
 
 
 def password_fault(password: bytes) -> str | None:
-    """Say why `password` cannot be anybody's password, or return None."""
+    """Return why `password` cannot be a password, None if it can."""
     if not password:
         return "the password is empty"
     if len(password) > MAX_PASSWORD:
@@ -141,7 +142,10 @@ def password_fault(password: bytes) -> str | None:
 
 
 def new_password_fault(password: bytes) -> str | None:
-    """Say why nobody is given `password`, or return None; one that a user has already may stay."""
+    """Return why `password` cannot be a new password, None if it can.
+
+    Passwords that users have already are not checked again.
+    """
     if fault := password_fault(password):
         return fault
     length = len(password.decode("utf-8", "surrogateescape"))
@@ -154,7 +158,7 @@ def new_password_fault(password: bytes) -> str | None:
 
 
 def hash_password(password: bytes, cost: int = DEFAULT_COST) -> str:
-    """Return the bcrypt hash of `password`; raises UsersError when it cannot be one."""
+    """Return the bcrypt hash of `password`; raises UsersError if it cannot be a password."""
     import bcrypt
 
     if fault := password_fault(password):
@@ -163,18 +167,18 @@ def hash_password(password: bytes, cost: int = DEFAULT_COST) -> str:
 
 
 class Entries(dict[str, str]):
-    """The users and their hashes. `owners` is how many users each name has had: `load_owners`."""
+    """The hashes of the users by name. `owners` is how many users each name has had."""
 
     owners: dict[str, int]
 
 
 @contextlib.contextmanager
 def editing(path: Path) -> Iterator[Entries]:
-    """Change the users: give a dict of names and hashes, and write it back when all went well.
+    """Yield the users as a dict, which the caller changes, and write it back if no error occurs.
 
-    Other lines of the file stay as they are. Whoever else edits it meanwhile waits; readers see
-    the old file or the new one, whole. A new file has mode 0600; an old one keeps owner and mode.
-    Raises UsersError when the file cannot be used or written.
+    Other lines of the file are kept. Other editors wait until this one has finished. Readers see
+    either the old file or the complete new one. A new file has mode 0600; an existing one keeps its
+    owner and mode. Raises UsersError when the file cannot be used or written.
     """
     with _locked(path):
         text = _read(path)[0] if path.exists() else ""
@@ -187,7 +191,7 @@ def editing(path: Path) -> Iterator[Entries]:
 
 
 def _changed(text: str, entries: Entries) -> str:
-    """Return `text` with its users replaced by `entries`, and all other lines kept."""
+    """Return `text` with the users of `entries` instead of its own; other lines are kept."""
     left = dict(entries)
     lines = []
     for line in text.splitlines():
@@ -205,7 +209,7 @@ def _changed(text: str, entries: Entries) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # The lock is on the directory: one on the file would be on the file that is replaced.
+    # The directory is locked, because a lock on the file would be lost when it is replaced.
     with contextlib.ExitStack() as stack:
         with _writing(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

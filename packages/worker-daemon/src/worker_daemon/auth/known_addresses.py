@@ -1,11 +1,11 @@
-"""From which addresses users have logged in, kept over restarts in the state directory.
+"""The addresses from which users have logged in. They are kept in the state directory.
 
 The file `logins` has a line for each pair of a user and an address: a hash of the user and a hash
-of the pair, both made with the key in `logins.key`. So neither names nor addresses can be read from
-the file alone. Both files have mode 0600 from the moment they exist.
+of the pair, both made with the key in `logins.key`. So nobody can read names or addresses from that
+file alone. Both files are created with mode 0600.
 
-Nothing here may keep anybody from logging in: a file that is damaged, open to others or cannot be
-written is logged, and the daemon goes on with what it knows in memory.
+These files never prevent a login. If one is damaged, readable by others or cannot be written, the
+daemon logs it, and continues with what it has in memory.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from worker_daemon import files
 
 _log = logging.getLogger(__name__)
 
-_KEPT = 10_000  # pairs; the one that was used longest ago goes first
-_KEPT_OF_USER = 100  # so that one user with many addresses does not push out all others
+_KEPT = 10_000  # pairs; the least recently used one is dropped first
+_KEPT_OF_USER = 100  # so that a user with many addresses does not displace the other users
 _KEY_BYTES = 32
-_LONGEST_FILE = 1 << 20  # bytes; 10,000 lines have 660 kB
+_LONGEST_FILE = 1 << 20  # bytes; 10,000 lines take 660 kB
 _LINE = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{32})")
 
 
 class KnownAddresses:
-    """The pairs of users and addresses; every method may be called from any thread."""
+    """Pairs of users and addresses. Any thread may call any method."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Read what an earlier process has left in `directory`; without one, keep no file."""
+        """Read the files in `directory`. Without a directory, keep the pairs only in memory."""
         self._directory = directory
         self._lock = threading.Lock()
         self._users: collections.OrderedDict[bytes, bytes] = collections.OrderedDict()
@@ -55,7 +55,7 @@ class KnownAddresses:
         return self._pair(user, address) in self._users
 
     def add(self, user: bytes, address: str) -> None:
-        """Remember that the user has logged in from the address; `save` puts it into the file."""
+        """Remember that the user has logged in from the address; `save` writes it to the file."""
         pair = self._pair(user, address)
         with self._lock:
             if pair in self._users:
@@ -65,7 +65,7 @@ class KnownAddresses:
                 self._unsaved = True
 
     def save(self) -> None:
-        """Write what is new. Waits for the disk, so the caller must not hold a lock."""
+        """Write new pairs to the file. Waits for the disk, so the caller must not hold a lock."""
         if self._directory is None or not self._unsaved:
             return
         with self._saving:
@@ -82,18 +82,18 @@ class KnownAddresses:
                 self._failing = False
 
     def _write(self, directory: Path, lines: bytes) -> None:
-        if not self._key_saved:  # a file made with another key would say nothing
+        if not self._key_saved:  # without its key the file would be useless
             files.write(directory / "logins.key", self._key)
             self._key_saved = True
         files.write(directory / "logins", lines)
 
     def _complain(self, error: OSError) -> None:
-        self._unsaved = True  # the next login tries again
+        self._unsaved = True  # tried again at the next login
         if not self._failing:
             self._failing = True
             _log.warning(
-                "cannot store in %s from where users log in: %s; until that works it is forgotten"
-                " at the next restart",
+                "cannot store in %s the addresses from which users log in: %s; they will be"
+                " forgotten at the next restart",
                 self._directory,
                 error.strerror or error,
             )
@@ -102,7 +102,7 @@ class KnownAddresses:
         return list(self._users.items())
 
     def _put(self, pair: bytes, user: bytes) -> None:
-        """Add a pair, and drop the oldest where there are too many."""
+        """Add a pair. If there are too many, drop the oldest."""
         self._drop(pair)
         self._users[pair] = user
         self._counts[user] += 1
@@ -119,7 +119,7 @@ class KnownAddresses:
                 del self._counts[user]
 
     def _pair(self, user: bytes, address: str) -> bytes:
-        # No name has a NUL in it, so no two pairs are alike, and none is like a name.
+        # Names contain no NUL, so that different pairs give different texts.
         return self._digest(user + b"\0" + address.encode())
 
     def _digest(self, message: bytes) -> bytes:
@@ -131,7 +131,9 @@ def _read_key(path: Path) -> bytes | None:
     if data is None:
         return None
     if len(data) != _KEY_BYTES:
-        _log.warning("%s is damaged; a new key is made, and known addresses are forgotten", path)
+        _log.warning(
+            "%s is damaged; a new key is made, and the known addresses are forgotten", path
+        )
         return None
     return data
 
@@ -145,9 +147,9 @@ def _read_lines(path: Path) -> list[tuple[bytes, bytes]]:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return what a file holds, None if it is not there or not to be trusted."""
+    """Return the content of a file, None if it is missing or cannot be trusted."""
     try:
-        # Not blocking, because opening a FIFO would wait for somebody to write into it.
+        # Non-blocking, because opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Slows down whoever keeps failing, in bounded memory."""
+"""Slow down clients whose logins fail again and again, in limited memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Hashable
 
 from worker_daemon.auth import known_addresses
 
-_KEPT = 10_000  # keys remembered by each table; the oldest go first
+_KEPT = 10_000  # keys in each table; the oldest one is dropped first
 
 
 @dataclasses.dataclass
@@ -19,9 +19,9 @@ class _Record:
 
 
 class Throttle:
-    """Failures by key: the first few are free, after each further one the wait doubles.
+    """Counts failures by key. The first few are free. After each further one the wait doubles.
 
-    Not thread-safe; the caller holds a lock. Times are monotonic seconds, given by the caller.
+    Not thread-safe: the caller holds a lock. The caller passes the time, in monotonic seconds.
     A key is forgotten `memory` seconds after its last failure.
     """
 
@@ -32,7 +32,7 @@ class Throttle:
         self._records: collections.OrderedDict[Hashable, _Record] = collections.OrderedDict()
 
     def wait(self, key: Hashable, now: float) -> float:
-        """Return how many seconds `key` must wait before it may try; 0 when it may now."""
+        """Return how many seconds `key` must wait before its next attempt; 0 for none."""
         record = self._records.get(key)
         if record is None or record.failures < self._free:
             return 0.0
@@ -47,9 +47,9 @@ class Throttle:
         return record is not None and now - record.last <= self._memory
 
     def count(self, key: Hashable, now: float) -> None:
-        """Count an attempt as a failure; `forgive` takes it back when it turns out well.
+        """Count an attempt as a failure. The caller calls `forgive` if the attempt succeeds.
 
-        Counting first keeps a hundred attempts at the same moment from all being free.
+        If failures were counted afterwards, a hundred attempts at the same moment would be free.
         """
         record = self._records.pop(key, None)
         if record is None or now - record.last > self._memory:
@@ -61,8 +61,11 @@ class Throttle:
             self._records.popitem(last=False)
 
     def forgive(self, key: Hashable) -> None:
-        """Take one failure of `key` back. The others stay: a success of somebody's own must not
-        buy free guesses at other people's passwords."""
+        """Take back one failure of `key`, and keep the others.
+
+        Otherwise an attacker with an account could log in now and then, to get free guesses at the
+        passwords of others.
+        """
         record = self._records.get(key)
         if record is not None:
             record.failures -= 1
@@ -73,15 +76,15 @@ class Throttle:
 class Logins:
     """Slows down failing logins by address and by user name. Not thread-safe, like `Throttle`.
 
-    Whether a name has to wait depends on failures only, never on whether a user has that name or
-    logs in from this address: otherwise names could be guessed by who has to wait. An address
-    without failures may always try once, whatever was tried elsewhere.
+    Whether a login has to wait depends only on failures, and never on whether the user exists or
+    has logged in from this address. Otherwise an attacker could find out user names. An address
+    without failures may always try once, whatever was tried from other addresses.
 
-    A user who has logged in from an address before must not be locked out there, neither by guesses
-    from elsewhere nor by those of a neighbour. So `begin_unheard` lets such a user's password be
-    verified although the answer is that the client has to wait. If it is right, the pair of name
-    and password is remembered, and the next request with it need not wait. Only failures of this
-    very pair of user and address count there.
+    A user who has logged in from an address before must not be locked out there by the guesses of
+    others, at the same address or elsewhere. So `begin_in_background` returns an attempt for such a
+    user although the client has to wait. If the password is right, the verifier remembers the pair
+    of name and password, and the next request with it need not wait. For such attempts, only
+    failures of the same user at the same address count.
     """
 
     def __init__(self, known: known_addresses.KnownAddresses | None = None) -> None:
@@ -91,15 +94,17 @@ class Logins:
         self._by_home = Throttle(free=20, longest=10.0)
 
     def wait(self, user: bytes, address: str, now: float) -> float:
-        """Return how many seconds a login must wait; 0 when it may be tried now."""
+        """Return how many seconds a login must wait; 0 if it need not wait."""
         origin = network(address)
         if not self._by_address.has(origin, now):
             return 0.0
         return max(self._by_address.wait(origin, now), self._by_user.wait(user, now))
 
     def begin(self, user: bytes, address: str, now: float) -> Attempt:
-        """Return an attempt. When its `wait` is not 0 it is not admitted, and counts nowhere;
-        otherwise it counts as a failure until `Attempt.succeed`."""
+        """Return an attempt. If its `wait` is not 0, it must not be made, and is not counted.
+
+        Otherwise it counts as a failure until `Attempt.succeed` is called.
+        """
         origin = network(address)
         keys: list[tuple[Throttle, Hashable]] = [(self._by_address, origin), (self._by_user, user)]
         if self._known.knows(user, origin):
@@ -110,10 +115,10 @@ class Logins:
                 table.count(key, now)
         return Attempt(self._known, user, origin, keys, wait)
 
-    def begin_unheard(self, user: bytes, address: str, now: float) -> Attempt | None:
-        """Return an attempt for somebody who has to wait, None for all but those described above.
+    def begin_in_background(self, user: bytes, address: str, now: float) -> Attempt | None:
+        """Return an attempt for a user who has to wait at a known address, else None.
 
-        The client must not learn of it, nor what became of it, before it asks again.
+        The response to the present request must not depend on this attempt.
         """
         origin = network(address)
         home = (user, origin)
@@ -125,7 +130,7 @@ class Logins:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One login that is being verified."""
+    """A login that is being verified."""
 
     known: known_addresses.KnownAddresses
     user: bytes
@@ -134,14 +139,14 @@ class Attempt:
     wait: float
 
     def succeed(self) -> None:
-        """Take the attempt back from the failures, and remember where the user logs in from."""
+        """Take the attempt back from the failures, and remember the address of the user."""
         for table, key in self.keys:
             table.forgive(key)
         self.known.add(self.user, self.origin)
 
 
 def network(address: str) -> str:
-    """Return what one party at `address` holds: the address, or the /64 network of an IPv6 one."""
+    """Return the network that counts as one client: an IPv4 address, or an IPv6 /64 network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,14 +1,15 @@
-"""Who may use the daemon: passwords are verified against an htpasswd file of bcrypt hashes.
+"""Verify passwords against the users file.
 
-bcrypt is slow on purpose. So that this burdens neither the daemon nor its users:
+bcrypt is slow on purpose. These rules keep the daemon and its users from being slow:
 
 * a verified pair of name and password is remembered, under an HMAC with a key that only this
   process has, until the file changes (which is seen within 0.1 s) or an hour has passed;
 * requests with the same pair share one verification, and few verifications run at a time;
-* whoever keeps failing waits, by address and by name. A remembered pair is never made to wait.
-  A user who has to wait at an address that the user has logged in from before is verified in the
-  background, so that the next request with the right password is let in (see `throttle.Logins`);
-* a name that nobody has costs as much as one that somebody has.
+* logins that fail again and again have to wait, by address and by name. A remembered pair never
+  has to wait. When a user has to wait at an address from which the user has logged in before, the
+  password is verified in the background, so that the next request is accepted if the password is
+  right (see `throttle.Logins`);
+* verifying the password of a user who does not exist takes as long as that of one who does.
 """
 
 from __future__ import annotations
@@ -37,27 +38,27 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
-_WAITING = 16  # verifications at work or waiting; past that a login is asked to come back
-_UNHEARD = 4  # verifications in the background, besides those
+_WAITING = 16  # verifications that run or wait; when there are so many, further logins have to wait
+_BACKGROUND = 4  # further verifications, in the background
 # Requests that wait for the verification of another request with the same name and password: at
 # addresses from which that user has logged in before, and at all others.
 _SHARING_KNOWN = 192
 _SHARING = 64
 MOST_ASIDE = _WAITING + _SHARING_KNOWN + _SHARING  # threads that may wait for verifications
-_FULL = 1.0  # seconds that a login waits when there are so many
-# Seconds between two looks at the file for those who are known. One at each request would cost more
-# than its own microseconds: it gives up Python's lock, which all threads want.
-_LOOK = 0.1
+_FULL = 1.0  # seconds after which a client may try again when there are too many
+# Seconds between two checks whether the file has changed, for logins that are remembered. A check
+# for each request would cost too much: it releases the interpreter lock, which all threads want.
+_CHECK_INTERVAL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The answer to a login.
+    """The result of a login.
 
-    When `retry_after` is set, nothing was verified: too many logins failed or are being verified,
-    and the client should ask again after so many seconds. Nor was anything when the file is not
-    `usable`; then nobody is let in. `stands` says later on, at the price of a comparison, whether a
-    login that was accepted still would be. `owner_of` returns the owner of the jobs of a user.
+    If `retry_after` is set, the password was not verified, because too many logins have failed or
+    are being verified; the client may try again after so many seconds. If the users file is not
+    `usable`, no password is verified and all logins are refused. `stands` returns later, at little
+    cost, whether an accepted login is still valid. `owner_of` returns the owner of a user's jobs.
     """
 
     accepted: bool
@@ -72,7 +73,7 @@ _UNUSABLE = Verdict(accepted=False, usable=False)
 
 
 class _Snapshot:
-    """What the file said at one moment, and the pairs verified against exactly that."""
+    """The content of the users file at one moment, and the pairs that were verified against it."""
 
     def __init__(
         self,
@@ -87,20 +88,22 @@ class _Snapshot:
             collections.OrderedDict()
         )
         self.running: dict[bytes, concurrent.futures.Future[Verdict]] = {}
-        self.unheard: set[bytes] = set()  # pairs that are verified in the background
-        self.addresses: set[tuple[bytes, str]] = set()  # where verified pairs came from
+        self.in_background: set[bytes] = set()  # pairs that are verified in the background
+        self.addresses: set[tuple[bytes, str]] = set()  # verified pairs with their addresses
         self._entries = entries or {}
         usual = b"$2b$%02d$" % htpasswd.DEFAULT_COST
         self._dummies = sorted(b"$2b$" + h[4:7] for h in self._entries.values()) or [usual]
 
     def hash_for(self, user: str, choice: bytes) -> bytes:
-        """Return the user's hash. A stranger gets one that no password has, as costly as that of
-        a real user, and always the same for the same name."""
+        """Return the user's hash, or for an unknown name one that no password has.
+
+        It costs as much as the hash of a real user, and is always the same for the same name.
+        """
         dummy = self._dummies[int.from_bytes(choice[:8], "big") % len(self._dummies)]
         return self._entries.get(user, dummy + b"." * 53)
 
     def owner_of(self, name: str) -> str:
-        """Return the owner of a user's jobs; of NAME:1, those of the first user of a name."""
+        """Return the owner of a user's jobs; NAME:1 is the first user of a name."""
         if name.endswith(":1"):
             return name.removesuffix(":1")
         number = self._owners.get(name, 1)
@@ -121,7 +124,7 @@ class _Snapshot:
 
 
 class Verifier:
-    """The users of a file; every method may be called from any thread."""
+    """Verifies the passwords of the users in a file. Any thread may call any method."""
 
     def __init__(
         self,
@@ -130,18 +133,20 @@ class Verifier:
         known: known_addresses.KnownAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read the file; raises UsersError when it cannot be used.
+        """Read the file; raises UsersError if it cannot be used.
 
-        `known` is where users have logged in from before; without it that is kept in memory.
+        `known` has the addresses from which users have logged in; by default only in memory.
         """
         self.path = path
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._look_again = 0.0  # when the file is looked at again for those who are known
+        self._next_check = 0.0  # when to check again whether the file has changed
         self._known = known or known_addresses.KnownAddresses()
         self._logins = throttle.Logins(self._known)
-        self.before_waiting: Callable[[], object] = lambda: None  # called in the thread that waits
+        self.before_waiting: Callable[[], object] = lambda: (
+            None
+        )  # called in the thread that will wait
         self._sharing = {
             True: threading.BoundedSemaphore(_SHARING_KNOWN),  # at known addresses of the user
             False: threading.BoundedSemaphore(_SHARING),
@@ -151,17 +156,19 @@ class Verifier:
         self._snapshot = _Snapshot(_stamp(status), entries, owners)
 
     def verify(self, user: str, password: bytes, address: str) -> Verdict:
-        """Say whether `password` is that of `user`, who asks from the IP address `address`.
+        """Return whether `password` is that of `user`; the request comes from the IP `address`.
 
-        Takes microseconds for a remembered pair and as long as bcrypt takes for all others, real
-        names or not. Changes of the file are noticed here; while it cannot be used, nobody is let
-        in.
+        Takes microseconds for a remembered pair, and as long as bcrypt for any other, whether the
+        user exists or not. Notices when the file has changed. While the file cannot be used, all
+        logins are refused.
         """
         if htpasswd.name_fault(user) or htpasswd.password_fault(password):
             return _REFUSED
         pair = self._digest(user.encode(), password)
         now = self._clock()
-        seen = self._snapshot  # without the lock, which the threads of all requests want
+        seen = (
+            self._snapshot
+        )  # without the lock, so that the threads of all requests do not wait for it
         known = seen.remembered(pair, now)
         if known is not None and self._unchanged(seen, now):
             if (pair, address) not in seen.addresses:
@@ -178,7 +185,7 @@ class Verifier:
             if pair in snapshot.running:
                 attempt, future = None, snapshot.running[pair]
             elif wait := self._wait(snapshot, name, address, now):
-                self._begin_unheard(snapshot, user, password, address)
+                self._begin_in_background(snapshot, user, password, address)
                 return Verdict(accepted=False, retry_after=wait)
             else:
                 attempt = self._logins.begin(name, address, now)
@@ -213,7 +220,7 @@ class Verifier:
             sharing.release()
 
     def _remember_address(self, snapshot: _Snapshot, pair: bytes, user: str, address: str) -> None:
-        """Store the address of a user whose password was verified at another one."""
+        """Store the address of a user whose password was verified at another address."""
         if len(snapshot.addresses) >= _REMEMBERED:
             snapshot.addresses.clear()
         snapshot.addresses.add((pair, address))
@@ -224,12 +231,14 @@ class Verifier:
         wait = self._logins.wait(name, address, now)
         return wait or (_FULL if len(snapshot.running) >= _WAITING else 0.0)
 
-    def _begin_unheard(self, snapshot: _Snapshot, user: str, password: bytes, address: str) -> None:
-        """Verify in the background the password of a user whose address is known."""
+    def _begin_in_background(
+        self, snapshot: _Snapshot, user: str, password: bytes, address: str
+    ) -> None:
+        """Verify the password of a user at a known address in the background."""
         pair = self._digest(user.encode(), password)
-        if pair in snapshot.unheard or len(snapshot.unheard) >= _UNHEARD:
+        if pair in snapshot.in_background or len(snapshot.in_background) >= _BACKGROUND:
             return
-        attempt = self._logins.begin_unheard(user.encode(), address, self._clock())
+        attempt = self._logins.begin_in_background(user.encode(), address, self._clock())
         if attempt is None:
             return
 
@@ -239,13 +248,13 @@ class Verifier:
                 verdict = self._verdict(snapshot, user, password)
             finally:
                 self._conclude(snapshot, pair, attempt, verdict)
-                snapshot.unheard.discard(pair)
+                snapshot.in_background.discard(pair)
 
-        snapshot.unheard.add(pair)
+        snapshot.in_background.add(pair)
         try:
             threading.Thread(target=verify, name="worker-login", daemon=True).start()
         except RuntimeError as error:  # the machine is short of threads
-            snapshot.unheard.discard(pair)
+            snapshot.in_background.discard(pair)
             _log.error("cannot start a thread: %s", error)
 
     def _verdict(self, snapshot: _Snapshot, user: str, password: bytes) -> Verdict:
@@ -256,15 +265,15 @@ class Verifier:
         return Verdict(accepted=True, owner_of=snapshot.owner_of, stands=stands)
 
     def reload(self, path: Path) -> None:
-        """Read the file at `path`, even if nothing shows that it has changed."""
+        """Read the file at `path`, also if it does not look changed."""
         with self._lock:
             self.path = path
             self._snapshot = self._load()
 
     def _stands(self, user: str, hashed: bytes) -> bool:
-        """Say whether the user still has the hash that his login was verified with.
+        """Return whether the user still has the hash with which the login was verified.
 
-        While the file cannot be used nobody knows, and what is under way goes on.
+        While the file cannot be used, this is not known, and the responses go on.
         """
         snapshot = self._snapshot
         if not self._unchanged(snapshot, self._clock()):
@@ -273,18 +282,18 @@ class Verifier:
         return not snapshot.usable or snapshot.holds(user, hashed)
 
     def _unchanged(self, seen: _Snapshot, now: float) -> bool:
-        """Say whether the file is as it was, from a look that is a moment old at most."""
-        if now >= self._look_again:
+        """Return whether the file is unchanged, by a check that is at most 0.1 s old."""
+        if now >= self._next_check:
             if _stamp_of(self.path) != seen.stamp:
                 return False
-            self._look_again = now + _LOOK
+            self._next_check = now + _CHECK_INTERVAL
         return True
 
     def _matches(self, hashed: bytes, password: bytes) -> bool:
         with self._slots:
             try:
                 return bcrypt.checkpw(password, hashed)
-            except ValueError:  # it looks like a hash, but its salt is none
+            except ValueError:  # it looks like a hash, but has an invalid salt
                 _log.error("a hash in %s cannot be used: %s…", self.path, hashed[:7].decode())
                 return False
 
@@ -297,7 +306,7 @@ class Verifier:
                 snapshot.remember(pair, self._clock() + _REMEMBER, verdict)
 
     def _digest(self, *parts: bytes) -> bytes:
-        # No part has a NUL in it, so joined they are as distinct as apart.
+        # The parts contain no NUL, so that different parts give different texts.
         return hmac.digest(self._secret, b"\0".join(parts), hashlib.sha256)
 
     def _current(self) -> _Snapshot:
@@ -317,7 +326,7 @@ class Verifier:
 
 
 def _stamp(status: os.stat_result) -> object:
-    # The mode is in it for a chmod that cures the file, or spoils it.
+    # With the mode, because a chmod can make the file usable, or unusable.
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
 
 

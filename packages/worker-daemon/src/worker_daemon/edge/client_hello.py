@@ -1,7 +1,7 @@
 """Which application protocols a TLS ClientHello offers (RFC 8446, 4.1.2; ALPN is RFC 7301).
 
-Python's ssl goes on without a protocol when a client offers none that the server speaks, although
-the handshake must be refused then. So the server looks at the hello before OpenSSL takes it.
+When a client offers no protocol that the server speaks, the handshake must be refused, but
+Python's ssl continues without a protocol. So the server looks at the hello before OpenSSL reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"  # a fatal alert
 
 
 def record_length(data: bytes) -> int:
-    """Return the length of the record that `data` begins with, its head included."""
+    """Return the length of the record at the beginning of `data`, including its head."""
     if len(data) < RECORD_HEAD:
         return RECORD_HEAD
     return RECORD_HEAD + int.from_bytes(data[3:5], "big")
@@ -22,7 +22,7 @@ def record_length(data: bytes) -> int:
 def protocols(record: bytes) -> list[bytes] | None:
     """Return the protocols that a hello in one record offers; None if it has no such list.
 
-    A hello that cannot be read is left to OpenSSL, which refuses it with the right alert.
+    For a malformed hello this returns None, too: OpenSSL then refuses it with the right alert.
     """
     try:
         return _protocols(_Reader(record))
@@ -31,7 +31,7 @@ def protocols(record: bytes) -> list[bytes] | None:
 
 
 class _Reader:
-    """Reads what comes after a length of one, two or three bytes."""
+    """Reads blocks that begin with their length, in one, two or three bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -45,12 +45,12 @@ class _Reader:
         return taken
 
     def block(self, size_bytes: int) -> bytes:
-        """Return the bytes behind a length."""
+        """Return the bytes after a length of `size_bytes` bytes."""
         return self.take(int.from_bytes(self.take(size_bytes), "big"))
 
     @property
     def left(self) -> bool:
-        """Whether there is more."""
+        """Whether there are more bytes."""
         return self.at < len(self.data)
 
 

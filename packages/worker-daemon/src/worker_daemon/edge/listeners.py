@@ -1,4 +1,4 @@
-"""The sockets that the daemon listens on."""
+"""Open the sockets on which the daemon listens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _BACKLOG = 1024
 
 
 def resolve(address: units.Address) -> list[str]:
-    """Return the IP addresses that a host name or address stands for, without repetitions.
+    """Return the IP addresses of a host name or address, each one once.
 
-    Raises ListenError when there are none.
+    Raises ListenError if there is none.
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -56,7 +56,7 @@ def _listen(host: str, port: int, *, alone: bool) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # Alone, "::" takes IPv4 too.
+            # If "::" is the only address, its socket accepts IPv4 connections, too.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)
         sock.bind((host, port))
         sock.listen(_BACKLOG)

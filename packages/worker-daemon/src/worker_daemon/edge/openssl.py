@@ -1,9 +1,9 @@
-"""One mode of OpenSSL that Python's ssl always sets and offers no way to clear.
+"""Clear a mode of OpenSSL that Python's ssl always sets and cannot clear.
 
-With SSL_MODE_AUTO_RETRY a read goes on to the next record until it has one with data for the
-application. A client that sends nothing but key updates (27 bytes each, without a login) then
-keeps the calling thread, the main loop, inside one read for as long as it likes. Without the mode
-the read returns after each record, and the loop serves everybody in turn.
+With SSL_MODE_AUTO_RETRY, a read continues with the next record until one has data for the
+application. A client that sends only key updates (27 bytes each, without a login) could keep the
+main loop in one read for any time. Without this mode, the read returns after each record, and the
+loop can serve the other clients.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _AUTO_RETRY = 4  # SSL_MODE_AUTO_RETRY
 
 
 def read_record_by_record(sock: ssl.SSLSocket) -> None:
-    """Have each read of a TLS socket return after one record."""
+    """Make each read of a TLS socket return after one record."""
     control = _control()
     if control is not None:
         # CPython, Modules/_ssl.c: struct PySSLSocket begins with the socket, the SSL object and
-        # the context. The context shows that this is still so.
+        # the context. If the third field is the context, the second is the SSL object.
         inner: Any = sock._sslobj  # type: ignore[attr-defined]
         fields = (ctypes.c_void_p * 3).from_address(id(inner) + object.__basicsize__)
         if fields[2] == id(sock.context):
@@ -50,5 +50,5 @@ def _control() -> Any:
 def _warn() -> None:
     _log.warning(
         "a client that sends only TLS key updates can keep this server busy: the ssl module of "
-        "this Python is built in another way than CPython's usually is"
+        "this Python has another layout than that of CPython"
     )

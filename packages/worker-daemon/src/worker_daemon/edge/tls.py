@@ -1,4 +1,4 @@
-"""The daemon's TLS: the context made from the settings, and made anew when they change."""
+"""The TLS context of the server, made from the settings."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Tls:
-    """The context that new connections are given; `reload` changes it for those after."""
+    """The TLS context of new connections. `reload` replaces it; open connections keep theirs."""
 
     def __init__(self, settings: config.Config) -> None:
-        """Load certificate, key and client CA; raises CertificateError when that cannot be."""
+        """Load certificate, key and client CA; raises CertificateError if one cannot be used."""
         self.context = context(settings)
 
     def reload(self, settings: config.Config) -> None:
-        """Load them again; open connections keep theirs. On CertificateError nothing changes."""
+        """Load the files again. If this raises CertificateError, nothing has changed."""
         self.context = context(settings)
 
 
 def context(settings: config.Config) -> ssl.SSLContext:
-    """Return a server's context; raises CertificateError with what is wrong and its cure."""
+    """Return a server's TLS context; raises CertificateError with the fault and its cure."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = _VERSIONS[settings.tls_min_version]
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     made.set_alpn_protocols([PROTOCOL.decode()])
-    # No session tickets: clients come for one request, and nobody would resume a session. A ticket
-    # would cost each of them a record.
+    # No session tickets: most clients send one request, and none resumes a session. A ticket would
+    # cost each client a record.
     made.num_tickets = 0
     _load_pair(made, settings.cert, settings.key)
     if settings.client_ca is not None:
@@ -44,7 +44,7 @@ def context(settings: config.Config) -> ssl.SSLContext:
 
 
 def faults(settings: config.Config) -> list[str]:
-    """Return what is wrong with certificate, key and client CA; of all that cannot be read."""
+    """Return which of the files cannot be read; raise CertificateError for any other fault."""
     files = [(settings.cert, _CURE), (settings.key, _CURE)]
     files += [(settings.client_ca, _CLIENT_CURE)] if settings.client_ca is not None else []
     found = [fault for path, cure in files for fault in _unreadable(path, cure)]

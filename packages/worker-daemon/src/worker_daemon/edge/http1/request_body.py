@@ -1,6 +1,6 @@
-"""The body of an HTTP/1 request, counted or in chunks (RFC 9112, 6 and 7).
+"""The body of an HTTP/1 request, with a known length or chunked (RFC 9112, 6 and 7).
 
-A body stays in memory up to `IN_MEMORY` bytes and is in a temporary file beyond that.
+A body of up to `IN_MEMORY` bytes is kept in memory, a longer one in a temporary file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Counted:
         self._left = length
 
     def take(self, data: bytes) -> int:
-        """Take bytes; return how many were of this body."""
+        """Store bytes; return how many belong to this body."""
         taken = len(data) if len(data) <= self._left else self._left
         self.file.write(data if taken == len(data) else data[:taken])
         self._left -= taken
@@ -34,23 +34,23 @@ class Counted:
 
     @property
     def complete(self) -> bool:
-        """Whether all of it was taken."""
+        """Whether all of it has arrived."""
         return self._left == 0
 
 
 class Chunked:
-    """A body in chunks. Chunk extensions and trailer fields are checked and dropped."""
+    """A chunked body. Chunk extensions and trailer fields are checked and ignored."""
 
     def __init__(self, slots: threading.BoundedSemaphore) -> None:
         self.file: IO[bytes] = _Spooled(slots)
         self.complete = False
-        self._left = 0  # bytes of the current chunk that are still to come
-        self._line = bytearray()  # the part of a line that has come
+        self._left = 0  # bytes of the current chunk that have not arrived yet
+        self._line = bytearray()  # the part of a line that has arrived
         self._end_of_line = self._size
         self._trailer = 0  # bytes of trailer fields
 
     def take(self, data: bytes) -> int:
-        """Take bytes; return how many were of this body. Raises Malformed."""
+        """Parse and store bytes; return how many belong to this body. Raises Malformed."""
         at = 0
         while at < len(data) and not self.complete:
             if self._left:
@@ -62,7 +62,7 @@ class Chunked:
         return at
 
     def _take_line(self, data: bytes, at: int) -> int:
-        """Take what there is of a line; return where it ends."""
+        """Store the part of a line that has arrived; return where it ends."""
         end = data.find(b"\n", at, at + _MAX_LINE)
         stop = end + 1 if end >= 0 else min(len(data), at + _MAX_LINE)
         self._line += data[at:stop]
@@ -95,7 +95,7 @@ class Chunked:
 
 
 class _Spooled(tempfile.SpooledTemporaryFile[bytes]):
-    """Takes one of the slots before it becomes a file on the disk."""
+    """Occupies one of the slots while it is a file on the disk."""
 
     def __init__(self, slots: threading.BoundedSemaphore) -> None:
         super().__init__(max_size=IN_MEMORY)

@@ -1,7 +1,7 @@
-"""The head of an HTTP/1 request: request line and header fields (RFC 9112), read in one pass.
+"""The head of an HTTP/1 request: request line and header fields (RFC 9112), parsed in one pass.
 
-No regular expression is used. Text is cut by `partition` and `split` and checked by `translate`,
-each of which looks at every byte once, so that the cost of a head grows with its length.
+No regular expression is used. `partition` and `split` cut the text, and `translate` checks it. Each
+of them looks at every byte once, so that the cost of a head grows only with its length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 _TARGET = bytes(range(0x21, 0x7F))
 FIELD_VALUE = b"\t " + _TARGET + bytes(range(0x80, 0x100))  # RFC 9110, 5.5
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-# Two of these could be understood in two ways, here and by a proxy in front.
+# With two of these, workerd and a proxy in front of it could choose different ones.
 _ONCE = ("HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING", "AUTHORIZATION", "EXPECT")
 
 
@@ -31,7 +31,7 @@ class Malformed(Exception):
 
 
 class Head(NamedTuple):
-    """The head of a request. `length` is that of the body; None means that it comes in chunks."""
+    """The head of a request. `length` is that of the body; None means that it is chunked."""
 
     method: str
     target: str
@@ -48,7 +48,7 @@ def consists_of(text: bytes, allowed: bytes) -> bool:
 
 
 def read_head(head: bytes) -> Head:
-    """Read a head, given without the empty line that ends it; raise Malformed."""
+    """Parse a head, without the empty line at its end; raise Malformed."""
     first, *lines = head.split(b"\r\n")
     method, target, version = _request_line(first)
     path, query = _split(target)
@@ -122,7 +122,7 @@ def _path_of_url(url: bytes) -> bytes:
 
 
 def _body_length(version: str, fields: dict[str, str]) -> int | None:
-    """Return the length of the body, None if it comes in chunks (RFC 9112, 6)."""
+    """Return the length of the body, None if it is chunked (RFC 9112, 6)."""
     coding, length = fields.pop("TRANSFER_ENCODING", None), fields.get("CONTENT_LENGTH")
     if coding is not None:
         _check_coding(coding, version)

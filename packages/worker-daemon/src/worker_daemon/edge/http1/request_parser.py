@@ -1,7 +1,7 @@
-"""Reads requests from a connection, for waitress's channel and tasks.
+"""Parse requests, for waitress's channel and tasks.
 
-waitress's own parser is not used: the regular expressions in it take time by the square of the
-length of a head, and it searches all that has come of a head again with each further byte.
+waitress's own parser is not used, because its time grows with the square of a head's length: its
+regular expressions do that, and for each further byte it searches the whole head again.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import IO, Any
 
 from worker_daemon.edge.http1 import request_body, request_head
 
-_SMALL = 64 << 10  # bytes of a body that are taken from anybody
+_SMALL = 64 << 10  # bytes of a body that are read before the login is verified
 
 
 class Refused:
-    """Why a request is refused, in the shape of waitress's own errors."""
+    """Why a request is refused, with the attributes of waitress's own errors."""
 
     def __init__(self, code: int, body: str) -> None:
         self.code, self.body = code, body
 
 
 class RequestParser:
-    """One request while it is received; every public name but the last two is one of waitress's.
+    """One request while it is being received.
 
-    A request with a body that may be long is `withheld`: it counts as complete without its body
-    until the login of its sender is verified and `resume` is called.
+    waitress uses all public names but `withheld` and `resume`. A request with a body that may be
+    long is `withheld`: it counts as complete without its body, until its login is verified and
+    `resume` is called.
     """
 
     empty = completed = headers_finished = expect_continue = False
@@ -41,15 +42,15 @@ class RequestParser:
         self._slots = adj.stored_bodies
         self.url_scheme = adj.url_scheme
         self.headers: dict[str, str] = {}
-        self._head = bytearray()  # what has come of the head
+        self._head = bytearray()  # the part of the head that has arrived
         self._skipped = 0  # bytes of empty lines before it
-        self._length: int | None = 0  # of the body; None if it comes in chunks
+        self._length: int | None = 0  # of the body; None if it is chunked
         self._body: request_body.Counted | request_body.Chunked | None = None
-        self._invites = False  # whether the client waits for an invitation to send the body
-        self._ahead = b""  # what has come of a body that is withheld
+        self._invites = False  # whether the client waits for 100 Continue
+        self._ahead = b""  # the part of a withheld body that has arrived
 
     def received(self, data: bytes) -> int:
-        """Take bytes; return how many were of this request."""
+        """Parse bytes; return how many belong to this request."""
         if self.completed:
             return 0
         try:
@@ -73,7 +74,7 @@ class RequestParser:
             self._body.file.close()
 
     def resume(self) -> bytes:
-        """Go on to the body; return what is there of it, which is still to be received."""
+        """Begin to receive the body. Return its bytes that have arrived, to be parsed next."""
         self.withheld = self.completed = False
         self.expect_continue = self._invites
         self._begin_body()
@@ -148,5 +149,5 @@ class RequestParser:
     def _refuse(self, status: int, why: str) -> None:
         self.close()
         self.error = Refused(status, why)
-        self.expect_continue = False  # no invitation to send a body that is refused already
+        self.expect_continue = False  # no 100 Continue for a body that is refused already
         self.completed = self.headers_finished = True
