@@ -13,8 +13,10 @@ from worker_core import (
     InvalidSpec,
     JobNeeded,
     JobSpec,
+    QueueFull,
     State,
     When,
+    lifecycle,
     rebuild_records,
 )
 
@@ -130,6 +132,34 @@ def test_only_own_jobs_are_waited_for(engine):
         with pytest.raises(InvalidSpec, match=r"after\[0\].job: you have no job with id"):
             engine.submit(JobSpec("true", after=[After(job_id)]), "me")
     assert engine.counts()["queued"] == 0
+
+
+def test_nothing_is_left_in_memory(engine):
+    """Requests that name unknown jobs, or ended ones, would fill the server's memory."""
+    ended = engine.submit(JobSpec("true"), "me")
+    engine.wait(ended.id, 20)
+    for each, when in ((ended, S), (ended, F), (ended, E)):
+        engine.wait(engine.submit(child((each, when)), "me").id, 20)
+    with pytest.raises(InvalidSpec):
+        engine.submit(JobSpec("true", after=[After("unknown")]), "me")
+    held = engine.submit(JobSpec("true", hold=True), "me")
+    engine.kill(engine.submit(child((held, S)), "me").id)
+    engine.kill(held.id)
+    assert engine._jobs._children == {}
+
+
+def test_all_dependencies_together_are_bounded(engine, monkeypatch):
+    """One user could fill memory and disk with jobs that each wait for a thousand others."""
+    monkeypatch.setattr(lifecycle, "_MOST_DEPENDENCIES", 3)
+    parent = engine.submit(JobSpec("true"), "me")
+    engine.wait(parent.id, 20)
+    spec = child((parent, S), (parent, E), hold=True)
+    held = engine.submit(spec, "me")
+    with pytest.raises(QueueFull, match="the jobs that wait have 2 dependencies already"):
+        engine.submit(spec, "me")
+    assert engine.submit(child((parent, S)), "me")
+    engine.kill(held.id)
+    engine.kill(engine.submit(spec, "me").id)
 
 
 def test_the_same_key_finds_the_same_job(engine):

@@ -48,6 +48,8 @@ from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
+_MOST_DEPENDENCIES = 1_000_000  # of all waiting jobs together; each takes some 200 bytes
+
 _RESTARTED = "the end could not be observed: the machine was restarted"
 
 
@@ -128,6 +130,9 @@ class Lifecycle:
         owner = job.owner
         if self._queue.would_start(_waiting(job), self._clock.now()):
             return
+        if self._queue.dependencies + len(job.spec.after) > _MOST_DEPENDENCIES:
+            why = f"the jobs that wait have {self._queue.dependencies} dependencies already"
+            raise QueueFull(f"{why}; try again when some have started")
         waiting, own = self._queue.queued, self._queue.queued_of(owner)
         most = self._settings.max_queued_per_owner
         if waiting >= self._settings.max_queued or (most and own >= most):
@@ -183,6 +188,8 @@ class Lifecycle:
     def release(self, job_id: str) -> None:
         """Take back the slot or the place in the queue of a job; start the next one."""
         with self._lock:
+            for parent, _ in self._queue.pending(job_id):
+                self._forget_child(parent, job_id)
             ready = self._queue.withdraw(job_id)
         for each in ready:
             self._dispatch(each)
@@ -298,6 +305,8 @@ class Lifecycle:
         with self._lock:
             for parent, when in before - pending:
                 self._queue.fulfil(job.id, parent, when)
+            for parent in {each for each, _ in before} - {each for each, _ in pending}:
+                self._forget_child(parent, job.id)
             ready = self._queue.ready()
         for each in ready:
             self._dispatch(each)
@@ -324,6 +333,12 @@ class Lifecycle:
         for each in ready:
             self._dispatch(each)
         return self._skipped(never)
+
+    def _forget_child(self, parent: str, child: str) -> None:
+        children = self._children.get(parent, set())
+        children.discard(child)
+        if not children:
+            self._children.pop(parent, None)
 
     def _skipped(self, job_ids: list[str]) -> list[Job]:
         """Return those of the jobs that are recorded as skipped.
@@ -502,5 +517,6 @@ def _waiting(job: Job) -> Waiting:
         waits.hold,
         waits.start_after,
         after,
+        len(after),
         lock=job.spec.lock,
     )

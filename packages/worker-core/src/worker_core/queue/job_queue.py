@@ -71,6 +71,7 @@ class JobQueue:
         # Lines that are not looked at until a lock is free, or an array may run more elements.
         self._parked: dict[tuple[str, str], list[tuple[OwnerLines, Line]]] = {}
         self._total = 0  # jobs that wait
+        self._dependencies = 0  # that these have in all
         self._count = 0  # jobs that came
 
     # -- what happens ------------------------------------------------------------------------------
@@ -181,6 +182,11 @@ class JobQueue:
     def queued(self) -> int:
         """How many jobs wait; each element of an array is one."""
         return self._total
+
+    @property
+    def dependencies(self) -> int:
+        """How many dependencies the jobs that wait have in all."""
+        return self._dependencies
 
     @property
     def running(self) -> int:
@@ -374,6 +380,7 @@ class JobQueue:
     def _wait(self, job: Waiting) -> None:
         self._waiting[job.id] = job
         self._queue(job.owner, job.size)
+        self._dependencies += job.dependencies
         self._count_entry(job, 1)
         self._arrange(job)
 
@@ -414,6 +421,7 @@ class JobQueue:
         self._timers.clear(job.id)
         del self._waiting[job.id]
         self._queue(job.owner, -job.size)
+        self._dependencies -= job.dependencies
         self._count_entry(job, -1)
 
     def _start(self, job: Waiting) -> str:

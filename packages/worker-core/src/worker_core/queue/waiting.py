@@ -30,6 +30,8 @@ class Waiting:
     start_after: float | None = None
     after: set[tuple[str, When]] = field(default_factory=set)
     """The dependencies that are not fulfilled: a job and what it has to come to."""
+    dependencies: int = 0
+    """How many dependencies it has in all, fulfilled or not: what its records take."""
     retry_at: float | None = None
     retry_text: str | None = None
     array: str | None = None
