@@ -23,7 +23,7 @@ def lines(log: pytest.LogCaptureFixture, logger: str) -> list[dict[str, Any]]:
         {"message": each.message}
         | {name: vars(each)[name] for name in (*names, *more) if name in vars(each)}
         for each in log.records
-        if each.name == f"worker_daemon.api.{logger}"
+        if each.name == f"worker_daemon.{logger}"
     ]
 
 

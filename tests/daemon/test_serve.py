@@ -314,7 +314,7 @@ def test_the_log_can_be_json(tmp_path):
         daemon.stop()
         lines = [line for line in daemon.log().splitlines() if line.startswith("{")]
     entries = [json.loads(line) for line in lines]
-    access = next(entry for entry in entries if entry["logger"] == "worker_daemon.api.access")
+    access = next(entry for entry in entries if entry["logger"] == "worker_daemon.access")
     assert access["user"] == "demo"
     assert access["status"] == 201
     assert entries[-1]["message"].startswith("shutting down: ")

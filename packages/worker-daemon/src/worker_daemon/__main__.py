@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"workerd: {_NO_THREAD}\n")
         return 1
     except EOFError:
-        sys.stderr.write("\nworkerd: aborted: end of input\n")
+        sys.stderr.write("\nworkerd: aborted: end of input; nothing was changed\n")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -12,7 +12,7 @@ from typing import Any
 import falcon
 import worker_core
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("worker_daemon.audit")
 
 
 def run(req: falcon.Request, job: worker_core.Job, spec: worker_core.JobSpec) -> None:

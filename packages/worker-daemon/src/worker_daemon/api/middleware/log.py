@@ -16,7 +16,7 @@ from worker_daemon import problems
 from worker_daemon.api import long_requests
 
 _random = random.Random()  # noqa: S311
-_log = logging.getLogger("worker_daemon.api.access")
+_log = logging.getLogger("worker_daemon.access")
 
 
 class AccessLog:
