@@ -27,7 +27,7 @@ ACTION = Action(
     operands="ID [ID …]",
     least=1,
     most=None,
-    about="Keep waiting jobs from starting until they are released. Jobs that run are not touched.",
+    about="Keep waiting jobs from starting until they are released. Running jobs are not changed.",
     examples=(("worker hold 0f3c", "it waits until: worker release 0f3c"),),
     completes=(options.LIVE_JOB,),
 )

@@ -1,4 +1,4 @@
-"""worker release: let held jobs start."""
+"""worker release: release held jobs, so that they can start."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def run(args: Args) -> int:
 ACTION = Action(
     "release",
     run,
-    summary="let held jobs start",
+    summary="release held jobs",
     operands="ID [ID …]",
     least=1,
     most=None,
-    about="Let jobs start that were held, when their turn comes.",
+    about="Release held jobs, so that they start when it is their turn.",
     examples=(("worker release 0f3c", "the opposite of: worker hold 0f3c"),),
     completes=(options.LIVE_JOB,),
 )

@@ -13,7 +13,7 @@ _OPTIONS = (queue_options.PRIORITY, queue_options.AT, queue_options.DELAY)
 def run(args: Args) -> int:
     """Change each job."""
     queue_options.check(args)
-    if not any(args.has(each) for each in _OPTIONS):
+    if not any(args.has(option) for option in _OPTIONS):
         raise errors.UsageError("update needs --priority N, --at TIME or --delay TIME")
     with common.connect(args) as client:
         jobs = common.resolve_jobs(client, args.operands)
@@ -35,11 +35,11 @@ ACTION = Action(
     operands="ID [ID …]",
     least=1,
     most=None,
-    about="Change the priority or the time of jobs that wait. A job that runs is not touched.",
+    about="Change the priority or the time of jobs that wait. Running jobs are not changed.",
     options=_OPTIONS,
     examples=(
-        ("worker update 0f3c --priority 50", "before your other waiting jobs"),
-        ("worker update 0f3c --at now", "it need not wait for its time"),
+        ("worker update 0f3c --priority 50", "start before your other waiting jobs"),
+        ("worker update 0f3c --at now", "start without waiting for its time"),
     ),
     completes=(options.LIVE_JOB,),
 )

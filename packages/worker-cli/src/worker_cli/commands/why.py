@@ -1,4 +1,4 @@
-"""worker why: everything that keeps a job from starting."""
+"""worker why: print what keeps a job from starting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker_cli.ui import humanize, render, terminal
 
 
 def run(args: Args) -> int:
-    """Print one reason a line."""
+    """Print one reason per line."""
     from worker_cli import ids
 
     with common.connect(args) as client:
@@ -22,7 +22,7 @@ def run(args: Args) -> int:
         terminal.print_line(f"it does not wait: {render.outcome(status)}")
         return exits.DONE
     # A server of release 0.1.0 knows only one reason.
-    texts = [_text(each) for each in status.waiting] or [status.reason or "about to start"]
+    texts = [_text(gate) for gate in status.waiting] or [status.reason or "about to start"]
     for text in texts:
         terminal.print_line(humanize.clean(text))
     return exits.DONE
@@ -42,7 +42,7 @@ ACTION = Action(
     operands="ID",
     least=1,
     most=1,
-    about="Print everything that keeps a job from starting, one reason a line.",
-    examples=(("worker why @last", "of the newest job"),),
+    about="Print everything that keeps a job from starting, one reason per line.",
+    examples=(("worker why @last", "why the newest job has not started"),),
     completes=(options.LIVE_JOB,),
 )
