@@ -90,3 +90,12 @@ def test_odd_labels_are_escaped() -> None:
 def test_a_counter_without_labels_begins_at_nothing() -> None:
     """An alarm on a counter that never counted would see no number at all."""
     assert prometheus.text([prometheus.Counter("c", "Count.")]).endswith("\nc 0\n")
+
+
+def test_waiting_jobs_are_counted_by_gate(alice: User) -> None:
+    """An operator would not know whether more slots would help the jobs that wait."""
+    job_id = alice.run("true", hold=True)
+    assert numbers(alice)['workerd_jobs_waiting{gate="hold"}'] == 1
+    alice.patch(f"/jobs/{job_id}", json={"hold": False})
+    alice.ended(job_id)
+    assert numbers(alice)['workerd_jobs_waiting{gate="hold"}'] == 0

@@ -39,6 +39,7 @@ from worker_core.model.state import UNOBSERVED, Cause, Event, State
 from worker_core.notify import Notifier
 from worker_core.queue import dependencies
 from worker_core.queue.dependencies import Verdict
+from worker_core.queue.gates import Gate
 from worker_core.queue.job_queue import JobQueue
 from worker_core.queue.waiting import Waiting
 from worker_core.reconcile import Finding
@@ -62,6 +63,8 @@ class Statistics:
     ended: dict[str, int]
     output_bytes: int
     """Bytes on the disk of outputs, inputs and specs of finished jobs."""
+    waiting: dict[str, int]
+    """How many jobs wait for each gate; a job that waits for several counts for the first one."""
 
 
 class Lifecycle:
@@ -249,7 +252,10 @@ class Lifecycle:
         """Return the numbers; the two arguments come from the store."""
         shown = {state.value: by_state.get(state.value, 0) for state in State}
         ended = {state.value: self._ended[state.value] for state in State if state.final}
-        return Statistics(shown, self._begun, ended, output_bytes)
+        with self._lock:
+            gates = self._queue.waiting_by_gate()
+        waiting = {gate.value: gates[gate] for gate in Gate}
+        return Statistics(shown, self._begun, ended, output_bytes, waiting)
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are running and how many are queued."""

@@ -245,12 +245,12 @@ class JobQueue:
         found: Counter[Gate] = Counter()
         for job in self._waiting.values():
             if job.set_aside:
-                found[next(iter(self._own_gates(job))).gate] += job.size
+                found[_own_gate(job)] += job.size
         for lines in self._lines.values():
             for line in lines:
                 first = next(iter(self._scarce_gates(line.first())), None)
                 if first is not None:
-                    found[first.gate] += sum(job.size for job in line.jobs.values())
+                    found[first.gate] += len(line.keys) if line.array is None else line.size()
         return found
 
     # -- gates -------------------------------------------------------------------------------------
@@ -484,6 +484,17 @@ class JobQueue:
         if array is None or array.elements is None:
             return None
         return array if _index(job_id) in array.elements else None
+
+
+def _own_gate(job: Waiting) -> Gate:
+    """Return the first gate of a job that is set aside, without its sentence."""
+    if job.hold:
+        return Gate.HOLD
+    if job.timed:
+        return Gate.TIME
+    if job.after:
+        return Gate.DEPENDENCY
+    return Gate.RETRY if job.retry_at is not None else Gate.RESOURCE
 
 
 def _index(job_id: str) -> int:

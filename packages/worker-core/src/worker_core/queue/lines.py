@@ -78,6 +78,10 @@ class Line:
         self.parked = False
         """Whether it waits for its lock or its array, and is not looked at until then."""
 
+    def size(self) -> int:
+        """Return how many jobs wait in it; each element of an array is one."""
+        return sum(job.size for job in self.jobs.values())
+
     def first(self) -> Waiting:
         """Return the first job; there has to be one."""
         return self.jobs[self.keys.first()]

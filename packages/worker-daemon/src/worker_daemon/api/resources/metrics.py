@@ -44,6 +44,13 @@ class Metrics(resource.Resource):
                 "workerd_jobs", "Jobs that are kept, by state.", states, label="state", kind="gauge"
             ),
             prometheus.Reading(
+                "workerd_jobs_waiting",
+                "Jobs that wait, by the first thing that keeps them from starting.",
+                counts.waiting,
+                label="gate",
+                kind="gauge",
+            ),
+            prometheus.Reading(
                 "workerd_jobs_started_total", "Jobs started.", counts.started, kind="counter"
             ),
             prometheus.Reading(
