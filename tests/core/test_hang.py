@@ -1,4 +1,4 @@
-"""A start that hangs, on a dead file system or a stopped process: it hangs nobody else."""
+"""A start that hangs, on a dead file system or a stopped process, delays no other job."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def engine(tmp_path):
 
 
 class DeadDisk:
-    """A directory through a file system whose server can be stopped: then it answers nobody."""
+    """A directory on a file system whose server can be stopped, so that it does not answer."""
 
     def __init__(self, folder):
         self.source, self.path = folder / "source", folder / "disk"
@@ -75,7 +75,7 @@ BELOW = {
 
 
 @pytest.mark.parametrize("below", BELOW)
-def test_a_dead_file_system_hangs_nobody_else(engine, disk, below):
+def test_a_dead_file_system_delays_no_other_job(engine, disk, below):
     """One dead network disk would stop every start, kill and end of the server."""
     spec = BELOW[below](disk)
     other = begin(engine, shell("echo ready; until [ -e go ]; do sleep 0.05; done; exit 7",
@@ -97,32 +97,32 @@ def test_a_dead_file_system_hangs_nobody_else(engine, disk, below):
     assert [engine.wait(job.id, 20).state for job in hung[2:]] == [State.COMPLETED] * 2
 
 
-def test_one_owner_s_dead_file_system_leaves_launchers_to_others(engine, disk):
+def test_the_hanging_starts_of_one_owner_leave_launchers_to_others(engine, disk):
     """A user with forty jobs on a dead disk would stop the starts of everybody else."""
     disk.die()
     spec = JobSpec("true", cwd=str(disk.path / "dir"))
     hung = [engine.submit(spec, "me") for _ in range(40)]
     wait_until(lambda: hanging(engine) == aside.MOST)
-    wait_until(lambda: engine.hanging_starts() == aside.MOST)  # for those who watch the server
+    wait_until(lambda: engine.hanging_starts() == aside.MOST)  # shown to those who watch the server
     for _ in range(5):
         assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
     assert len(launcher_pids(engine.state_dir)) <= aside.MOST + 4
     ended = engine.kill(hung.pop().id, by="me", wait=20)  # no launcher has it
     assert (ended.state, ended.started_at) == (State.KILLED, None)
-    engine._executor._send({"op": "upgrade"})  # what waits is not forgotten
+    engine._executor._send({"op": "upgrade"})  # the starts that are aside are not forgotten
     assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
     disk.revive()
     assert {engine.wait(job.id, 60).state for job in hung} == {State.COMPLETED}
 
 
 def hanging(engine):
-    """Return how many processes there are on their way to a program."""
+    """Return how many children of launchers have not executed their program yet."""
     launchers = launcher_pids(engine.state_dir)
     below = [pid for launcher in launchers for pid in procfs.children(launcher)]
     return sum(not procfs.has_executed(pid) for pid in below)
 
 
-def test_a_start_that_hangs_has_its_time_and_a_deadline(tmp_path, disk, monkeypatch):
+def test_a_start_that_hangs_ends_at_its_timeout_or_the_deadline(tmp_path, disk, monkeypatch):
     """A job on a dead disk would hold its place for ever."""
     monkeypatch.setenv("WORKER_START_DEADLINE", "0.5")
     disk.die()
@@ -140,7 +140,7 @@ def test_a_start_that_hangs_has_its_time_and_a_deadline(tmp_path, disk, monkeypa
         assert job.reason == "timed out after 0.5 seconds"
 
 
-def test_what_cannot_start_says_why_although_it_took_long(engine, disk):
+def test_a_start_that_fails_late_says_why(engine, disk):
     """A disk that was away for a moment would cost a job the reason of its failure."""
     disk.die()
     jobs = [engine.submit(JobSpec(str(disk.path / "none")), "me") for _ in range(3)]
@@ -152,7 +152,7 @@ def test_what_cannot_start_says_why_although_it_took_long(engine, disk):
         assert ended.reason == f"{disk.path}/none: no such file or directory"
 
 
-def test_an_upgrade_waits_for_no_dead_file_system(engine, disk):
+def test_an_upgrade_does_not_wait_for_a_dead_file_system(engine, disk):
     """The supervisor could not be upgraded, or would forget the jobs that had not begun."""
     disk.die()
     job = engine.submit(JobSpec("true", cwd=str(disk.path / "dir")), "me")
@@ -171,8 +171,8 @@ def test_an_upgrade_waits_for_no_dead_file_system(engine, disk):
     assert engine.read_output(early.id) == b"input\n"
 
 
-def test_the_death_of_the_supervisor_starts_no_job_twice(engine, disk):
-    """A start that hangs meanwhile would be told as lost and run all the same."""
+def test_no_job_starts_twice_when_the_supervisor_dies(engine, disk):
+    """A start that hangs at that moment would be recorded as lost, and its job run later."""
     disk.die()
     spec = JobSpec("sh", ["-c", "echo once"], cwd=str(disk.path / "dir"))
     jobs = [engine.submit(spec, "me") for _ in range(2)]
@@ -193,8 +193,8 @@ def test_the_death_of_the_supervisor_starts_no_job_twice(engine, disk):
 
 
 @pytest.mark.parametrize("kind", [{}, {"limits": Limits(open_files=50)}])
-def test_a_process_that_is_stopped_before_exec_hangs_nobody_else(engine, disk, kind):
-    """Whoever stops a process that has their account already would stop every start."""
+def test_a_process_that_is_stopped_before_exec_delays_no_other_job(engine, disk, kind):
+    """A user who stops a process of theirs before its exec would stop every start."""
     disk.die()
     spec = JobSpec("sh", ["-c", "exit 5"], cwd=str(disk.path / "dir"), **kind)
     jobs = [engine.submit(spec, "me") for _ in range(4)]

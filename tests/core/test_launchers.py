@@ -1,4 +1,4 @@
-"""The launchers: every start is begun once, by whichever is free, and outlives the one it was."""
+"""Launchers: each start is made once, by any of them, and its job outlives the launcher."""
 
 import contextlib
 import errno
@@ -66,7 +66,9 @@ def test_a_large_start_arrives_whole(engine):
 def test_a_long_reason_arrives_whole(engine):
     """A job whose command is long and not ASCII would neither run nor end for minutes."""
     spec = JobSpec("\N{GRINNING FACE}" * 30_000)
-    jobs = [engine.submit(spec, "me").id for _ in range(30)]  # many, so that both ways are taken
+    jobs = [
+        engine.submit(spec, "me").id for _ in range(30)
+    ]  # many, so that some are forked and others are spawned
     ended = [engine.wait(job_id, 60) for job_id in jobs]
     assert {job.state for job in ended} == {State.FAILED}
     news = ("refused", jobs[0], launcher._truncated(spec.command), 127)
@@ -78,7 +80,7 @@ def test_an_upgrade_loses_no_start_that_waits(engine):
     run(engine, JobSpec("true"))
     before = launcher_pids(engine.state_dir)
     for pid in before:
-        os.kill(pid, signal.SIGSTOP)  # so that starts wait in vain
+        os.kill(pid, signal.SIGSTOP)  # so that starts wait
     jobs = [engine.submit(shell("exit 3"), "me").id for _ in range(60)]
     engine._executor._send({"op": "upgrade"})
     assert {engine.wait(job_id, 60).exit_code for job_id in jobs} == {3}
@@ -186,15 +188,15 @@ def opened(pid):
 
 
 def has_only_its_own(pid):
-    """Return whether a launcher that has come to rest has no descriptor but those it needs."""
+    """Return whether an idle launcher has only the descriptors that it needs."""
     links = opened(pid)
     files = {Path(each).name for fd, each in links.items() if "/" in each and fd > 2}
-    # The shared one with starts, its own to the supervisor, and the one that keeps pidfds.
+    # The shared socket with starts, its own to the supervisor, and the one into the bag.
     sockets = sum(each.startswith("socket:") for each in links.values())
     return files <= {"supervisor.log", "supervisor.births", "null"} and sockets == 3
 
 
-def test_a_launcher_has_nothing_of_the_supervisor(engine):
+def test_a_launcher_keeps_no_descriptor_of_the_supervisor(engine):
     """A lock or a connection in a launcher would outlive the supervisor."""
     job = begin(engine, shell("echo ready; sleep 600"))
     for pid in launcher_pids(engine.state_dir):
@@ -203,7 +205,7 @@ def test_a_launcher_has_nothing_of_the_supervisor(engine):
 
 
 def test_a_launcher_is_not_taken_for_a_supervisor(engine):
-    """`pkill -f worker_core.supervisor`, or a look at the processes, would find three of them."""
+    """`pkill -f worker_core.supervisor` would end launchers, and `ps` show three supervisors."""
     run(engine, JobSpec("true"))
     for pid in launcher_pids(engine.state_dir):
         shown = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -220,7 +222,7 @@ def test_launchers_end_with_the_supervisor(tmp_path):
         wait_gone(pid)
 
 
-def test_a_long_path_is_not_looked_through(engine, monkeypatch):
+def test_a_path_that_is_too_long_is_refused_without_a_look(engine, monkeypatch):
     """A PATH of 4 MB would keep a launcher busy for minutes."""
     path = ":".join(f"/n/{number:08}" for number in range(300_000))
     monkeypatch.setattr(os, "stat", None)
@@ -285,7 +287,7 @@ def test_a_script_that_becomes_a_fifo_is_not_waited_for(engine, tmp_path, monkey
         swapper.wait()
 
 
-def test_no_fifo_in_place_of_a_job_s_files_is_waited_for(engine, tmp_path):
+def test_a_fifo_in_place_of_a_jobs_files_is_not_waited_for(engine, tmp_path):
     """A job could stop the server with a FIFO in place of its output."""
     job = begin(engine, shell("echo ready; sleep 600", output_limit=1 << 20))
     folder = engine.output_info(job.id).path.parent

@@ -158,9 +158,11 @@ def _plan(spec: dict[str, Any], groups: Cgroups | None, cwd: str) -> enforcement
 
 def _home(account: Account, sandbox: Sandbox | None) -> str:
     """Return the directory of a job that names none: the home, or `/` if that cannot be used."""
+    if not os.path.isdir(account.home):
+        return "/"
     hidden = () if sandbox is None else sandbox.hidden
-    usable = os.path.isdir(account.home) and hidden_paths.covering(account.home, hidden) is None
-    return account.home if usable else "/"
+    covered = hidden and hidden_paths.covering(account.home, hidden) is not None
+    return "/" if covered else account.home
 
 
 def _sandbox(jobdir: JobDir, spec: dict[str, Any]) -> Sandbox | None:
