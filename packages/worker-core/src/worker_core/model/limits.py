@@ -107,7 +107,7 @@ def _problems(part: Limits | Isolation) -> Problems:
 
 
 def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | Isolation:
-    """Make either from its JSON form; raise ValueError for what is no object, KeyError naming an
+    """Make either from its JSON form; raise ValueError if it is not an object, KeyError naming an
     unknown field. What the fields hold is left to `problems`."""
     if not isinstance(value, dict):
         raise ValueError("must be an object")

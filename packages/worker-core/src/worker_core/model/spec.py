@@ -24,12 +24,12 @@ MAX_NAME = 255  # characters in a name, a label's key or its value
 MAX_LABELS = 64
 MAX_SECONDS = rules.MAX_SECONDS
 MAX_BYTES = rules.MAX_BYTES
-# What execve(2) takes on no machine is refused at once; what a machine does not take, with its own
-# limit on the stack, makes a failed job.
+# What execve(2) accepts on no machine is refused at once. What this machine does not accept,
+# because of its limit on the stack, makes the job fail.
 MAX_STRING = 32 * os.sysconf("SC_PAGE_SIZE") - 1
-"""Bytes of one argument or one variable (MAX_ARG_STRLEN): 128 KiB but for one, with usual pages."""
+"""Bytes of one argument or variable (MAX_ARG_STRLEN): 128 KiB minus one with pages of 4 KiB."""
 MAX_STRINGS = 6 << 20
-"""Bytes of all arguments and variables: three quarters of the largest stack that counts, 8 MiB."""
+"""Bytes of all arguments and variables: three quarters of the kernel's largest stack, 8 MiB."""
 _POINTER = 9  # bytes that each of them takes besides its own: a pointer, and the NUL at its end
 
 T = TypeVar("T")
@@ -39,17 +39,17 @@ _NO_LIMITS, _NO_ISOLATION = Limits(), Isolation()
 
 @dataclass(frozen=True)
 class StoredStdin:
-    """Standing in a stored spec for input that is kept in the job's directory."""
+    """Stands in a stored spec for input that is kept in the job's directory."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One process to run: an argv, never a shell line. Everything but `command` has a default.
+    """One process to run: an argv, never a shell line. Every field except `command` has a default.
 
-    Strings may hold any byte but through Python's surrogateescape form (U+DC80 to U+DCFF), as
-    `os.fsdecode` makes it. A NUL byte is accepted here, and the job fails with that reason.
+    Bytes that are not UTF-8 are given as Python's surrogateescape characters (U+DC80 to U+DCFF),
+    which `os.fsdecode` makes. A NUL byte is accepted here; the job then fails with that reason.
 
     Raises InvalidSpec, which names every field that is wrong.
     """
@@ -61,13 +61,13 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the clean environment that every job gets."""
     cwd: str | None = None
-    """Absolute; None is the home of the Unix user that the job runs as."""
+    """An absolute path; None means the home of the Unix account that the job runs as."""
     stdin: bytes | Path | StoredStdin | None = None
-    """Bytes or a file to read; None is /dev/null."""
+    """Bytes or a file to read; None means /dev/null."""
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
-    """Seconds from the start until it is ended as timed_out; None is no limit."""
+    """Seconds from the start after which the job ends as timed_out; None means no limit."""
     stop_signal: str = "SIGTERM"
     stop_grace: float = 10.0
     """Seconds between the stop signal and SIGKILL."""
@@ -75,8 +75,8 @@ class JobSpec:
     limits: Limits = _NO_LIMITS
     isolation: Isolation = _NO_ISOLATION
     output_limit: int | None = None
-    """Bytes of each stream to keep, the newest, and up to 64 KiB more; 0 is no limit, None the
-    engine's default."""
+    """How many bytes of each stream are kept: the newest, and up to 64 KiB more. 0 means no limit,
+    None the engine's default."""
     priority: int = 0
     """From -100 to 100: of its owner's waiting jobs the one with the highest is first."""
     hold: bool = False
@@ -90,7 +90,7 @@ class JobSpec:
     ends as skipped."""
 
     def __post_init__(self) -> None:
-        """Validate every field and bring it to its one form."""
+        """Validate every field and convert it to its canonical form."""
         found: list[FieldError] = []
         for name, value in vars(self).items():
             if value is not _DEFAULTS[name]:
@@ -103,7 +103,7 @@ class JobSpec:
         object.__setattr__(self, "after", tuple(self.after))
         object.__setattr__(self, "env", dict(self.env))
         object.__setattr__(self, "labels", dict(self.labels))
-        if isinstance(self.stdin, Path):  # who opens it is in another directory
+        if isinstance(self.stdin, Path):  # the supervisor has another cwd
             object.__setattr__(self, "stdin", _absolute(self.stdin))
         object.__setattr__(self, "stop_signal", signals.name(signals.number(self.stop_signal)))
 
@@ -136,7 +136,7 @@ class JobSpec:
         return spec
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form. Of stdin only its size or its file is told, never its content."""
+        """Return the JSON form. It has only the size or the file of stdin, not the content."""
         shown = dict(vars(self))
         shown["args"] = list(self.args)
         shown["after"] = [each.to_dict() for each in self.after]
@@ -179,7 +179,7 @@ class JobSpec:
 
     @property
     def confined(self) -> bool:
-        """Whether it has limits, or may not see or touch something."""
+        """Whether the spec has limits or isolation."""
         return self.limits is not _NO_LIMITS or self.isolation is not _NO_ISOLATION
 
     def bounded(self, output_limit: int) -> JobSpec:
@@ -191,7 +191,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Outline(JobSpec):
-    """A stored spec without what may be long of it, each of which has its default here: command,
+    """A stored spec without its long parts, which have their defaults here: command,
     args, env, cwd, stdin, after, labels and the paths of isolation. Whoever needs these reads the
     whole spec."""
 
@@ -242,7 +242,7 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def _few(found: Iterable[T]) -> list[T]:
-    """Return as many as a refusal names; the others are not even looked for."""
+    """Return the first faults, as many as an error reports; the others are not looked for."""
     return list(itertools.islice(found, MOST_FAULTS))
 
 
@@ -252,7 +252,7 @@ def _check(name: str, value: object, found: list[FieldError]) -> None:
 
 
 def _together(command: str, args: Sequence[str], env: Mapping[str, str]) -> Iterator[FieldError]:
-    """Yield the fault of more arguments and variables than any program can be given."""
+    """Yield a fault if no program can be started with so many arguments and variables."""
     strings = [command, *args, *env, *env.values()]
     taken = sum(map(len, strings)) + _POINTER * len(strings)
     if taken * 4 <= MAX_STRINGS:  # whatever the characters
