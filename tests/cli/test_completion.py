@@ -47,7 +47,7 @@ def complete(worker: Worker, *line: str) -> dict[str, str]:
         ((), list(commands.NAMES)),
         (("",), list(commands.NAMES)),
         (("st",), ["status"]),
-        (("help", "who"), ["why", "whoami"]),
+        (("help", "who"), ["whoami"]),
         (("--server", "https://x", "st"), ["status"]),
         (("--se",), ["--server"]),
         (("frobnicate", ""), list(commands.NAMES)),
