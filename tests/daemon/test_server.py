@@ -665,7 +665,7 @@ def test_who_was_answered_does_not_keep_it_from_ending(app, monkeypatch):
     edge = Edge(app, settings(drain_timeout=60))
     with edge.connect() as kept:
         kept.sendall(request(close=False))
-        wait_until(lambda: all(c.idle and c._served for c in edge.server._channels()))
+        wait_until(lambda: all(c.idle and c.served for c in edge.server._channels()))
         edge.server.drain()
         assert reply(kept).endswith(b"0 bytes")
     edge.stop()

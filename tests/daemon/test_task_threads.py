@@ -14,8 +14,11 @@ class Task:
 
     addr = ("127.0.0.1", 1)
 
-    def __init__(self, threads, network="stranger", *, known=False, waits=False, at_home=False):
+    def __init__(
+        self, threads, network="stranger", *, known=False, waits=False, at_home=False, served=False
+    ):
         self.network, self.known, self.from_known_network = network, known, at_home
+        self.served = served
         self.begun, self.go_on = threading.Event(), threading.Event()
         self._threads, self._waits = threads, waits
 
@@ -62,11 +65,25 @@ def test_strangers_of_other_networks_do_not_wait(threads):
     other = Task(threads, "other")
     added(threads, [other])
     assert crowd[0].begun.wait(10)
-    for task in (crowd[0], crowd[-1]):  # the oldest, and then the newest
+    for task in crowd[:2]:
         task.go_on.set()
     assert other.begun.wait(10)
     for task in [other, *crowd]:
         task.go_on.set()
+
+
+def test_a_first_request_does_not_wait_for_further_ones(threads):
+    """Strangers at a user's address, who send request after request, would delay each login."""
+    crowd = added(threads, [Task(threads, served=True) for _ in range(50)])
+    user = Task(threads)
+    added(threads, [user])
+    assert crowd[0].begun.wait(10)
+    for task in (crowd[0], crowd[1]):
+        task.go_on.set()
+    assert user.begun.wait(10)
+    for task in [user, *crowd]:
+        task.go_on.set()
+    assert all(task.begun.wait(10) for task in crowd)
 
 
 def test_strangers_in_networks_of_users_do_not_wait_for_other_networks(threads):

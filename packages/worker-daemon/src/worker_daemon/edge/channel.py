@@ -61,7 +61,7 @@ class TlsChannel(channel.HTTPChannel):
         self._unsent = b""  # what the TLS layer took in part, and must be given again unchanged
         self._left = _WRITE_TURN  # bytes that may still be written in this turn
         self._discarded = 0  # bytes that arrived while lingering
-        self._served = False  # whether a request was answered
+        self.served = False  # whether a request was answered
         self._user: str | None = None  # who logged in last
         self.known = False  # whether a login was verified on this connection
         # For each request whose response is not written yet: whether its login is still valid.
@@ -247,7 +247,7 @@ class TlsChannel(channel.HTTPChannel):
                 super().service()
         finally:
             self.server.serving.channel = None
-            self._served = True
+            self.served = True
             self._deadlines.begin()
 
     def _may_send_body(self, request: Any) -> bool:
@@ -333,7 +333,7 @@ class TlsChannel(channel.HTTPChannel):
 
     def drained(self, now: float) -> bool:
         """Return whether to close now that the server drains. A new client is served once."""
-        return self.idle and (self._served or self._deadlines.first_request_over(now))
+        return self.idle and (self.served or self._deadlines.first_request_over(now))
 
     def handle_close(self) -> None:
         """Close. A connection that is in order lingers; any other is closed at once."""

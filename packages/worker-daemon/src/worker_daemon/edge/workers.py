@@ -19,11 +19,33 @@ _STRANGERS = 1
 
 
 class _Strangers:
-    """Requests of connections without a login."""
+    """Requests of connections without a login.
+
+    The first request of a connection may be a login. The first requests and the further ones are
+    taken alternately, so that a new client does not wait for connections that send one request
+    after another without a login.
+    """
 
     def __init__(self) -> None:
-        self.waiting: fair_queue.FairQueue[Any] = fair_queue.FairQueue()
         self.running = 0
+        self._first: fair_queue.FairQueue[Any] = fair_queue.FairQueue()
+        self._further: fair_queue.FairQueue[Any] = fair_queue.FairQueue()
+        self._further_next = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits."""
+        return bool(self._first or self._further)
+
+    def add(self, task: Any) -> None:
+        """Add a connection with a request."""
+        (self._further if task.served else self._first).add(task.network, task)
+
+    def take(self) -> Any:
+        """Remove and return the next connection."""
+        further = self._further if self._further_next or not self._first else None
+        self._further_next = not self._further_next
+        return (further or self._first).take()
 
 
 class WorkerPool:
@@ -64,7 +86,7 @@ class WorkerPool:
                 self._start(task, None)
             else:
                 strangers = self._strangers[task.from_known_network]
-                strangers.waiting.add(task.network, task)
+                strangers.add(task)
                 self._start_strangers(strangers)
 
     def leave_place(self) -> None:
@@ -93,7 +115,7 @@ class WorkerPool:
     def _start_strangers(self, strangers: _Strangers) -> None:
         while strangers.waiting and strangers.running < _STRANGERS:
             strangers.running += 1
-            self._start(strangers.waiting.take(), strangers)
+            self._start(strangers.take(), strangers)
 
     def _start(self, task: Any, place: _Strangers | None) -> None:
         self._tasks.put((task, place))
