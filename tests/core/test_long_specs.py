@@ -1,5 +1,6 @@
 """Jobs with long specs: which parts are read when, and that nothing is lost."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from worker_core import Engine, EngineSettings, Isolation, JobSpec
 from worker_core.disk import statedir
 from worker_core.model.spec import outline
 from worker_core.model.state import State
+from worker_core.store import records
 
 LONG = JobSpec(
     "sh",
@@ -126,11 +128,19 @@ def test_long_specs_of_an_earlier_release_are_moved(tmp_path):
         job_id = run(engine, LONG).id
         stored = engine.get(job_id).spec
     path = os.path.join(tmp_path, statedir.DATABASE)
-    with sqlite3.connect(path) as db:  # as version 3 of the schema had it
-        db.execute("UPDATE jobs SET spec = (SELECT spec FROM long_specs AS l WHERE l.id = jobs.id)")
-        db.execute("DROP TABLE long_specs")
-        db.execute("PRAGMA user_version = 3")
-    db.close()
+    os.rename(path, f"{path}.new")
+    with contextlib.closing(sqlite3.connect(path)) as db:  # as version 3 of the schema had it
+        for script in records.MIGRATIONS[:3]:
+            db.executescript(script)
+        db.executescript("PRAGMA user_version = 3")
+        db.execute("ATTACH ? AS new", (f"{path}.new",))
+        db.execute("INSERT INTO meta SELECT * FROM new.meta")
+        columns = ", ".join(row[1] for row in db.execute("PRAGMA main.table_info(jobs)"))
+        db.execute(f"INSERT INTO jobs ({columns}) SELECT {columns} FROM new.jobs")
+        db.execute(
+            "UPDATE jobs SET spec = (SELECT spec FROM new.long_specs AS l WHERE l.id = jobs.id)"
+        )
+        db.commit()
     with Engine(tmp_path) as engine:
         assert engine.get(job_id).spec == stored
         assert not engine.get(job_id, whole=False).spec.whole
