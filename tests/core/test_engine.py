@@ -10,7 +10,7 @@ import pytest
 import worker_core
 from support.core import begin, run, shell, supervisor_pid, wait_gone, waiting_for
 from support.waiting import wait_until
-from worker_core import (  # fmt: skip
+from worker_core import (
     Engine,
     EngineClosed,
     EngineSettings,
@@ -124,7 +124,7 @@ def test_the_same_key_is_the_same_after_an_upgrade(tmp_path, monkeypatch):
         engine.wait(first.id, 20)
     today = JobSpec.to_dict
     monkeypatch.setattr(JobSpec, "to_dict", lambda spec: today(spec) | {"priority": 0})
-    monkeypatch.setattr("worker_core.admission._DEFAULT", DEFAULT.to_dict())
+    monkeypatch.setattr("worker_core.engine.admission._DEFAULT", DEFAULT.to_dict())
     with Engine(tmp_path) as engine:
         assert engine.submit(JobSpec("true", ["x"]), "me", idempotency_key="k").id == first.id
         with pytest.raises(IdempotencyKeyReused):

@@ -6,7 +6,8 @@ import threading
 import pytest
 from support.core import run, shell
 from support.waiting import wait_until
-from worker_core import Engine, JobSpec, feed
+from worker_core import Engine, JobSpec
+from worker_core.engine import feed
 from worker_core.model.job import Job
 from worker_core.model.state import State
 from worker_core.notify import Cancellation, Notifier

@@ -3,7 +3,8 @@
 import sqlite3
 
 import pytest
-from worker_core import Engine, JobSpec, engine
+from worker_core import Engine, JobSpec
+from worker_core.engine import engine
 from worker_core.model.state import State
 from worker_core.reconcile import Finding, compare
 from worker_core.testing.fakes import FakeExecutor

@@ -19,7 +19,7 @@ from worker_daemon import __version__
 from worker_daemon.__main__ import main
 from worker_daemon.auth import htpasswd, verifier
 from worker_daemon.command import ca
-from worker_daemon.edge import tls
+from worker_daemon.edge.tls import contexts
 
 ARGV = [sys.executable, "-m", "worker_daemon"]
 # Nothing of this machine's settings, and the words of the C locale.
@@ -364,8 +364,8 @@ def test_faults_of_form_and_of_matter_are_said_together(arguments, tmp_path):
     assert refused("check", *options(arguments)).splitlines() == [
         f"workerd: {config}: threads must be a whole number of at least 1, not 0",
         f"workerd: {config}: users must be the path of a file, not 3",
-        f"workerd: there is no {tmp_path}/none.key; {tls._CURE}",
-        f"workerd: there is no {tmp_path}/none.pem; {tls._CLIENT_CURE}",
+        f"workerd: there is no {tmp_path}/none.key; {contexts._CURE}",
+        f"workerd: there is no {tmp_path}/none.pem; {contexts._CLIENT_CURE}",
     ]
 
 
@@ -397,7 +397,7 @@ def test_a_broken_tls_version_hides_no_fault_of_the_key(arguments, tmp_path):
     arguments |= {"config": config, "key": tmp_path / "none.key"}
     assert refused("check", *options(arguments)).splitlines() == [
         f"workerd: {config}: tls_min_version must be one of '1.2', '1.3', not '1.1'",
-        f"workerd: there is no {tmp_path}/none.key; {tls._CURE}",
+        f"workerd: there is no {tmp_path}/none.key; {contexts._CURE}",
     ]
 
 

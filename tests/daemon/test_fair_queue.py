@@ -1,7 +1,7 @@
 """The queue in which networks take turns."""
 
 import pytest
-from worker_daemon.edge import fair_queue
+from worker_daemon.edge.shares import fair_queue
 
 
 def taken(queue, count):

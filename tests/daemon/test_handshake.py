@@ -7,7 +7,7 @@ import time
 import pytest
 from support.edge import CERTS, reply, serving
 from support.waiting import wait_until
-from worker_daemon.edge import client_hello, handshake
+from worker_daemon.edge.tls import client_hello, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 DELAYED = 0.04  # seconds that the kernel puts an acknowledgement off, at least

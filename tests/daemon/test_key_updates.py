@@ -8,7 +8,8 @@ import ssl
 import pytest
 from support.edge import CERTS, serving
 from support.waiting import wait_until
-from worker_daemon.edge import channel, openssl, server
+from worker_daemon.edge import channel, server
+from worker_daemon.edge.tls import openssl
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

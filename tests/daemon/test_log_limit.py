@@ -5,7 +5,7 @@ import logging
 import pytest
 from support.edge import reply, serving
 from support.waiting import wait_until
-from worker_daemon.edge import log_limit
+from worker_daemon.edge.shares import log_limit
 
 
 @pytest.fixture

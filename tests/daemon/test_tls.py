@@ -15,7 +15,8 @@ from support.edge import CERTS, reply, reset, serving
 from support.waiting import wait_until
 from worker_daemon import certificate, errors
 from worker_daemon.command import ca, check
-from worker_daemon.edge import channel, tls
+from worker_daemon.edge import channel
+from worker_daemon.edge.tls import contexts
 from worker_daemon.settings import units
 
 BIG = bytes(range(256)) * (40 << 12)  # 40 MiB
@@ -435,7 +436,7 @@ def test_a_certificate_that_cannot_be_used_is_named_with_its_cure(tmp_path, spoi
     settings = _issued(tmp_path, _settings())
     spoil(tmp_path)
     with pytest.raises(errors.CertificateError, match=message):
-        tls.Tls(settings)
+        contexts.Tls(settings)
 
 
 def test_an_encrypted_key_is_refused_and_not_asked_for(tmp_path):
@@ -457,7 +458,7 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(tmp_path):
     )
     settings = dataclasses.replace(settings, key=tmp_path / "encrypted.key")
     with pytest.raises(errors.CertificateError, match="it is encrypted; `openssl pkey"):
-        tls.Tls(settings)
+        contexts.Tls(settings)
 
 
 def test_the_published_keys_are_known():

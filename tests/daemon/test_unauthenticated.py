@@ -11,7 +11,7 @@ from support.edge import serving
 from support.waiting import wait_until
 from worker_core import Engine
 from worker_daemon.auth import throttle
-from worker_daemon.edge import connection_groups
+from worker_daemon.edge.shares import connection_groups
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from worker_daemon.auth import login_hook
-from worker_daemon.edge import listeners, server, tls
+from worker_daemon.edge import listeners, server
+from worker_daemon.edge.tls import contexts
 from worker_daemon.settings import config, units
 
 CERTS = Path(__file__).resolve().parents[2] / "certs"
@@ -57,7 +58,7 @@ class Edge:
         verifies: bool = False,
     ) -> None:
         self.settings = chosen
-        self.tls = tls.Tls(chosen)
+        self.tls = contexts.Tls(chosen)
         sockets = listeners.open_sockets(chosen.listen)
         app = app if verifies else _logged_in(app)
         self.server = server.Server(app, chosen, self.tls, sockets, may_send_body=may_send_body)

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core.model.array import Array
 from worker_core.model.state import FINAL, State
+from worker_core.model.waiting.array import Array
 from worker_core.queue import arrays
 from worker_core.queue.arrays import Indices
 

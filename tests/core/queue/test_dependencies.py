@@ -5,8 +5,8 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core.model.after import When
 from worker_core.model.state import FINAL, State
+from worker_core.model.waiting.after import When
 from worker_core.queue import dependencies
 from worker_core.queue.dependencies import Edge, Parent, Verdict
 

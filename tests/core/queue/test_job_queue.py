@@ -5,7 +5,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worker_core.model.after import When
+from worker_core.model.waiting.after import When
 from worker_core.queue.arrays import Indices
 from worker_core.queue.gates import Gate
 from worker_core.queue.job_queue import JobQueue

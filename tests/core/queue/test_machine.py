@@ -9,10 +9,10 @@ from collections import Counter
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from worker_core.model.after import When
-from worker_core.model.array import joined
-from worker_core.model.retry import RETRIED, RetryPolicy
 from worker_core.model.state import State
+from worker_core.model.waiting.after import When
+from worker_core.model.waiting.array import joined
+from worker_core.model.waiting.retry import RETRIED, RetryPolicy
 from worker_core.queue import dependencies, retries
 from worker_core.queue.arrays import Indices
 from worker_core.queue.dependencies import Edge, Parent, Verdict

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_core.model.retry import RETRIED, RetryPolicy
 from worker_core.model.state import State
+from worker_core.model.waiting.retry import RETRIED, RetryPolicy
 from worker_core.queue import retries
 from worker_core.queue.retries import Attempt
 

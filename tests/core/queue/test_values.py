@@ -1,11 +1,11 @@
 """The values that say when a job starts: what is accepted, and what a refusal says."""
 
 import pytest
-from worker_core.model import after, array, placeholders, queueing, retry
-from worker_core.model.after import After, When
-from worker_core.model.array import Array
-from worker_core.model.retry import RetryPolicy
 from worker_core.model.state import State
+from worker_core.model.waiting import after, array, placeholders, queueing, retry
+from worker_core.model.waiting.after import After, When
+from worker_core.model.waiting.array import Array
+from worker_core.model.waiting.retry import RetryPolicy
 
 
 def found(problems):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker_core.enforcement import without_controller as without_controller
-    from worker_core.engine import Engine as Engine
-    from worker_core.engine_records import Page as Page
-    from worker_core.lifecycle import Statistics as Statistics
+    from worker_core.engine.engine import Engine as Engine
+    from worker_core.engine.engine_records import Page as Page
+    from worker_core.engine.lifecycle import Statistics as Statistics
+    from worker_core.engine.rebuild import UNKNOWN_OWNER as UNKNOWN_OWNER
+    from worker_core.engine.rebuild import Rebuilt as Rebuilt
+    from worker_core.engine.rebuild import rebuild_records as rebuild_records
     from worker_core.linux.descriptor_store import DescriptorStore as DescriptorStore
     from worker_core.linux.procfs import proc_fault as proc_fault
-    from worker_core.model.after import After as After
-    from worker_core.model.after import When as When
     from worker_core.model.errors import EngineClosed as EngineClosed
     from worker_core.model.errors import ExecutorUnavailable as ExecutorUnavailable
     from worker_core.model.errors import FieldError as FieldError
@@ -42,25 +43,24 @@ if TYPE_CHECKING:
     from worker_core.model.spec import JobSpec as JobSpec
     from worker_core.model.state import State as State
     from worker_core.model.usage import Usage as Usage
-    from worker_core.model.waits import UNCHANGED as UNCHANGED
+    from worker_core.model.waiting.after import After as After
+    from worker_core.model.waiting.after import When as When
+    from worker_core.model.waiting.waits import UNCHANGED as UNCHANGED
     from worker_core.notify import Cancellation as Cancellation
     from worker_core.output.spool import OutputInfo as OutputInfo
     from worker_core.queue.gates import Gate as Gate
-    from worker_core.rebuild import UNKNOWN_OWNER as UNKNOWN_OWNER
-    from worker_core.rebuild import Rebuilt as Rebuilt
-    from worker_core.rebuild import rebuild_records as rebuild_records
     from worker_core.settings import EngineSettings as EngineSettings
 
 __version__ = "0.2.0"
 
 _PUBLIC = {
     "enforcement": ("without_controller",),
-    "engine": ("Engine",),
-    "engine_records": ("Page",),
+    "engine.engine": ("Engine",),
+    "engine.engine_records": ("Page",),
     "lifecycle": ("Statistics",),
     "linux.descriptor_store": ("DescriptorStore",),
     "linux.procfs": ("proc_fault",),
-    "model.after": (
+    "model.waiting.after": (
         "After",
         "When",
     ),
@@ -91,11 +91,11 @@ _PUBLIC = {
     "model.spec": ("JobSpec",),
     "model.state": ("State",),
     "model.usage": ("Usage",),
-    "model.waits": ("UNCHANGED",),
+    "model.waiting.waits": ("UNCHANGED",),
     "notify": ("Cancellation",),
     "output.spool": ("OutputInfo",),
     "queue.gates": ("Gate",),
-    "rebuild": (
+    "engine.rebuild": (
         "Rebuilt",
         "UNKNOWN_OWNER",
         "rebuild_records",

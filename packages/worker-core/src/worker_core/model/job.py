@@ -11,7 +11,7 @@ from worker_core.model import state
 from worker_core.model.kill import KillRequest
 from worker_core.model.state import Cause, Event, State
 from worker_core.model.usage import Usage
-from worker_core.model.waits import Waits
+from worker_core.model.waiting.waits import Waits
 
 if TYPE_CHECKING:
     from worker_core.model.spec import JobSpec

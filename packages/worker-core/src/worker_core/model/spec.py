@@ -9,16 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from worker_core.model import after, limits, queueing, rules, signals
-from worker_core.model.after import After
-from worker_core.model.errors import (
-    MOST_FAULTS,
-    FieldError,
-    InvalidSpec,
-    name_echo,
-)
+from worker_core.model import limits, rules, signals
+from worker_core.model.errors import MOST_FAULTS, FieldError, InvalidSpec, name_echo
 from worker_core.model.job import stamp
 from worker_core.model.limits import Isolation, Limits
+from worker_core.model.waiting import after, queueing
+from worker_core.model.waiting.after import After
 
 MAX_NAME = 255  # characters in a name, a label's key or its value
 MAX_LABELS = 64

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from worker_core.model.after import When
 from worker_core.model.state import State
+from worker_core.model.waiting.after import When
 
 _NOT_COMPLETED = {State.FAILED, State.TIMED_OUT, State.OUT_OF_MEMORY, State.LOST}
 _CAME_TO = {

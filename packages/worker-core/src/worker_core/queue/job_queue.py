@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core.model.after import When
 from worker_core.model.job import stamp
+from worker_core.model.waiting.after import When
 from worker_core.queue import arrays, dependencies, gates
 from worker_core.queue.claims import Claims
 from worker_core.queue.gates import Closed, Gate

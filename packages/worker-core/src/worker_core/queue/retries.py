@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker_core.model.retry import RetryPolicy
 from worker_core.model.state import State
+from worker_core.model.waiting.retry import RetryPolicy
 
 JITTER = 0.25
 """The part by which a wait is longer or shorter at random, so that jobs that failed together are

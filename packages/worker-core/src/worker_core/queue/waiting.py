@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker_core.model.after import When
+from worker_core.model.waiting.after import When
 from worker_core.queue.arrays import Indices
 
 LAST = 1 << 62

@@ -18,7 +18,7 @@ from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
 from worker_core.model.state import State
 from worker_core.model.usage import Usage
-from worker_core.model.waits import Waits
+from worker_core.model.waiting.waits import Waits
 
 _Convert = Callable[[Any], Any] | None  # None: the value is stored as it is
 

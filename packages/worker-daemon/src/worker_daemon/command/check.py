@@ -17,7 +17,8 @@ import worker_core
 
 from worker_daemon import certificate, errors
 from worker_daemon.auth import htpasswd
-from worker_daemon.edge import listeners, tls
+from worker_daemon.edge import listeners
+from worker_daemon.edge.tls import contexts
 from worker_daemon.settings import config, limits, run_as
 
 _SOON = datetime.timedelta(days=30)
@@ -32,7 +33,7 @@ def faults(settings: config.Config, broken: Collection[str] = ()) -> list[str]:
     fault = worker_core.proc_fault()
     found: list[str] = [] if fault is None else [f"cannot run jobs: {fault}"]
     for step, depends_on in (
-        (tls.faults, {"cert", "key"}),
+        (contexts.faults, {"cert", "key"}),
         (_expiry, {"cert"}),
         (_address, {"listen", "cert"}),
         (_users, {"users"}),

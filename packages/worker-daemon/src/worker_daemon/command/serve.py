@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from worker_daemon import errors, logs, systemd
 from worker_daemon.auth import known_addresses, verifier
 from worker_daemon.command import check
-from worker_daemon.edge import listeners, tls
+from worker_daemon.edge import listeners
+from worker_daemon.edge.tls import contexts
 from worker_daemon.settings import config, open_files, paths, units
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class _Daemon:
         self._ending = False
         known = known_addresses.KnownAddresses(settings.state_dir)
         self._users = verifier.Verifier(settings.users, known=known)
-        self._tls = tls.Tls(settings)
+        self._tls = contexts.Tls(settings)
         draining = threading.Event()
         # After the engine is open: its supervisor must not inherit the raised limit.
         shares = open_files.make_room(settings)

@@ -22,9 +22,10 @@ from waitress import channel
 
 from worker_daemon import problems
 from worker_daemon.auth import throttle
-from worker_daemon.edge import client_hello, deadlines, handshake
+from worker_daemon.edge import deadlines
 from worker_daemon.edge.http1 import request_parser, responses
 from worker_daemon.edge.phase import Phase
+from worker_daemon.edge.tls import client_hello, handshake
 
 _log = logging.getLogger(__name__)
 # waitress logs the path of each request whose client has left, which any client can cause.

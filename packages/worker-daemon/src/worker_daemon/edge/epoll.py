@@ -24,7 +24,7 @@ from typing import Any
 
 from waitress import wasyncore
 
-from worker_daemon.edge import fair_queue
+from worker_daemon.edge.shares import fair_queue
 
 _ASKING = -1
 _HANDSHAKES = 2  # steps of handshakes in one turn, from each queue

@@ -16,16 +16,9 @@ from typing import Any
 from waitress import adjustments, server, wasyncore
 
 from worker_daemon.auth import verifier
-from worker_daemon.edge import (
-    channel,
-    connection_groups,
-    epoll,
-    handshake,
-    known_networks,
-    log_limit,
-    tls,
-    workers,
-)
+from worker_daemon.edge import channel, epoll, workers
+from worker_daemon.edge.shares import connection_groups, known_networks, log_limit
+from worker_daemon.edge.tls import contexts, handshake
 from worker_daemon.settings import config, open_files
 
 _log = logging.getLogger(__name__)
@@ -191,7 +184,7 @@ class Server:
         self,
         application: Any,
         settings: config.Config,
-        tls_state: tls.Tls,
+        tls_state: contexts.Tls,
         sockets: Iterable[socket.socket],
         *,
         draining: threading.Event | None = None,

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from worker_daemon.edge import fair_queue
+from worker_daemon.edge.shares import fair_queue
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-from worker_core.model import queueing
+from worker_core.model.waiting import queueing
 
 from worker_daemon.api import params
 

@@ -13,8 +13,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from worker_daemon.edge import client_hello, openssl, tls
 from worker_daemon.edge.http1 import responses
+from worker_daemon.edge.tls import client_hello, contexts, openssl
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Handshake:
 
     def _offers_http1(self, first: bytes) -> bool:
         offered = client_hello.protocols(first)
-        if offered is None or tls.PROTOCOL in offered:
+        if offered is None or contexts.PROTOCOL in offered:
             return True
         self._log_failure("the client does not speak HTTP/1.1")
         return False

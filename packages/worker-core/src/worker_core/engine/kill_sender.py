@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 
-from worker_core import failpoints, rebuild
+from worker_core import failpoints
 from worker_core.clock import Clock
 from worker_core.disk.jobdir import JobDir
+from worker_core.engine import rebuild
+from worker_core.engine.lifecycle import Lifecycle
 from worker_core.executor import Executor
-from worker_core.lifecycle import Lifecycle
 from worker_core.model import signals
 from worker_core.model.errors import JobNotRunning, StoreUnavailable
 from worker_core.model.job import Change, Job

@@ -20,7 +20,7 @@ REPORT_INTERVAL = 10.0  # seconds between two lines that say how many were left 
 _NETWORKS = 1000  # networks whose left-out lines are counted one by one
 
 # The loggers whose lines clients without a login can cause.
-_LOGGERS = ("worker_daemon.api.access", "worker_daemon.edge.handshake")
+_LOGGERS = ("worker_daemon.api.access", "worker_daemon.edge.tls.handshake")
 
 
 class LogLimit(logging.Filter):

@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Iterable
 
 from worker_core.clock import Clock
-from worker_core.model.after import When
 from worker_core.model.errors import FieldError, InvalidSpec, JobNotFound, WorkerError
 from worker_core.model.job import Change, Job
 from worker_core.model.state import Event, State
+from worker_core.model.waiting.after import When
 from worker_core.queue import dependencies
 from worker_core.queue.dependencies import Consequences, Edge, Parent, Verdict
 from worker_core.store import records

@@ -26,15 +26,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker_core import dependents, messages
 from worker_core.disk import files, jobdir, statedir
 from worker_core.disk.jobdir import JobDir
+from worker_core.engine import messages
 from worker_core.model.errors import StoreUnavailable
 from worker_core.model.job import UNKNOWN, Change, Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.spec import DEFAULT, JobSpec
 from worker_core.model.state import UNOBSERVED, Cause, Event, State
-from worker_core.store import backups, continuity, records
+from worker_core.store import backups, continuity, dependents, records
 from worker_core.store.database import schema_version
 from worker_core.store.store import Store
 

@@ -18,13 +18,12 @@ import sqlite3
 import uuid
 from dataclasses import dataclass
 
-from worker_core import rebuild
 from worker_core.clock import Clock
-from worker_core.dependents import Dependents
 from worker_core.disk import files, jobdir, reserve
 from worker_core.disk.jobdir import JobDir
+from worker_core.engine import rebuild
+from worker_core.engine.lifecycle import Lifecycle
 from worker_core.executor import Executor
-from worker_core.lifecycle import Lifecycle
 from worker_core.model.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
@@ -37,6 +36,7 @@ from worker_core.model.job import Job
 from worker_core.model.spec import DEFAULT, JobSpec
 from worker_core.model.state import State
 from worker_core.store import records
+from worker_core.store.dependents import Dependents
 from worker_core.store.store import Store
 
 _MAX_TEXT = 255  # characters of an owner or an idempotency key

@@ -10,37 +10,32 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
-from worker_core import kill_sender
-from worker_core.admission import Admission, check_text
 from worker_core.clock import Clock, Offsets, SystemClock, Timeline
 from worker_core.disk import jobdir, reserve, statedir
-from worker_core.engine_output import OutputMethods
-from worker_core.engine_records import RecordMethods
+from worker_core.engine import kill_sender
+from worker_core.engine.admission import Admission, check_text
+from worker_core.engine.engine_output import OutputMethods
+from worker_core.engine.engine_records import RecordMethods
+from worker_core.engine.kill_sender import KillSender
+from worker_core.engine.lifecycle import Lifecycle, Statistics
+from worker_core.engine.maintenance import Maintenance
+from worker_core.engine.watcher import Watcher
 from worker_core.executor import Executor
 from worker_core.executors.local import LocalExecutor
-from worker_core.kill_sender import KillSender
-from worker_core.lifecycle import Lifecycle, Statistics
 from worker_core.linux import procfs
 from worker_core.linux.descriptor_store import DescriptorStore
-from worker_core.maintenance import Maintenance
 from worker_core.model import spec as specs
-from worker_core.model.errors import (
-    EngineClosed,
-    ExecutorUnavailable,
-    JobNeeded,
-    JobNotFinished,
-)
+from worker_core.model.errors import EngineClosed, ExecutorUnavailable, JobNeeded, JobNotFinished
 from worker_core.model.job import Job
 from worker_core.model.kill import KillRequest
 from worker_core.model.spec import JobSpec
-from worker_core.model.waits import UNCHANGED, Unchanged
+from worker_core.model.waiting.waits import UNCHANGED, Unchanged
 from worker_core.notify import Cancellation
 from worker_core.output.stream import Outputs
 from worker_core.settings import EngineSettings
 from worker_core.store import continuity, records
 from worker_core.store.removal import Remover
 from worker_core.store.store import Store
-from worker_core.watcher import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from worker_core.clock import Timeline
-from worker_core.lifecycle import Lifecycle
+from worker_core.engine.lifecycle import Lifecycle
 from worker_core.model.errors import InvalidRequest
 from worker_core.model.job import Job
 from worker_core.model.state import State

@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker_core import failpoints, messages, reconcile
+from worker_core import failpoints, reconcile
 from worker_core.alarm import Alarm
 from worker_core.clock import Clock
-from worker_core.dependents import Dependents, Edges, parent_of
 from worker_core.disk import jobdir
 from worker_core.disk.jobdir import Exit, JobDir
+from worker_core.engine import messages
 from worker_core.executor import Executor
 from worker_core.linux import usage
 from worker_core.model.errors import (
@@ -45,6 +45,7 @@ from worker_core.queue.waiting import Waiting
 from worker_core.reconcile import Finding
 from worker_core.settings import EngineSettings
 from worker_core.store import records
+from worker_core.store.dependents import Dependents, Edges, parent_of
 from worker_core.store.store import Operation, Store
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from worker_core.model.array import Item
+from worker_core.model.waiting.array import Item
 
 _FIELDS = ("command", "cwd", "name")
 _NAMED = re.compile(r"\{([^{}]+)\}")

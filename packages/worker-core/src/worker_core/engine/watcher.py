@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from worker_core.feed import Feeds
-from worker_core.lifecycle import Lifecycle
+from worker_core.engine.feed import Feeds
+from worker_core.engine.lifecycle import Lifecycle
 from worker_core.model.job import Job
 from worker_core.notify import Cancellation
 from worker_core.store import records

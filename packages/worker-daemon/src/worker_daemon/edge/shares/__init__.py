@@ -1,0 +1,1 @@
+"""How connections, handshakes and log lines are shared out among networks and users."""

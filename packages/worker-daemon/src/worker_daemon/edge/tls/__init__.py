@@ -1,0 +1,1 @@
+"""TLS: contexts made from the settings, and the handshake of each connection."""
