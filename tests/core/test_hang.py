@@ -11,7 +11,7 @@ from support.kernel import reports_exit_status
 from support.waiting import wait_until
 from worker_core import Engine, JobSpec, Limits, State
 from worker_core.linux import procfs
-from worker_core.supervisor import aside
+from worker_core.supervisor import start_limit
 
 
 @pytest.fixture
@@ -102,14 +102,14 @@ def test_the_hanging_starts_of_one_owner_leave_launchers_to_others(engine, disk)
     disk.die()
     spec = JobSpec("true", cwd=str(disk.path / "dir"))
     hung = [engine.submit(spec, "me") for _ in range(40)]
-    wait_until(lambda: hanging(engine) == aside.MOST)
-    wait_until(lambda: engine.hanging_starts() == aside.MOST)  # shown to those who watch the server
+    wait_until(lambda: hanging(engine) == start_limit.MOST)
+    wait_until(lambda: engine.hanging_starts() == start_limit.MOST)  # what the metrics show
     for _ in range(5):
         assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
-    assert len(launcher_pids(engine.state_dir)) <= aside.MOST + 4
+    assert len(launcher_pids(engine.state_dir)) <= start_limit.MOST + 4
     ended = engine.kill(hung.pop().id, by="me", wait=20)  # no launcher has it
     assert (ended.state, ended.started_at) == (State.KILLED, None)
-    engine._executor._send({"op": "upgrade"})  # the starts that are aside are not forgotten
+    engine._executor._send({"op": "upgrade"})  # the starts that are held back are not forgotten
     assert run(engine, JobSpec("true"), "other").state is State.COMPLETED
     disk.revive()
     assert {engine.wait(job.id, 60).state for job in hung} == {State.COMPLETED}

@@ -7,8 +7,8 @@ Where to find things:
 
     requests, events      server.py  requests.py  events.py  queries.py  supervisor.py
     the life of a job     job_table.py  running_job.py  outcome.py  exit_recorder.py
-    start                 starts.py  slots.py  launchers.py  launcher.py  launch.py  noted_launch.py
-                          announcer.py
+    start                 starts.py  start_queue.py  start_limit.py  start_message.py  slots.py
+                          launchers.py  launcher.py  launch.py  noted_launch.py  announcer.py
     between fork and exec fork_exec.py  namespaces.py  hidden_paths.py  identity.py  exec_errors.py
     end                   kill_requests.py  killer.py  turns.py  timeout.py  sweeper.py  orphans.py
     which processes       tree.py  cgroup.py

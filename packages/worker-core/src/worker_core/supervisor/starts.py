@@ -26,14 +26,14 @@ from dataclasses import dataclass, field
 
 from worker_core.linux import procfs
 from worker_core.model.state import Cause
-from worker_core.supervisor import aside, timeout, tree
-from worker_core.supervisor.aside import Aside
+from worker_core.supervisor import start_limit, timeout, tree
 from worker_core.supervisor.cgroup import Cgroups
 from worker_core.supervisor.launcher import Launch
 from worker_core.supervisor.launchers import PATIENCE, Launchers, News
 from worker_core.supervisor.loop import Loop
 from worker_core.supervisor.running_job import EndRequest, RunningJob
 from worker_core.supervisor.slots import IDLE, PREPARING, Held
+from worker_core.supervisor.start_limit import HeldBack
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Starts:
         self._now = now
         self._starts: dict[str, Start] = {}
         self._children: dict[int, Start] = {}
-        self._aside = Aside()
+        self._held_back = HeldBack()
         self._armed = False
         self._search = 0  # looks left at which each start is searched for
         self.launchers = Launchers(loop, run, self._hear, kept)
@@ -130,8 +130,8 @@ class Starts:
         if job.end is not None or job.pid is not None:
             return
         self._arm()
-        if not alone and self._aside.has(job.owner):
-            self._aside.put(job)
+        if not alone and self._held_back.has(job.owner):
+            self._held_back.put(job)
             return
         self._give(job, alone=alone)
 
@@ -144,7 +144,7 @@ class Starts:
         once. Otherwise the job ends as soon as it is certain that nothing of it runs."""
         start = self._starts.get(job.id)
         if start is None:
-            self._aside.take(job)
+            self._held_back.take(job)
             return False
         if self.launchers.take_back(job.id):
             del self._starts[job.id]
@@ -169,7 +169,7 @@ class Starts:
         """Give launchers no start any more; return the jobs that no launcher has taken."""
         held = self.launchers.hold()  # a second call returns the same ones again
         back = [self._starts.pop(each).job for each in held if each in self._starts]
-        return back + self._aside.take_all()
+        return back + self._held_back.take_all()
 
     def end_hanging(self) -> None:
         """Kill every launcher that works on a start; a process that exists counts as begun."""
@@ -236,7 +236,7 @@ class Starts:
 
     def _look(self) -> None:
         self._armed = False
-        if not self._starts and not self._aside:
+        if not self._starts and not self._held_back:
             return
         self._arm()
         self._share()
@@ -257,19 +257,19 @@ class Starts:
         self._search = max(self._search - 1, 0)
 
     def _share(self) -> None:
-        """Keep one owner's starts from taking all launchers: put some aside, and give others."""
+        """Keep one owner's starts from taking all launchers: hold some back, and give others."""
         starting = [each.job for each in self._starts.values() if each.child is None]
-        for job in self._aside.take_next(starting):
+        for job in self._held_back.take_next(starting):
             self._give(job)
         if not self.launchers.are_all_busy():
             return
         held = {what.job_id for what, _, _ in self.launchers.holding()}
-        crowds = aside.crowds(each for each in starting if each.id in held)
+        crowds = start_limit.crowds(each for each in starting if each.id in held)
         for job in starting:
             waits = job.id not in held and job.end_request is None
             if waits and job.owner in crowds and self.launchers.take_back(job.id):
                 del self._starts[job.id]
-                self._aside.put(job)
+                self._held_back.put(job)
 
     def _look_at(self, start: Start, now: float, holder: tuple[int, int, float] | None) -> None:
         job = start.job

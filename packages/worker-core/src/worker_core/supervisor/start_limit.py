@@ -1,7 +1,7 @@
-"""Starts that are kept from the launchers, because enough other starts of their owner hang.
+"""Limits how many launchers the hanging starts of one owner take; further starts are held back.
 
 Each start that hangs takes a launcher, and the number of launchers is limited. If the starts of one
-owner took all of them, nobody else's job would start.
+owner took all of them, the jobs of other owners would not start.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from worker_core.supervisor.running_job import RunningJob
 MOST = 8  # launchers that the starts of one owner take while they hang
 
 
-class Aside:
-    """The jobs of these starts, by owner and in their order."""
+class HeldBack:
+    """The jobs whose starts are held back, by owner and in their order."""
 
     def __init__(self) -> None:
         self._of: dict[str, dict[str, RunningJob]] = {}
@@ -24,15 +24,15 @@ class Aside:
         return len(self._of)
 
     def has(self, owner: str) -> bool:
-        """Return whether a start of an owner is aside; the owner's next start waits behind it."""
+        """Return whether a start of an owner is held back; further ones then wait behind it."""
         return owner in self._of
 
     def put(self, job: RunningJob) -> None:
-        """Put a start aside."""
+        """Hold a start back."""
         self._of.setdefault(job.owner, {})[job.id] = job
 
     def take(self, job: RunningJob) -> bool:
-        """Take a start out; False if it is not aside."""
+        """Take a start out; return False if it is not held back."""
         mine = self._of.get(job.owner, {})
         found = mine.pop(job.id, None)
         if found is not None and not mine:
@@ -40,7 +40,7 @@ class Aside:
         return found is not None
 
     def take_all(self) -> list[RunningJob]:
-        """Take all of them out."""
+        """Take out all starts, and return their jobs."""
         found = [each for mine in self._of.values() for each in mine.values()]
         self._of.clear()
         return found
