@@ -95,7 +95,7 @@ class LongRequests:
                 del self._waits[cancel]
 
     def _start_supervising(self) -> None:
-        thread = threading.Thread(target=self._supervise, name="workerd-waits", daemon=True)
+        thread = threading.Thread(target=self._supervise, name="worker-waits", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the limit on threads: then waits end with the job or by timeout

@@ -144,9 +144,8 @@ class Verifier:
         self._next_check = 0.0  # when to check again whether the file has changed
         self._known = known or known_addresses.KnownAddresses()
         self._logins = throttle.Logins(self._known)
-        self.before_waiting: Callable[[], object] = lambda: (
-            None
-        )  # called in the thread that will wait
+        # Called in the thread that will wait.
+        self.before_waiting: Callable[[], object] = lambda: None
         self._sharing = {
             True: threading.BoundedSemaphore(_SHARING_KNOWN),  # at known addresses of the user
             False: threading.BoundedSemaphore(_SHARING),
@@ -166,9 +165,7 @@ class Verifier:
             return _REFUSED
         pair = self._digest(user.encode(), password)
         now = self._clock()
-        seen = (
-            self._snapshot
-        )  # without the lock, so that the threads of all requests do not wait for it
+        seen = self._snapshot  # without the lock, for which the threads of all requests would wait
         known = seen.remembered(pair, now)
         if known is not None and self._unchanged(seen, now):
             if (pair, address) not in seen.addresses:
