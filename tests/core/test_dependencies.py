@@ -16,16 +16,16 @@ from worker_core import (
     QueueFull,
     State,
     When,
-    lifecycle,
     rebuild_records,
 )
+from worker_core.engine import lifecycle
 
 FOREVER = JobSpec("sleep", ["1000"])
 S, F, E, B = When.SUCCESS, When.FAILURE, When.END, When.START
 
 
 def child(*parents, **more):
-    """Return a job that waits for others, each given as a job and what it has to come to."""
+    """Return a job that waits for others, each given as a job and the state that it must reach."""
     return JobSpec("true", after=[After(job.id, when) for job, when in parents], **more)
 
 
