@@ -1,8 +1,8 @@
 """Options, operands and actions of the command line, and the parser for them.
 
 Each is declared once. The parser, the help texts, the completion in shells and the manual page
-all use these declarations. argparse is not used because `run` needs what it does not offer:
-everything from the first operand on belongs to the job, unchanged, including a second `--`.
+all use these declarations. argparse is not used because of `run`: every word from the first operand
+on belongs to the job and must stay unchanged, including a second `--`. argparse cannot do that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Flag:
 
 
 class Option(Generic[Value]):
-    """An option with a value; `parse` returns the value of a text, or raises ValueError."""
+    """An option with a value; `parse` converts its text, or raises ValueError."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Action:
         self.options = tuple(options)
         self.examples = tuple(examples)
         self.completes = completes
-        """What completes each operand; the last is also for all that follow."""
+        """What completes each operand; the last entry is used for all further operands."""
         self.options_end_at_operand = options_end_at_operand
 
     def check(self, args: Args) -> None:

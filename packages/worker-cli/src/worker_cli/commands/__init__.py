@@ -1,4 +1,4 @@
-"""The actions, one module each; `load` imports only the module that is asked for."""
+"""The actions, one module each; `load` imports only the module of one action."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUPS = (
 )
 NAMES = tuple(name for _, names in GROUPS for name in names)
 HIDDEN = ("complete",)
-"""Used by the scripts that `completion` prints; nobody types it."""
+"""The scripts that `completion` prints call it; users do not type it."""
 
 
 def load(name: str) -> Action:

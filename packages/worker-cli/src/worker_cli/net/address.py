@@ -16,8 +16,8 @@ DEFAULT = "https://localhost:8443"
 def normalized(server: str) -> str:
     """Return the normal form of a server's address, without a slash at its end.
 
-    `host:port` means https. Raises Untrusted for any other scheme, and SettingsError for an
-    invalid address.
+    An address without a scheme, such as `host:port`, gets https. Raises Untrusted for any other
+    scheme, and SettingsError for an invalid address.
     """
     text = server if "://" in server else f"https://{server}"
     try:
@@ -75,7 +75,7 @@ def _ip_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         address = ipaddress.ip_address(name)
     except ValueError:
         try:
-            # The old forms too, such as 127.1 and 0x7f000001, which getaddrinfo(3) accepts.
+            # getaddrinfo(3) also accepts the old forms, such as 127.1 and 0x7f000001.
             address = ipaddress.ip_address(socket.inet_aton(name))
         except (OSError, ValueError):
             return None

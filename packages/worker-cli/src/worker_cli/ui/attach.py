@@ -55,7 +55,7 @@ def _note_detached(job: JobHandle) -> None:
 
 
 def _still_runs(job: JobHandle) -> bool:
-    """Return whether the job has not ended yet, so that there is something to report."""
+    """Return whether the job has not ended; True if the server cannot be asked."""
     try:
         return not job.status().ended
     except errors.ClientError:
@@ -95,7 +95,7 @@ class _Follower:
 
 
 def _report_end(client: Client, job: JobHandle) -> int:
-    """Report what the exit code alone does not say, and return it."""
+    """Print what the exit code does not show, and return the exit code."""
     status = client.wait(job.id)
     code = exits.of_job(status)
     if status.signal is not None or status.status not in ("completed", "failed"):
@@ -106,11 +106,11 @@ def _report_end(client: Client, job: JobHandle) -> int:
 
 
 class GapReporter:
-    """Reports which bytes of the output are missing, and remembers whether there were any."""
+    """Reports each range of output that is missing; afterwards `code` is the exit code for it."""
 
     def __init__(self) -> None:
         self.code = exits.DONE
-        """The exit code of a command that has copied all the output that the server has."""
+        """REFUSED if bytes were missing, else DONE; for a command that has copied all the rest."""
 
     def __call__(self, start: int, end: int) -> None:
         """Report that bytes are missing, because the server keeps only the newest."""

@@ -59,7 +59,7 @@ class Indices:
         return True
 
     def _at(self, index: int) -> int | None:
-        # The run that could have it: of those that begin at or below it, the one nearest to it.
+        # Only one run can contain it: the last one that does not begin above it.
         at = bisect_left(self._runs, -index, key=lambda run: -run[0])
         return at if at < len(self._runs) and index in self._runs[at] else None
 
@@ -67,7 +67,7 @@ class Indices:
 def state(counts: Mapping[State, int], *, killed: bool = False) -> State:
     """Return the state of an array, which follows from those of its elements.
 
-    `killed` tells whether somebody asked to end the array as a whole.
+    `killed` means that a user has asked to end the whole array.
     """
     live = sum(counts.get(each, 0) for each in (State.QUEUED, *_RUNNING))
     if live:
@@ -79,7 +79,7 @@ def state(counts: Mapping[State, int], *, killed: bool = False) -> State:
 
 
 def too_many_failures(counts: Mapping[State, int], max_failures: int | None) -> bool:
-    """Return whether so many elements have failed that those that still wait are skipped."""
+    """Return whether enough elements have failed for the waiting ones to be skipped."""
     return max_failures is not None and failures(counts) >= max_failures
 
 

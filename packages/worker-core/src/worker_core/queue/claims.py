@@ -1,9 +1,11 @@
-"""Who waits for units of pools and in which order, so that small requests do not pass a large one
-for ever.
+"""Which owners wait for units of pools, and in which order.
 
-An owner whose turn came, but whose first job lacked units, has a claim on the pools that lacked
-them. Older claims come first, and nobody else takes units of a claimed pool. The order is the same
-for all pools: two jobs that need the same two pools never wait for each other.
+Without this order, jobs that need few units could start before a job that needs many, again and
+again.
+
+If an owner has a turn but the owner's first job lacks units, the owner gets a claim on the pools
+that lack them. Then only owners with an older claim can take units of these pools. All pools have
+the same order of claims, so that two jobs that need the same two pools never wait for each other.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Claims:
         return kept
 
     def started(self, job: Waiting) -> None:
-        """Note that a job takes its units: that was what its owner had waited for."""
+        """Note that a job takes its units, which fulfils the claim of its owner."""
         claim = self._claims.get(job.owner)
         if claim is not None and (claim.job is job or not claim.pools.isdisjoint(job.needs)):
             del self._claims[job.owner]

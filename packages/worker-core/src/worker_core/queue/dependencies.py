@@ -34,10 +34,10 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class Parent:
-    """What a job that others wait for has come to.
+    """The state of a job that other jobs wait for.
 
-    `started` tells a job that was killed while it ran from one that was killed while it waited. A
-    job whose command could not be executed counts as started.
+    `started` is true for a job that was killed while it ran, and false for one that was killed
+    while it waited. A job whose command could not be executed counts as started.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Parent:
 
 
 class Verdict(enum.Enum):
-    """What a dependency says about the job that has it."""
+    """Whether a dependency lets its job start: now, perhaps later, or never."""
 
     OPEN = enum.auto()
     WAITS = enum.auto()
@@ -70,7 +70,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Edge:
-    """One dependency: `child` waits for `parent` to come to `when`."""
+    """One dependency: `child` waits until `parent` has reached `when`."""
 
     child: str
     parent: str
@@ -84,8 +84,8 @@ class Consequences:
     opened: list[Edge] = field(default_factory=list)
     """Dependencies that are fulfilled."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Jobs that can never start, each with the sentence that says why, in the order in which one
-    follows from another."""
+    """Jobs that can never start, each with the reason as a sentence. A job comes after the one that
+    it depends on."""
 
 
 def verdict(when: When, parent: Parent) -> Verdict:
@@ -99,8 +99,8 @@ def consequences(parent: Parent, waiting_for: Callable[[str], Iterable[Edge]]) -
     """Return what follows now that a job has started or ended.
 
     `waiting_for` returns the unfulfilled dependencies on a job. A job that is skipped has ended, so
-    that the same is asked about it in turn. Of an array that is skipped, they include those on its
-    elements, which are skipped with it.
+    the jobs that wait for it are looked at as well. If an array is skipped, so are its elements;
+    `waiting_for` then includes the dependencies on the elements.
     """
     found = Consequences()
     todo = deque([parent])
@@ -121,12 +121,12 @@ def consequences(parent: Parent, waiting_for: Callable[[str], Iterable[Edge]]) -
 
 
 def why_skipped(parent: Parent) -> str:
-    """Return the sentence of a job that can never start, because of how another one ended."""
+    """Return the reason why a job is skipped; `parent` is the job that it waited for."""
     return f"skipped: job {short(parent.id)} {parent.came_to()}"
 
 
 def why_waiting(waits: Iterable[tuple[str, When]]) -> str:
-    """Return the sentence of a job that waits for others, each with what it has to come to."""
+    """Return the reason why a job waits, from the jobs that it waits for and the state it needs."""
     several = list(waits)
     shown = [f"job {short(parent)} {_WANTED[when]}" for parent, when in several[:3]]
     more = f" and {len(several) - 3} more" if len(several) > 3 else ""
@@ -134,7 +134,7 @@ def why_waiting(waits: Iterable[tuple[str, When]]) -> str:
 
 
 def short(job_id: str) -> str:
-    """Return an id as a sentence shows it: how it begins."""
+    """Return the short form of an id for a sentence: its first characters."""
     base, colon, index = job_id.partition(":")
     return (f"{base[:4]}…" if len(base) > 8 else base) + colon + index
 

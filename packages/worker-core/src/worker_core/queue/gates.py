@@ -41,14 +41,14 @@ class Closed:
 
 
 def of_slots(running: int, most: int, ahead: int, owner: str) -> Closed:
-    """The machine runs as many jobs as it may."""
+    """The server runs as many jobs as its settings allow."""
     behind = f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
     text = f"waiting for a free slot: {running} of {most} running{behind}"
     return Closed(Gate.SLOTS, text, {"ahead": ahead})
 
 
 def of_turn(running: int, most: int, owner: str) -> Closed:
-    """The owner has as many running jobs as one may have."""
+    """The owner has as many running jobs as the settings allow."""
     text = f"waiting for a free slot of {owner}: {running} of {most} running"
     return Closed(Gate.TURN, text)
 
@@ -69,7 +69,7 @@ def of_hold() -> Closed:
 
 
 def of_time(until: str) -> Closed:
-    """The time before which it must not start has not come."""
+    """The earliest time for its start has not come."""
     return Closed(Gate.TIME, f"waiting until {until}", {"until": until})
 
 
@@ -80,7 +80,7 @@ def of_lock(lock: str) -> Closed:
 
 
 def of_resource(pool: str, needed: int, free: int, total: int, *, kept: bool) -> Closed:
-    """Units are taken, or kept for a job that has waited longer for them."""
+    """Other jobs have the units, or a job that has waited longer has a claim on them."""
     details = {"pool": pool, "needed": needed, "free": free, "total": total}
     if needed > total:
         text = f"waiting for {needed} of {pool}, of which the server now has {total}"

@@ -1,8 +1,8 @@
 """JobQueue: which job starts next, and why the others wait.
 
-Pure: it is told what happened, and returns which jobs start; it knows no clock, store or executor.
-Of the owners with jobs that could start, it is the turn of the one with the fewest running for
-their share; of one owner's jobs the highest priority is first, then the one that came first.
+The caller reports what has happened, and gets the jobs that start. Nothing here reads a clock, the
+store or the executor. Owners take turns: first comes the owner with the fewest running jobs for
+their share. Among the jobs of one owner the highest priority is first, then the oldest.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from worker_core.queue.turns import Turns
 from worker_core.queue.waiting import Waiting
 
 KEPT_PART = 16
-"""One slot of so many is kept for owners without a running job, so that one whose jobs run for days
-cannot keep everybody else out."""
+"""1 of this many slots is kept for owners without a running job. Otherwise an owner whose jobs run
+for days could take all slots."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class JobQueue:
         shares: Mapping[str, float] | None = None,
         pools: Iterable[Pool] = (),
     ) -> None:
-        """Have at most so many jobs run at a time, and so many of one owner; 0 is no bound."""
+        """The maxima are for jobs that run at the same time; 0 means no limit per owner."""
         self.max_running = max_running
         self.max_running_per_owner = max_running_per_owner
         self.kept = max_running // KEPT_PART
@@ -70,9 +70,9 @@ class JobQueue:
         self._arrays: dict[str, _Elements] = {}
         # Lines that are not looked at until a lock is free, or an array may run more elements.
         self._parked: dict[tuple[str, str], list[tuple[OwnerLines, Line]]] = {}
-        self._total = 0  # jobs that wait
-        self._dependencies = 0  # that these have in all
-        self._count = 0  # jobs that came
+        self._total = 0  # waiting jobs
+        self._dependencies = 0  # of all waiting jobs
+        self._count = 0  # jobs added so far
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -97,15 +97,15 @@ class JobQueue:
         self._wait(job)
 
     def occupy(self, job: Waiting, units: Units | None = None) -> None:
-        """Note a job that runs already, whatever the bounds say, and the units that it has."""
+        """Note a job that already runs, and its units; it may be more than the limits allow."""
         self._number(job)
         self._run(job)
         self._pools.occupy(job.id, units or {})
 
     def withdraw(self, job_id: str) -> list[str]:
-        """Take out a job that has ended or is not wanted, running or waiting; return who starts.
+        """Take out a job that has ended or must not start; return the ids of the jobs that start.
 
-        Of an array, the elements that wait go, and those that run stay.
+        The waiting elements of an array are taken out; its running elements stay.
         """
         job = self._running.get(job_id)
         if job is not None:
@@ -120,7 +120,10 @@ class JobQueue:
         return self.ready()
 
     def attempt_again(self, job_id: str, at: float, text: str) -> list[str]:
-        """Have a job that ran wait for its next attempt; `text` says so. Return who starts."""
+        """Let a job that ran wait for its next attempt; return the ids of the jobs that start.
+
+        `text` is the sentence that users see while it waits.
+        """
         job = self._running[job_id]
         job.retry_at, job.retry_text = at, text
         self._wait(job)
@@ -207,11 +210,11 @@ class JobQueue:
         return self._find(job_id) is not None
 
     def next_time(self) -> float | None:
-        """Return when `tick` is to be called next; None if nothing waits for a time."""
+        """Return the time of the next call of `tick`; None if no job waits for a time."""
         return self._timers.next()
 
     def impossible(self, needs: Needs) -> list[tuple[str, str]]:
-        """Return the pools that never have so many units, each with the reason."""
+        """Return the pools that can never have as many units as `needs`, with the reasons."""
         return list(self._pools.impossible(needs))
 
     def units(self, job_id: str) -> Units:
@@ -224,7 +227,7 @@ class JobQueue:
         if job.set_aside or not self._free() or not self._may_run(job.owner):
             return False
         if not job.needs and job.lock is None and job.array is None:
-            return True  # whoever is in a line lacks something that this job does not need
+            return True  # the jobs in lines wait for something that this job does not need
         return job.owner not in self._lines and not any(True for _ in self._scarce_gates(job))
 
     def closed(self, job_id: str) -> list[Closed]:
@@ -391,7 +394,7 @@ class JobQueue:
             job.retry_at = job.retry_text = None
 
     def _arrange(self, job: Waiting) -> None:
-        """Put a waiting job where it belongs: into its line, or aside until a time."""
+        """Put a waiting job into its line, or take it out while it waits for a time or a job."""
         if job.set_aside:
             self._leave(job)
         elif not job.in_line:

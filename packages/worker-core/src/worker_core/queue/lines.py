@@ -1,8 +1,8 @@
 """The lines in which the jobs of one owner wait for something scarce.
 
-Jobs that share an array, a lock and the pools from which they take units are in one line: when its
-first job cannot start, none behind it can. So looking for the next job costs as much as there are
-lines that might move, however many jobs wait.
+Jobs with the same array, lock and pools are in one line. If the first job of a line cannot start,
+no other job of the line can. So the time to find the next job grows with the number of lines, and
+not with the number of jobs.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Sorted:
         return self._size > 0
 
     def first(self) -> Key:
-        """Return the lowest key; there has to be one."""
+        """Return the lowest key; there must be one."""
         return self._chunks[0][0]
 
     def add(self, key: Key) -> None:
-        """Add a key that is not there."""
+        """Add a key; it must be new."""
         self._size += 1
         if not self._chunks:
             self._chunks.append([key])
@@ -49,7 +49,7 @@ class Sorted:
             self._chunks[at : at + 1] = [chunk[:_CHUNK], chunk[_CHUNK:]]
 
     def remove(self, key: Key) -> None:
-        """Remove a key that is there."""
+        """Remove a key; it must be present."""
         self._size -= 1
         at = self._chunk(key)
         chunk = self._chunks[at]
@@ -76,14 +76,14 @@ class Line:
         self.keys = Sorted()
         self.jobs: dict[Key, Waiting] = {}
         self.parked = False
-        """Whether it waits for its lock or its array, and is not looked at until then."""
+        """Whether it is left out of the search until its lock or its array is free."""
 
     def size(self) -> int:
         """Return how many jobs wait in it; each element of an array is one."""
         return sum(job.size for job in self.jobs.values())
 
     def first(self) -> Waiting:
-        """Return the first job; there has to be one."""
+        """Return the first job; there must be one."""
         return self.jobs[self.keys.first()]
 
 
@@ -92,8 +92,8 @@ class OwnerLines:
 
     def __init__(self) -> None:
         self._lines: dict[LineId, Line] = {}
-        # Of each set of pools, its lines by their first jobs; what has changed since is dropped
-        # when it comes to the top.
+        # For each set of pools: a heap of its lines, ordered by their first jobs. An entry that is
+        # no longer true is dropped when it comes to the top.
         self._heaps: dict[PoolSet, list[tuple[Key, LineId]]] = {}
         self._all = Sorted()
 
@@ -117,7 +117,7 @@ class OwnerLines:
             self._show(line)
 
     def remove(self, job: Waiting) -> Line:
-        """Take a job out of its line; return the line, which is gone if the job was the last."""
+        """Take a job out of its line, and return the line. An empty line is deleted."""
         line, key = self._lines[_line_id(job)], job.key
         was_first = line.keys.first() == key
         line.keys.remove(key)
@@ -130,7 +130,7 @@ class OwnerLines:
         return line
 
     def ahead(self, job: Waiting) -> int:
-        """Return how many jobs come before one."""
+        """Return how many jobs come before a job."""
         return self._all.before(job.key)
 
     def park(self, line: Line) -> None:
@@ -145,7 +145,7 @@ class OwnerLines:
                 self._show(line)
 
     def heads(self) -> list[Line]:
-        """Return the lines that might move, at most one of each set of pools, in order."""
+        """Return the lines whose first job might start, in order; at most one per set of pools."""
         found = []
         for pools in list(self._heaps):
             line = self._top(pools)

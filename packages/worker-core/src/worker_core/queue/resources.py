@@ -1,4 +1,4 @@
-"""Pools of units that jobs take while they run, and who has which."""
+"""Pools of units that jobs take while they run, and which job has which units."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 Needs = Mapping[str, int]
 Units = Mapping[str, tuple[str, ...] | int]
-"""What a running job has of each pool: names, or a number where units have no names."""
+"""The units of a running job, by pool: their names, or how many if they have no names."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Units that exist once each."""
+    """Units of one kind; one job at a time can have a unit."""
 
     name: str
     units: tuple[str, ...] | int
@@ -25,7 +25,7 @@ class Pool:
 
 
 class Pools:
-    """All pools, and what of them each running job has."""
+    """All pools, and the units that each running job has."""
 
     def __init__(self, pools: Iterable[Pool] = ()) -> None:
         self._pools = {pool.name: pool for pool in pools}
@@ -40,11 +40,11 @@ class Pools:
         return 0 if pool is None else pool.total
 
     def free(self, name: str) -> int:
-        """Return how many units nobody has."""
+        """Return how many units of a pool are free."""
         return max(self.total(name) - self._taken.get(name, 0), 0)
 
     def impossible(self, needs: Needs) -> Iterator[tuple[str, str]]:
-        """Yield each pool of which there can never be enough, and why."""
+        """Yield each pool that can never have as many units as needed, with the reason."""
         for name, needed in needs.items():
             if name not in self._pools:
                 known = ", ".join(sorted(self._pools)) or "none"
@@ -57,24 +57,24 @@ class Pools:
         return [name for name, needed in needs.items() if self.free(name) < needed]
 
     def take(self, holder: str, needs: Needs) -> Units:
-        """Give units to a job that starts; there have to be enough. Return which they are."""
+        """Give units to a job that starts, and return them. There must be enough (see `short`)."""
         units = {name: self._choose(name, needed) for name, needed in needs.items()}
         self.occupy(holder, units)
         return units
 
     def occupy(self, holder: str, units: Units) -> None:
-        """Note what a job has that runs already, even if a pool has fewer units now."""
+        """Note the units of a job that already runs, even if a pool has fewer units now."""
         units = {name: each for name, each in units.items() if name in self._pools}
         if units:
             self._holders[holder] = units
             self._count(units, 1)
 
     def held(self, holder: str) -> Units:
-        """Return what a job has."""
+        """Return the units of a job."""
         return self._holders.get(holder, {})
 
     def give_back(self, holder: str) -> None:
-        """Take back all that a job has; it may have nothing."""
+        """Take back the units of a job, if it has any."""
         self._count(self._holders.pop(holder, {}), -1)
 
     def _choose(self, name: str, needed: int) -> tuple[str, ...] | int:

@@ -8,8 +8,8 @@ from worker_core.model.state import State
 from worker_core.model.waiting.retry import RetryPolicy
 
 JITTER = 0.25
-"""The part by which a wait is longer or shorter at random, so that jobs that failed together are
-not all attempted again together."""
+"""A wait is longer or shorter by up to this part, at random. Otherwise jobs that failed at the same
+time would all be attempted again at the same time."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Attempt:
     state: State
     exit_code: int | None = None
     wanted_to_end: bool = False
-    """Whether somebody asked to end it, however it ended then."""
+    """Whether a user asked to end it; it may have ended for another reason."""
     executed: bool = True
     """Whether its command was found and executed."""
 

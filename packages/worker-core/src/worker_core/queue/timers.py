@@ -6,7 +6,7 @@ import heapq
 
 
 class Timers:
-    """A time for each of some jobs. Changing one costs as little as adding it."""
+    """Times of jobs. To change a time costs as little as to add one."""
 
     def __init__(self) -> None:
         self._times: dict[str, float] = {}
@@ -22,7 +22,7 @@ class Timers:
                 heapq.heapify(self._heap)
 
     def clear(self, job_id: str) -> None:
-        """Forget the time of a job; it may have none."""
+        """Forget the time of a job, if it has one."""
         self._times.pop(job_id, None)
 
     def due(self, now: float) -> list[str]:

@@ -1,9 +1,10 @@
-"""Whose turn it is: the owner with the fewest running jobs for their share, then the one who has
-been without a turn for longest, again for their share.
+"""Chooses the owner who has the next turn.
 
-The second rule is start-time fair queueing (Goyal, Vin, Cheng 1996): each turn moves an owner's tag
-forward by 1 / share, and the lowest tag is next. An owner who comes anew begins at the tag of the
-latest turn, so that nobody saves turns up.
+It is the owner with the fewest running jobs in proportion to their share. Among equals, it is the
+owner who has had the fewest turns lately, again in proportion to their share. This second rule is
+start-time fair queueing (Goyal, Vin, Cheng 1996): each turn moves an owner's tag forward by
+1 / share, and the lowest tag is next. An owner who was away begins at the tag of the latest turn,
+so that an owner cannot save up turns.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterable, Mapping
 
 
 class Turns:
-    """The owners with jobs that wait, and their turns up to now."""
+    """The owners with waiting jobs, and the turns that they have had."""
 
     def __init__(self, shares: Mapping[str, float] | None = None) -> None:
         """An owner without a share has one of 1."""
         self._shares = dict(shares or {})
         self._tags: dict[str, float] = {}
-        self._places: dict[str, int] = {}  # of who waits: lower has been without a turn for longer
+        self._places: dict[str, int] = {}  # of owners who wait; the lowest has waited longest
         self._now = 0.0
         self._count = 0
 
@@ -37,13 +38,13 @@ class Turns:
         self._places.pop(owner, None)
 
     def take(self, owner: str) -> None:
-        """Note that it was the turn of an owner, who has joined."""
+        """Note that an owner has had a turn; the owner must have joined."""
         self._now = max(self._now, self._tags[owner])
         self._tags[owner] += 1.0 / self.share(owner)
         self._places[owner] = self._next_place()
 
     def next(self, owners: Iterable[str], running: Mapping[str, int]) -> str | None:
-        """Return whose turn it is among owners who have joined; None if there are none."""
+        """Return which of `owners` has the next turn; None if it is empty. All must have joined."""
         return min(owners, key=lambda owner: self._rank(owner, running), default=None)
 
     def _rank(self, owner: str, running: Mapping[str, int]) -> tuple[float, float, int]:
