@@ -108,7 +108,7 @@ def test_a_user_who_comes_back_has_the_jobs_of_before(
         user.remove(file, "alice")
         add(file, keep_jobs, monkeypatch)
         said = capsys.readouterr().err
-        assert "alice was a user before, and has the jobs of that time; to start without" in said
+        assert "alice was a user before, and gets the jobs of that time; to start without" in said
         alice = running.user("alice")
         assert alice.get(f"/jobs/{job_id}/out", headers=OCTETS).content == b"hi\n"
 
@@ -132,7 +132,7 @@ def test_a_terminal_is_asked(
     user.remove(file, "alice")
     user.add(file, "alice", cost=4)
     assert asked == ["Give them to the new alice? [y/N] "]
-    assert "alice was a user before. Jobs of that time are kept" in capsys.readouterr().err
+    assert "alice was a user before. The jobs of that time are kept" in capsys.readouterr().err
     assert htpasswd.load_owners(file)[1] == {"alice": number}
 
 

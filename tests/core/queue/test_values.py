@@ -278,7 +278,7 @@ def test_without_an_item_nothing_is_replaced():
         (queueing.resources_problems, {str(n): 1 for n in range(65)}, ": must name at most 64"),
         (queueing.Lock().problems, 7, ": must be a text"),
         (queueing.Lock().problems, "", ": must be a text of 1 to 255 characters"),
-        (queueing.Lock().problems, "a\n", ": must have only printable characters"),
+        (queueing.Lock().problems, "a\n", ": must have no control characters"),
     ],
 )
 def test_small_fields_are_checked(problems, value, why):
@@ -293,6 +293,9 @@ def test_small_fields_are_checked(problems, value, why):
         ("1970-01-01T00:00:10Z", 10.0),
         ("1970-01-01t01:00:10.25+01:00", 10.25),
         ("1970-01-01 00:00:00.000z", 0.0),
+        ("0325-07-04T21:48:01+07:45", 0.0),  # long ago is long ago
+        ("0001-01-01T00:00:00+07:45", 0.0),
+        ("9999-12-31T23:59:59-07:45", 253402300799.0),
     ],
 )
 def test_a_moment_is_read(text, seconds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong wit
 
 MAX_AFTER = 1000  # dependencies of one job
 _LONGEST_ID = 64  # characters; a UUID and the index of an array's element
+_ID = re.compile(
+    f"[!-~]{{1,{_LONGEST_ID}}}"
+)  # what an id could look like; whose it is, the store knows
 
 
 class When(enum.Enum):
@@ -45,7 +49,7 @@ class After:
         when: object = self.when
         if not isinstance(job, str):
             yield ".job", "must be the id of a job"
-        elif not 0 < len(job) <= _LONGEST_ID or not job.isprintable():
+        elif not _ID.fullmatch(job):
             yield ".job", f"must be the id of a job, of 1 to {_LONGEST_ID} characters"
         if not isinstance(when, When):
             yield ".when", f"must be one of {_WORDS}, not {echo(when)}"
@@ -82,7 +86,7 @@ class Dependencies:
         """Return the schema of the JSON form."""
         words = [each.value for each in When]
         properties = {
-            "job": {"type": "string", "maxLength": _LONGEST_ID},
+            "job": {"type": "string", "pattern": f"^{_ID.pattern}$"},
             "when": {"type": "string", "enum": words, "default": When.SUCCESS.value},
         }
         one = {"type": "object", "properties": properties, "required": ["job"]}

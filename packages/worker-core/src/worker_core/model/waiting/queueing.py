@@ -21,6 +21,8 @@ _MOST_TIME = 253402300799.0  # the last second of the year 9999
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
+# In JSON no text has the last of these, which stand for bytes that are not UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ZONE = re.compile(r"([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
 
 
@@ -81,16 +83,20 @@ class Lock:
             yield "", "must be a text"
         elif not value or len(value) > MAX_NAME:
             yield "", f"must be a text of 1 to {MAX_NAME} characters"
-        elif not value.isprintable():
-            yield "", "must have only printable characters"
+        elif _CONTROL.search(value):
+            yield "", "must have no control characters"
 
     def schema(self) -> Schema:
         """Return the schema."""
-        return {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]*$"
+        return {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": pattern}
 
 
 def moment(value: object) -> float:
-    """Return the Unix seconds of a time in RFC 3339; raise ValueError for anything else."""
+    """Return the Unix seconds of a time in RFC 3339; a time before 1970 counts as 1970.
+
+    Raises ValueError for anything else.
+    """
     example = "as in 2026-12-01T08:00:00Z or 2026-12-01T08:00:00+01:00"
     if not isinstance(value, str):
         raise ValueError(f"must be a time in RFC 3339, {example}")
@@ -99,6 +105,8 @@ def moment(value: object) -> float:
         raise ValueError(f"{name_echo(value)!r} is not a time in RFC 3339{zone}, {example}")
     try:
         found = datetime.fromisoformat(value.upper().replace(" ", "T"))
-        return found.timestamp()
-    except (ValueError, OverflowError) as error:
+        return min(max(found.timestamp(), 0.0), _MOST_TIME)
+    except OverflowError:  # a zone takes it out of the years 1 to 9999
+        return 0.0 if value.startswith("0") else _MOST_TIME
+    except ValueError as error:
         raise ValueError(f"{name_echo(value)!r} is not a time: {error}") from None
