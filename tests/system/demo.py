@@ -79,7 +79,7 @@ def the_truth(user: stage.User) -> None:
     job = user.run("true")
     user.wait(job, "completed")
     expect_in("the answer", user.worker("kill", job, exit_code=1), "already completed")
-    note("nobody is told that a job was killed which had ended by itself")
+    note("a job that ended by itself is never reported as killed")
 
 
 def play(scripts: Path) -> None:

@@ -102,7 +102,7 @@ class Lifecycle:
         self._begun = 0  # this and the next are written by the store's writer thread only
         self._ended: Counter[str] = Counter()
         # Jobs whose process has ended, until the store has recorded it. The value says why the
-        # executor cannot record it; None if the store is what cannot (see `Store.fault`).
+        # executor cannot record it; None if the store cannot record it (see `Store.fault`).
         self._unrecorded: dict[str, str | None] = {}
         self._same_boot = self._same_boot_as_before()
         self._load()
@@ -112,7 +112,7 @@ class Lifecycle:
     def admit(self, job: Job, record: Callable[[Store, sqlite3.Connection, State], Job]) -> Job:
         """Give a new job a slot or a place in the queue, and record it; raise QueueFull.
 
-        `record` is called in a transaction of the store, with the state that the job begins in.
+        `record` is called in a transaction of the store, with the first state of the job.
         """
         with self._lock:
             self._check_room(job)
@@ -176,7 +176,7 @@ class Lifecycle:
             raise
 
     def close(self) -> None:
-        """Start no more jobs at the time that they wait for."""
+        """Stop the alarm: no more jobs are started because their time has come."""
         self._alarm.close()
 
     def _next_time(self) -> float | None:
@@ -214,21 +214,21 @@ class Lifecycle:
         self._store.post((recorded, lambda found: None if found else self.release(job_id)))
 
     def with_usage(self, job: Job) -> Job:
-        """Return the record; that of a running job with what it has used so far."""
+        """Return the record of a job. For a running job, add what it has used so far."""
         if job.state not in (State.RUNNING, State.STOPPING):
             return job
         directory = JobDir(self._state_dir, job.id)
         return job.replaced(usage=usage.live(job, directory, self._clock.monotonic()))
 
     def with_duration(self, job: Job) -> Job:
-        """Return the record; that of a running job with how long it has run."""
+        """Return the record of a job. For a running job, add how long it has run."""
         began = None if job.state.final else self._began.get(job.id)
         if began is None:
             return job
         return job.replaced(duration=max(self._clock.monotonic() - began, 0.0))
 
     def with_reason(self, job: Job) -> Job:
-        """Return the record with why the job is queued, or with how long it has run."""
+        """Return the record, and add why the job is queued, or how long it has run."""
         if job.state is not State.QUEUED:
             return self._held_back(self.with_duration(job))
         with self._lock:
@@ -237,7 +237,7 @@ class Lifecycle:
         return job.replaced(reason=reason, waiting=closed)
 
     def _held_back(self, job: Job) -> Job:
-        """Return the record; as stopping if the process has ended but that is not recorded yet.
+        """Return the record; its state is stopping while the end of its process is not recorded.
 
         The outcome is shown only once it is recorded: before that, a crash could still change it.
         """
@@ -264,7 +264,7 @@ class Lifecycle:
             return {"running": self._queue.running, "queued": self._queue.queued}
 
     def kill(self, job: Job) -> None:
-        """Have a job ended as its record says."""
+        """Have the executor end a job, by the kill in its record."""
         if job.kill is not None:
             self._executor.kill(job.id, job.kill)
 
@@ -298,12 +298,14 @@ class Lifecycle:
             self._began.pop(job.id, None)
             self._unrecorded.pop(job.id, None)
             failpoints.point("engine.exit_committed")
-            self.release(job.id)  # first: whoever is notified of the end must find the slot free
+            self.release(
+                job.id
+            )  # first: a thread that is notified of the end must find the slot free
         self.notifier.publish(job)
         self._touch(job.id)
 
     def _look_at_dependencies(self, job: Job) -> None:
-        """Let a new job start if all that it waits for has come true already."""
+        """Let a new job start if all its dependencies are already fulfilled."""
         with self._lock:
             before = self._queue.pending(job.id)
         if not before:
@@ -319,9 +321,9 @@ class Lifecycle:
             self._dispatch(each)
 
     def _open_dependents(self, job: Job) -> list[Job]:
-        """Let the jobs go on that waited for the start or the end of one; return the skipped.
+        """Let the jobs start that waited for the start or end of a job; return the skipped jobs.
 
-        The transaction of that start or end has recorded the same.
+        The transaction that recorded that start or end has recorded these changes too.
         """
         parent = parent_of(job)
         never = []
@@ -348,9 +350,9 @@ class Lifecycle:
             self._children.pop(parent, None)
 
     def _skipped(self, job_ids: list[str]) -> list[Job]:
-        """Return those of the jobs that are recorded as skipped.
+        """Return the jobs that are recorded as skipped.
 
-        The others are not recorded at all yet: the transaction that does it skips them.
+        The others have no record yet: the transaction that makes their record will skip them.
         """
         found = []
         for job_id in dict.fromkeys(job_ids):

@@ -1,4 +1,4 @@
-"""The launchers as the supervisor sees them: it forks them, gives them starts, and hears from them.
+"""The supervisor's side of the launchers: forks them, gives them starts, and reads their reports.
 
 Launchers pull: every start goes into one socket that all of them share, and the kernel gives it to
 exactly one. So no start is queued behind a launcher that hangs, and the supervisor can take back a
@@ -76,13 +76,15 @@ class Launchers:
         self._slots = Slots(_MOST)
         self._handles: dict[int, _Handle] = {}
         self._waiting = StartQueue()  # not in the socket yet
-        self._given: dict[str, str] = {}  # in the socket or taken, and not reported on: its owner
+        self._given: dict[
+            str, str
+        ] = {}  # job id -> owner, of starts in the socket or taken, without a report
         self._heard = 0.0  # monotonic time of the latest report on a start
         self._open = True
         self._opens_again = False
         self._held = False  # whether nothing is given at present
         self.fault: str | None = None
-        """Why no launcher can be forked, if that is so."""
+        """Why no launcher can be forked; None if it is possible."""
 
     # -- starts ----------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class Launchers:
         return self._waiting.remove(job_id)
 
     def forget(self, job_id: str) -> None:
-        """Take note that no launcher has a start that was given."""
+        """Note that a given start is no longer with any launcher."""
         self._given.pop(job_id, None)
 
     def take_all_back(self) -> set[str]:

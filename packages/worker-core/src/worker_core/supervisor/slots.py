@@ -1,8 +1,8 @@
 """What each launcher is working on, in memory that the supervisor shares with it.
 
 A launcher notes a start before it does anything for it, and an end before it takes the exit status
-from the kernel. So the supervisor knows exactly what a launcher had not reported yet, at whatever
-moment the launcher was killed.
+from the kernel. So the supervisor knows exactly what a launcher had not reported when it was
+killed, even if that was between two steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Starts that no launcher has been given yet; their owners take turns.
 
-Without turns a user who submits hundreds of jobs at once would delay the next job of everybody else
-by all of their starts.
+Without turns, if one user submits hundreds of jobs at once, the next job of every other user would
+wait until all of these have started.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class StartQueue:
         self._owners[owner].move_to_end(job_id, last=False)
 
     def take_next(self) -> tuple[str, str, bytes]:
-        """Take out the next start: its owner, its job and the message; raises KeyError if there is
-        none."""
+        """Take out the next start: owner, job id and message. KeyError if there is none."""
         owner = next(iter(self._owners), "")
         job_id, data = self._owners[owner].popitem(last=False)
         del self._owner_of[job_id]

@@ -1,4 +1,4 @@
-"""Starts that are under way: given to a launcher, which has not reported how they went.
+"""Starts that are under way: a launcher has them and has not reported their outcome.
 
 A start may hang: on the job's directory, command or input, or because its job is stopped before
 it executes its program. The supervisor does not wait for it. If the job of a start that hangs is
@@ -9,7 +9,7 @@ the process that exists or with a new launcher that has nothing else to do.
 
 The note of a dead launcher (slots.py) says exactly how far its start was:
 
-    preparing                no process was made                   -> the start is given once more
+    preparing                no process was made                   -> the start is given again
     spawning, and a child    that has not executed its program     -> it is waited for
     of ours is the job's     that has executed its program         -> the job runs
     spawning, and a child    that was certainly the job's          -> its exit status counts
@@ -40,16 +40,16 @@ log = logging.getLogger(__name__)
 Used = tuple[float, float, int | None]
 """User and system seconds and the peak of memory of a process that has ended."""
 
-_RETRY = 0.1  # seconds between two tries of what a shortage made fail
-# Seconds for which a start is tried while the machine is short.
+_RETRY = 0.1  # seconds between two attempts after one failed because of a shortage
+# Seconds for which a start is attempted while the machine is short of processes or memory.
 START_PATIENCE = float(os.environ.get("WORKER_START_PATIENCE", "15"))
 # Seconds after which a start that hangs is given up. A network file system may be gone for some
 # minutes before a job fails because of it.
 _DEADLINE = float(os.environ.get("WORKER_START_DEADLINE", "300"))
 _RESTART_PATIENCE = _DEADLINE  # additional seconds, for a start whose launcher has died
-_LOOK = 0.05  # seconds between two looks at starts that are not reported on
+_LOOK = 0.05  # seconds between two checks of starts without a report
 _RELIEF = 1.0  # seconds after which a launcher that hangs and has other jobs is killed
-_MISSED = 3  # looks that found a start nowhere, until it is given again
+_MISSED = 3  # searches that do not find a start before it is given again
 _LOST_LAUNCHER = "the process that was starting it has ended"
 
 
@@ -67,7 +67,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Ended:
-    """A child of the supervisor that was reaped and was not known."""
+    """A child of the supervisor that was reaped, and that the supervisor did not know."""
 
     pid: int
     session: int
@@ -78,20 +78,20 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What is called with the outcome of a start."""
+    """The functions that are called with the outcome of a start."""
 
     begun: Callable[[RunningJob, int, dict[str, str | None], float, float], None]
     """Called with the pid, what enforces each limit, and monotonic and Unix time of the start."""
     refused: Callable[[RunningJob, str, int | None], None]
     ended_unbegun: Callable[[RunningJob, EndRequest], None]
-    """The job was to end, and nothing of it runs."""
+    """Called if the end of the job was requested, and no process of it runs."""
     ended: Callable[[int, int, Used], bool]
     """Called with pid, wait status, and what the process used; returns whether it was a leader."""
     leader_ended: Callable[[str, int, int, Used], object]
     """The same for a leader that its launcher has reaped, with the id of its job first: its pid may
     be another leader's by now."""
     again: Callable[[RunningJob], None]
-    """The start is given once more; nothing of the job has been forked."""
+    """Called before a start is given again; no process of the job was forked."""
     forked: Callable[[RunningJob, int], None]
     """Called with the pid of the process, before it executes its program."""
     strays: Callable[[], list[int]]
@@ -126,7 +126,7 @@ class Starts:
         self.launchers = Launchers(loop, run, self._hear, kept)
 
     def give(self, job: RunningJob, *, alone: bool = False) -> None:
-        """Have a job started, unless it has ended or runs."""
+        """Have a job started, unless it runs or has ended."""
         if job.end is not None or job.pid is not None:
             return
         self._arm()
@@ -213,7 +213,7 @@ class Starts:
         self._loop.attempt(end)
 
     def _again(self, job_id: str, reason: str, *, alone: bool = False) -> None:
-        """Give a start once more: nothing of it has run."""
+        """Give a start again: no process of it has run."""
         self.launchers.forget(job_id)
         start = self._starts.pop(job_id, None)
         if start is None:
@@ -291,7 +291,7 @@ class Starts:
             self._again(job.id, str(self.launchers.fault))
 
     def _miss(self, start: Start) -> None:
-        """Count a look that found a start nowhere; its launcher died before it noted the start."""
+        """Count a search that did not find a start: its launcher died before it noted the start."""
         start.missed += 1
         if start.child is None and start.missed >= _MISSED:
             self._again(start.job.id, _LOST_LAUNCHER, alone=True)

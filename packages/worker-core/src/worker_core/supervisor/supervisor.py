@@ -79,7 +79,7 @@ class Supervisor:
         return {"fault": self._upgrade.fault, "hanging": self._table.hanging_starts()}
 
     def keep_in(self, store: DescriptorStore) -> None:
-        """Take back what systemd has kept, and have it keep what the next supervisor will need."""
+        """Take back the descriptors that systemd has kept; let it keep those of this supervisor."""
         self.take_back(store.stored)
         self._keeper.publish(store)
 
@@ -141,9 +141,11 @@ class Supervisor:
         )
 
     def _exchange(self, connection: Connection) -> None:
-        """Take back what an engine has kept, and give it what it is to keep from now on."""
+        """Take back the descriptor that an engine has kept, and give it the new one to keep."""
         self.take_back(connection.take())
-        if connection.gives_descriptors:  # else it is of another account, and systemd keeps them
+        if (
+            connection.gives_descriptors
+        ):  # otherwise it runs as another account, and systemd keeps them
             self.loop.attempt(lambda: self._keeper.give(connection))
 
     def _end_if_unused(self) -> None:
@@ -169,7 +171,7 @@ class Supervisor:
 
 
 def _able(groups: Cgroups | None) -> wire.Message:
-    """Return what the hello says about this machine."""
+    """Return the part of the hello that describes this machine."""
     controllers = [] if groups is None else sorted(groups.controllers)
     cure, most = cgroup.cure(groups), enforcement.most_files()
     return {"controllers": controllers, "cure": cure, "open_files": most}

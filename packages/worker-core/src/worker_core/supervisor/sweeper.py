@@ -1,7 +1,7 @@
-"""Ends what a leader has left in its tree, before the end of the job is recorded.
+"""Ends the processes that a leader has left in its tree, before the end of the job is recorded.
 
-After a kill or a timeout, what is left of the tree first has the rest of the grace. After any other
-end it is killed at once: a job leaves nothing running.
+After a kill or a timeout, these processes first have the rest of the grace. After any other end
+they are killed at once: a job leaves no process running.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from worker_core.supervisor.running_job import RunningJob
 log = logging.getLogger(__name__)
 
 _AGAIN = 0.02  # seconds between two rounds of SIGKILL
-_LOOK = 0.05  # seconds between two looks whether a tree has ended within its grace
+_LOOK = 0.05  # seconds between two checks whether a tree has ended within its grace
 _LOOK_FOREIGN = 0.5  # the same for a tree of processes that are not our children: /proc is walked
-_PATIENCE = 10.0  # seconds after which a process that survives SIGKILL delays its job no more
+_PATIENCE = 10.0  # seconds after which a job no longer waits for a process that survives SIGKILL
 _GRACE_PATIENCE = 10.0  # seconds for which an upgrade waits for trees in their grace
 
 
@@ -72,9 +72,9 @@ class Sweeper:
                 self.sweep(job)
 
     def waits_for_grace(self, seconds: float) -> bool:
-        """Return whether a tree is in its grace, which the end of this program would cut short.
+        """Return whether a tree is in its grace, so that this program must not be replaced yet.
 
-        After so many seconds of waiting the grace is ended.
+        If the caller has waited for `seconds` and that is too long, the graces are ended.
         """
         waiting = [each for each in self._sweeping.values() if each.grace_until]
         if seconds <= _GRACE_PATIENCE:
@@ -85,11 +85,11 @@ class Sweeper:
         return False
 
     def strays(self) -> list[int]:
-        """Return the children that are neither known nor of a running job, by mark or group."""
+        """Return the unknown children that, by mark and group, belong to no running job."""
         return [stat.pid for stat, job_id in self.orphans.beside("") if job_id is None]
 
     def sweep(self, job: RunningJob) -> None:
-        """Kill what is left of a tree, unless it is in its grace; report when nothing is left."""
+        """Kill the rest of a tree, unless it is in its grace; report when no process is left."""
         if self._is_in_grace(job):
             return
         if self._kill_rest(job):
@@ -105,12 +105,12 @@ class Sweeper:
             self._on_swept(job)
 
     def _is_in_grace(self, job: RunningJob) -> bool:
-        """Return whether something is left that got our signal and may still end by itself."""
+        """Return whether processes are left that got our signal and may still end by themselves."""
         now = self._loop.clock.monotonic()
         if now >= job.grace_until or not self._lives(job):
             job.grace_until = 0.0
             return False
-        # What is left is our child by now, and the end of each child is a reason to look as well.
+        # The processes that are left are our children by now. The end of a child leads here, too.
         due = min(now + (_LOOK_FOREIGN if job.foreign else _LOOK), job.grace_until)
         if job.sweep_timer is not None:
             job.sweep_timer.cancel()
@@ -126,7 +126,7 @@ class Sweeper:
         return any(job_id == job.id for _, job_id in self.orphans.beside(job.id))
 
     def _kill_rest(self, job: RunningJob) -> bool:
-        """Send SIGKILL to what is left of a job; return whether there is anything."""
+        """Send SIGKILL to all processes that are left of a job; return whether there were any."""
         if job.id not in self._sweeping or (job.pid is None and not job.foreign):
             return False
         grouped = self._groups is not None and not self._groups.emptied(job.id)

@@ -1,15 +1,15 @@
-"""The signals and kills of each owner take a bounded part of the supervisor's time.
+"""Limits the part of the supervisor's time that the signals and kills of one owner take.
 
-To signal a job of thousands of processes takes a tenth of a second, and a client that asks for it
-gets its answer at once. So each owner rests after each action:
+To signal a job of thousands of processes takes a tenth of a second. A client does not wait for it,
+and could ask for it all the time. So each owner has a rest after each action:
 
-    kills       as long as the action took, without the time that every kill may take
-    signals     nine times as long, and so after a kill that is repeated: a client can repeat both
-                without end
+    after a kill        as long as the action took, minus a time that every kill may take
+    after a signal, or  nine times as long as the action took, because a client can repeat these
+    a repeated kill     without end
 
-What is asked for during the rest waits. Kills are done before signals, the most urgent one first,
-so that nobody can keep a kill waiting by sending signals. The same signal to the same job waits
-once, as in the kernel.
+A request that arrives during the rest waits. Kills are done before signals, the most urgent kill
+first, so that signals cannot delay a kill. If the same signal to the same job is requested again,
+only one of them waits, as in the kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_OWNERS = 1000  # that are remembered although they do not rest
 
 @dataclass(frozen=True)
 class _Action:
-    """What waits for its turn."""
+    """Requests that wait for their turn."""
 
     call: Callable[[], object]
     rest: float
@@ -38,7 +38,7 @@ class _Action:
 
 @dataclass
 class _Owner:
-    """One owner's rest, and what waits for its end."""
+    """One owner's rest, and the requests that wait for its end."""
 
     rest: float = 0.0  # monotonic time at which it ends
     armed: bool = False  # whether a timer waits for that time
@@ -96,7 +96,7 @@ class Turns:
             self._queue(owner, owner.kills, what, action)
 
     def go_on(self, name: str, call: Callable[[], object], *, rest: float) -> None:
-        """Do the next part of an action of which one part has just been done."""
+        """Do the next part of an action, after one part was done."""
         owner = self._owner(name)
         self._queue(owner, owner.kills, object(), _Action(call, rest, 0.0))
 

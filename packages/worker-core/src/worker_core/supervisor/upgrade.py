@@ -1,7 +1,7 @@
-"""Executing the installed version of this program in the same process.
+"""Replaces this program with its installed version, by exec in the same process.
 
-Pid, children, lock and the pidfds of leaders stay. It waits until no tree is in its grace and no
-start is under way.
+The process keeps its pid, its children, the lock and the pidfds of leaders. An upgrade waits until
+no tree is in its grace and no start is under way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SETTLE = 10.0  # seconds after its start in which a service is not upgraded by 
 
 
 class Upgrade:
-    """Executes this program anew when that is asked for."""
+    """Executes this program again when an engine asks for it."""
 
     def __init__(
         self,
@@ -47,20 +47,20 @@ class Upgrade:
         self._asked: float | None = None  # monotonic time of the first request
         self._paused: float | None = None  # monotonic time since when no job is started
         self.fault: str | None = None
-        """Why no job is started at present, should that last."""
+        """Why no job is started, if that has lasted for some time."""
 
     def ask_by_engine(self) -> None:
-        """Execute anew for an engine of a later release, which could ask for it without end."""
+        """Execute again for an engine of a later release, but not as often as it may ask."""
         if self._service and self._loop.clock.monotonic() - self._began < _SETTLE:
             log.warning("refused a request: this program has only just been executed")
         else:
             self.ask()
 
     def ask(self) -> None:
-        """Execute anew as soon as possible; go on as before if the new program could not start.
+        """Execute again as soon as possible; go on as before if the new program could not start.
 
-        Once starts are paused there is no way back: they were given up, and the launchers have
-        ended. A list of accounts that becomes bad only then holds all starts until it is fixed.
+        Once starts are paused this must happen: the pending starts were given up, and the launchers
+        have ended. If the list of accounts becomes invalid then, no job starts until it is fixed.
         """
         try:
             with fsuid.own():
