@@ -525,7 +525,7 @@ def test_an_empty_path_is_refused(tmp_path, arguments):
 def test_what_is_no_host_name_is_said_so(arguments, host):
     """A mistyped address to listen on would be a traceback."""
     arguments["listen"] = f"{host}:8443"
-    assert ":8443: that is no host name" in refused("check", *options(arguments))
+    assert ":8443: that is not a host name" in refused("check", *options(arguments))
 
 
 def test_settings_that_cannot_be_read_are_said(tmp_path):

@@ -20,8 +20,8 @@ def write(
     """Replace a file, and return once the new one is on the disk.
 
     The file has `mode`, and belongs to `group` if one is given. With `keep_owner`, a file that is
-    replaced keeps its owner, group and mode, as far as this account may set them. At no moment may
-    anybody read the new file who may not read it at the end.
+    replaced keeps its owner, group and mode, as far as this account may set them. The new
+    file is never readable for more accounts than at the end.
 
     Raises OSError, with the name of the file; the old file is then unchanged.
     """

@@ -298,9 +298,8 @@ class Lifecycle:
             self._began.pop(job.id, None)
             self._unrecorded.pop(job.id, None)
             failpoints.point("engine.exit_committed")
-            self.release(
-                job.id
-            )  # first: a thread that is notified of the end must find the slot free
+            # First: a thread that is notified of the end must find the slot free.
+            self.release(job.id)
         self.notifier.publish(job)
         self._touch(job.id)
 

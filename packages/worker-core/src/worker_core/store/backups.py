@@ -3,8 +3,8 @@
     backups/worker.db.1     the newest copy, at most a day old while an engine runs
     backups/worker.db.2     the one before
 
-A copy is not used alone, since it lacks later jobs. Where the database cannot be read, `rebuild`
-begins with the newest copy and takes everything else from the jobs' directories.
+A copy alone is not enough, because it lacks later jobs. If the database cannot be read, `rebuild`
+begins with the newest copy, and adds what it finds in the directories of the jobs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CopyFailedError(Exception):
 class DailyCopies:
     """Makes a copy each day. After a failure it waits a minute, then twice as long each time.
 
-    A large database that is copied every minute, in vain, would slow down everything else.
+    Otherwise failing copies of a large database, one each minute, would slow all writes down.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ def existing(state_dir: str) -> list[str]:
 
 
 def is_due(state_dir: str) -> bool:
-    """Return whether the newest copy is missing, a day old, or from the future."""
+    """Return whether the newest copy is missing, a day old, or dated in the future."""
     try:
         age = time.time() - os.stat(paths(state_dir)[0]).st_mtime
     except OSError:
@@ -148,7 +148,7 @@ def copy(source: str, target: str, is_closing: Callable[[], bool] = lambda: Fals
             contextlib.closing(sqlite3.connect(target, isolation_level=None)) as writer,
         ):
             writer.execute("PRAGMA synchronous = OFF")  # it is synced once, below
-            # One snapshot to the end; without it every commit would begin the copy anew.
+            # One snapshot for the whole copy; without it, each commit would start the copy again.
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             reader.backup(writer, pages=_PAGES, progress=stop_if_closing, sleep=0)

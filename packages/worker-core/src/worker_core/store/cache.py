@@ -48,7 +48,7 @@ class JobCache:
         self._committed.pop(job_id, None)
 
     def begin(self) -> None:
-        """Drop what an earlier transaction has put and not committed."""
+        """Drop records of an earlier transaction that was not committed."""
         self._uncommitted = {}
 
     def before_commit(self) -> None:
@@ -57,7 +57,7 @@ class JobCache:
             self._committed.pop(job_id, None)
 
     def after_commit(self) -> None:
-        """Keep what was put; drop the oldest records beyond the limit."""
+        """Keep the records of this transaction; drop the oldest ones beyond the limit."""
         self._committed |= self._uncommitted
         while len(self._committed) > _MOST:
             del self._committed[next(iter(self._committed))]

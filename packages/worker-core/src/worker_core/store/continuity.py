@@ -12,9 +12,9 @@ it refuses to start. Two things show that a database is older than its directory
 Other directories without a record are left by a crash between the directory and the commit. They
 are moved aside, and never deleted.
 
-After a clean end the file holds the number of the latest change, too ("17 closed 4711"). If the
-database is in that state still, it is the latest one, and the directories are not compared, which
-takes a second or two for a million jobs.
+After a clean end the file also has the number of the latest change ("17 closed 4711"). If the
+database still has that number, it is the latest one. Then the directories are not compared, which
+would take a second or two for a million jobs.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def refusal(state_dir: str, why: str) -> StoreUnavailable:
 
 @dataclass
 class Leftovers:
-    """What earlier engines left when they crashed; nothing of a job that is in the database."""
+    """What earlier engines left when they crashed. It concerns only jobs without a record."""
 
     unknown: set[str] = field(default_factory=set)
     """Jobs that have a directory and no record."""
     removed: set[str] = field(default_factory=set)
-    """Jobs that were removed, and whose directory may be there still."""
+    """Jobs that were removed, and whose directory may still exist."""
 
 
 def open_store(
@@ -83,8 +83,8 @@ def open_store(
 ) -> tuple[Store, Leftovers]:
     """Open the database of a state directory; return it, and what crashes left.
 
-    Raises StoreUnavailable if there is none although jobs have directories, if it is not the
-    latest one, or if it cannot be used.
+    Raises StoreUnavailable if jobs have directories but there is no database, if the database is
+    not the latest one, or if it cannot be used.
     """
     has_jobs = _has_jobs(state_dir)
     is_new = check_present(state_dir, database, has_jobs=has_jobs)
@@ -102,7 +102,7 @@ def open_store(
 
 
 def close_store(state_dir: str, store: Store) -> None:
-    """Close the database, and note beside it in which state it is, for the next start."""
+    """Close the database, and write its state to the file beside it, for the next start."""
     store.finish()
     is_clean = store.fault is None
     try:
@@ -155,13 +155,13 @@ def check_current(state_dir: str, db: sqlite3.Connection) -> Leftovers:
 
 
 def advance(state_dir: str, store: Store) -> None:
-    """Begin the next generation soon, so that every earlier copy is recognised as one."""
+    """Begin the next generation soon, so that every earlier copy is recognised as older."""
 
     store.post((lambda db: next_generation(state_dir, db), lambda number: note(state_dir, number)))
 
 
 def next_generation(state_dir: str, db: sqlite3.Connection) -> int:
-    """Write the next generation to the database; return it, to be noted after the commit."""
+    """Write the next generation to the database; return it, for the file, after the commit."""
     number = max(generation(db), _number(_read(state_dir).partition(" ")[0])) + 1
     records.set_meta(db, _KEY, str(number))
     return number
@@ -173,7 +173,7 @@ def generation(db: sqlite3.Connection) -> int:
 
 
 def note(state_dir: str, number: int) -> None:
-    """Write the generation beside the database, which has it already."""
+    """Write the generation to the file; the database already has it."""
     _write(state_dir, str(number))
 
 

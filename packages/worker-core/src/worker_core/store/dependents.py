@@ -1,7 +1,7 @@
-"""The jobs that wait for others, in the store. Everything here runs inside a transaction.
+"""The jobs that wait for other jobs, in the store. All functions run inside a transaction.
 
 The transaction that records the start or the end of a job also records which jobs may start because
-of it, and which never can: those are skipped. So a crash never separates the two.
+of it, and skips the jobs that can never start. So a crash cannot separate cause and effect.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Edges = set[tuple[str, When]]  # a job and what it has to come to
 
 
 def parent_of(job: Job) -> Parent:
-    """Return what a job has come to, for those that wait for it."""
-    # Of a job that was killed, only its start says whether it had a slot.
+    """Return the state of a job in the form that the jobs that wait for it need."""
+    # Only the time of its start shows whether a killed job had a slot.
     had_slot = job.state not in (State.QUEUED, State.SKIPPED, State.KILLED)
     started = had_slot or job.started_at is not None
     return Parent(job.id, job.state, started, job.exit_code, job.signal)
 
 
 class Dependents:
-    """Records what waits for what, and what follows from a start or an end."""
+    """Records which job waits for which, and what follows from a start or an end."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         with store.reading() as db:
-            # Most servers have no dependencies, and pay nothing for them.
+            # Most servers have no dependencies; for these, nothing is read.
             self._used = db.execute(QUERIES["any_dependency"]).fetchone() is not None
 
     def check(self, db: sqlite3.Connection, job: Job) -> None:
-        """Raise InvalidSpec if a new job depends on one that its owner does not have."""
+        """Raise InvalidSpec if a new job depends on a job that its owner does not have."""
         wrong = []
         for at, each in enumerate(job.spec.after):
             try:
@@ -56,7 +56,7 @@ class Dependents:
             raise InvalidSpec(wrong)
 
     def record(self, db: sqlite3.Connection, job: Job) -> Job:
-        """Record what a new job waits for, after `check`; skip it if that can never come true."""
+        """Record the dependencies of a new job, after `check`; skip it if it can never start."""
         if not job.spec.after:
             return job
         self._used = True
@@ -72,7 +72,7 @@ class Dependents:
         return job
 
     def change(self, db: sqlite3.Connection, job_id: str, change: Change) -> Job:
-        """Apply a change to a job, and record what follows from it for those that wait for it.
+        """Apply a change to a job, and record what follows for the jobs that wait for it.
 
         Raises JobNotFound or IllegalTransition, having written nothing.
         """
@@ -85,7 +85,7 @@ class Dependents:
         return job
 
     def look_again(self) -> None:
-        """Look at every job that others wait for: after a crash or a rebuild, nothing is missed."""
+        """Check every job that others wait for, in case a crash or a rebuild has lost something."""
         if self._used:
             self._store.write(self._look_again).result()
 
@@ -98,20 +98,20 @@ class Dependents:
             self._settle(db, parent)
 
     def first_of(self, job_id: str) -> str | None:
-        """Return a job that waits for another one, if there is any; committed."""
+        """Return a job that waits for the given one, None if there is none; as committed."""
         with self._store.reading() as db:
             row = db.execute(QUERIES["one_dependent"], {"parent": job_id}).fetchone()
         return None if row is None else str(row[0])
 
     def pending(self, db: sqlite3.Connection) -> dict[str, Edges]:
-        """Return, of each waiting job, the dependencies that are not fulfilled."""
+        """Return the unfulfilled dependencies of each waiting job."""
         found: dict[str, Edges] = {}
         for child, parent, condition in db.execute(QUERIES["pending_dependencies"]):
             found.setdefault(child, set()).add((parent, When(condition)))
         return found
 
     def pending_of(self, job_id: str) -> Edges:
-        """Return the same of one job, as it is committed."""
+        """Return the unfulfilled dependencies of one job, as committed."""
         if not self._used:
             return set()
         with self._store.reading() as db:
@@ -138,7 +138,7 @@ class Dependents:
 
 
 def restore(db: sqlite3.Connection, job: Job) -> None:
-    """Record again what a waiting job waits for, as its spec says; for a database that was lost."""
+    """Record the dependencies of a waiting job again, from its spec; for a lost database."""
     spec = records.complete(db, job).spec
     rows = [(job.id, each.job, each.when.value, False) for each in spec.after]
     db.executemany(QUERIES["insert_dependency"], rows)

@@ -10,7 +10,7 @@
                               └ takes all ──▶ begin; c; commit
                                               after an error: each in a transaction of its own
 
-Nothing here knows what is written or where: `Transactions` is what it needs of a database.
+This module does not depend on SQL or on jobs: it needs only the methods of `Transactions`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RETRY_SECONDS = 0.2
 
 
 class Transactions(Protocol[C_co]):
-    """The database as the writer thread uses it; any method may raise one of `failures`."""
+    """What the writer thread needs of a database; any method may raise one of `failures`."""
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -151,16 +151,16 @@ class GroupCommit(Generic[C]):
         *writes: tuple[Callable[[C], Any], Callable[[Any], None] | None],
         urgent: bool = False,
     ) -> None:
-        """Have writes done soon, and tried again until they succeed; nothing waits for them.
+        """Queue writes that are tried again until they succeed. The caller does not wait.
 
-        After `close` they are dropped: the caller must be able to find them out another way.
+        After `close` they are dropped. So the same facts must be on disk in another form, too.
         """
         self._put(
             [PendingWrite(run, then, must_succeed=True, urgent=urgent) for run, then in writes]
         )
 
     def close(self) -> None:
-        """Finish what was asked for, each write tried once more, and end the thread."""
+        """Try each pending write once more, and end the thread."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -183,7 +183,7 @@ class GroupCommit(Generic[C]):
             failed = self._commit(failed + writes)
             for write in writes:
                 write.wake()
-        if failed:  # each is in its job's directory as well, and is found there at the next start
+        if failed:  # the next start finds the same in the directories of the jobs
             log.error("%d writes were not stored: %s", len(failed), self.fault)
 
     def _take(self, timeout: float | None) -> tuple[list[PendingWrite[Any]], bool]:
@@ -204,8 +204,8 @@ class GroupCommit(Generic[C]):
         """Commit writes; return those that must be tried again."""
         if not writes or self._transact(writes) is None:
             return []
-        # Either one of them is at fault, or the disk is: each gets its own transaction. The first
-        # that must succeed and fails holds back the others that must, to keep their order.
+        # Either one write is at fault, or the disk: so each gets its own transaction. When a write
+        # that must succeed fails, the later ones that must succeed wait, to keep their order.
         failed: list[PendingWrite[Any]] = []
         full = False
         for write in writes:

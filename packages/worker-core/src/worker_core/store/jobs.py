@@ -1,4 +1,4 @@
-"""The table of jobs: everything that writes a job's record, its number of change, and the cache.
+"""The table of jobs: all writes of records, the numbers of their changes, and the cache.
 
 All methods run in the writer thread, inside a transaction. Reading is in `records` and `listing`.
 """
@@ -33,7 +33,7 @@ class JobTable:
         return self._version
 
     def skip_to(self, version: int) -> None:
-        """Let the numbers of all later changes be higher than this one."""
+        """Give all later changes numbers higher than this one."""
         self._version = max(self._version, version)
 
     def insert(
@@ -84,9 +84,9 @@ class JobTable:
         db.execute(QUERIES["set_output_bytes"], {"id": job_id, "output_bytes": size})
 
     def remove(self, db: sqlite3.Connection, job_ids: Collection[str]) -> list[str]:
-        """Delete those of the jobs that have ended, and note that; return their ids.
+        """Delete the records of the given jobs that have ended, and note their ids; return these.
 
-        The directories of jobs that are noted are removed next; see `removal`.
+        The directories of these jobs are removed next; see `removal`.
         """
         finished = records.only_finished(db, job_ids)
         for job_id in finished:

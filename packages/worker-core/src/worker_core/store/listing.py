@@ -1,11 +1,11 @@
 """Listing jobs: the filter, the SQL that it becomes, and one page of what it finds.
 
-A page costs the same however many finished jobs there are. So the rows come from the index that
-finds the fewest: of a label, a name, a state, the beginning of an id, or the time of an end. The
-first three give the jobs of one owner (and one state) by age, and the rows of several owners or
-states are merged. What is found by id or by time must be sorted; that is done for a few rows only.
-Where no index fits, the jobs are read from the newest on: then either many match, or `since` ends
-the search at a mark (see 0005_finished.sql).
+The cost of a page must not grow with the number of finished jobs. So a search uses the index that
+finds the fewest rows: that of labels, names, states, beginnings of ids, or times of ends. The first
+three return the jobs of one owner (and one state) by age; the rows of several owners or states are
+merged. Rows found by id or by time must be sorted, which is done only if they are few. If no index
+fits, the jobs are read from the newest on: then either many match, or `since` ends the search at a
+mark (see 0005_finished.sql).
 """
 
 from __future__ import annotations

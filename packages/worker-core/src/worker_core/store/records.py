@@ -35,8 +35,8 @@ MIGRATIONS = tuple(
 """The first N of these make version N of the schema. Released ones are never changed."""
 
 LONG_SPEC = 4096
-"""Bytes of a spec in JSON. A longer spec is in a table of its own, and the records that are
-returned here have an outline of it, unless the function says something else."""
+"""Bytes of a spec in JSON. A longer spec is in a table of its own. Then the records that are
+returned here have only an outline of it, unless a function's docstring says otherwise."""
 
 
 def last_version(db: sqlite3.Connection) -> int:
@@ -108,13 +108,13 @@ def long_spec_bytes(db: sqlite3.Connection, job_id: str) -> int:
 
 
 def only_finished(db: sqlite3.Connection, job_ids: Collection[str]) -> list[str]:
-    """Return the ids of those jobs that have ended."""
+    """Return the ids of the given jobs that have ended."""
     values = {"ids": json.dumps([printable(job_id) for job_id in job_ids])}
     return [row[0] for row in db.execute(QUERIES["only_finished"], values)]
 
 
 def removals(db: sqlite3.Connection) -> set[str]:
-    """Return the ids of jobs whose record is deleted and whose directory may be there still."""
+    """Return the ids of jobs whose record is deleted but whose directory may still exist."""
     return {row[0] for row in db.execute(QUERIES["removals"])}
 
 

@@ -36,7 +36,7 @@ class Remover:
         self._unsettled: list[str] = []
 
     def remove(self, job_ids: Iterable[str], is_closing: Callable[[], bool] = lambda: False) -> int:
-        """Remove jobs; return how many. Those that are unknown or have not ended are passed over.
+        """Remove jobs; return how many. Unknown jobs and jobs that have not ended are left out.
 
         Stops between two lots when `is_closing` returns true. Raises StoreUnavailable; then the
         output of up to fifty jobs may be gone although they have a record.
@@ -56,18 +56,18 @@ class Remover:
                 self._unsettled.append(job_id)
 
     def settle(self) -> None:
-        """Delete the notes of what was removed; call this now and then. Raises OSError."""
+        """Delete the notes of finished removals; to be called regularly. Raises OSError."""
         with self._lock:
             settled, self._unsettled = self._unsettled, []
         if settled:
-            # Else a power cut could bring back a directory that is no longer noted.
+            # Otherwise a power cut could bring back a directory that is no longer noted.
             files.sync_dir(os.path.join(self._state_dir, jobdir.JOBS))
             self._store.post((lambda db: records.settle_removals(db, settled), None))
 
     def _delete(self, job_ids: list[str]) -> list[str]:
         try:
             return self._store.write(lambda db: self._store.jobs.remove(db, job_ids)).result()
-        except StoreUnavailable:  # on a full disk, what is removed here may be what is missing
+        except StoreUnavailable:  # on a full disk, the space that this frees may be what is missing
             with self._store.reading() as db:
                 finished = records.only_finished(db, job_ids)
             for job_id in finished:

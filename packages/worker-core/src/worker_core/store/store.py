@@ -60,14 +60,14 @@ class Store:
     def post(
         self, *writes: tuple[Operation[Any], Callable[[Any], None] | None], urgent: bool = False
     ) -> None:
-        """Have writes done for which nothing waits; see `GroupCommit.post`."""
+        """Put writes into the queue without waiting for them; see `GroupCommit.post`."""
         self._commits.post(*writes, urgent=urgent)
 
     def check(self) -> str | None:
         """Return why nothing can be stored now, None if it can.
 
-        After a failure it tries a write: a server that gets no jobs while its store is at fault
-        would not notice that the fault is over. It waits two seconds at most, as the disk may hang.
+        After a failure it tries a write. Otherwise a server that gets no jobs meanwhile would not
+        notice that the fault is over. It waits two seconds at most, because the disk may hang.
         """
         if self.fault is not None:
             with contextlib.suppress(EngineClosed):
@@ -87,7 +87,7 @@ class Store:
         return job
 
     def finish(self) -> None:
-        """Finish what was asked for; nothing can be written after this."""
+        """Finish all pending writes; later ones are refused."""
         self._commits.close()
 
     def close(self) -> None:

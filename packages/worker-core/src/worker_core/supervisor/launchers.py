@@ -76,9 +76,8 @@ class Launchers:
         self._slots = Slots(_MOST)
         self._handles: dict[int, _Handle] = {}
         self._waiting = StartQueue()  # not in the socket yet
-        self._given: dict[
-            str, str
-        ] = {}  # job id -> owner, of starts in the socket or taken, without a report
+        # Starts in the socket or taken, without a report: job id -> owner.
+        self._given: dict[str, str] = {}
         self._heard = 0.0  # monotonic time of the latest report on a start
         self._open = True
         self._opens_again = False

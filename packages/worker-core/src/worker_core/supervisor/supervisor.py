@@ -143,9 +143,8 @@ class Supervisor:
     def _exchange(self, connection: Connection) -> None:
         """Take back the descriptor that an engine has kept, and give it the new one to keep."""
         self.take_back(connection.take())
-        if (
-            connection.gives_descriptors
-        ):  # otherwise it runs as another account, and systemd keeps them
+        # An engine of another account keeps none; systemd keeps them then.
+        if connection.gives_descriptors:
             self.loop.attempt(lambda: self._keeper.give(connection))
 
     def _end_if_unused(self) -> None:

@@ -31,7 +31,7 @@ def signal(req: falcon.Request, job: worker_core.Job, number: int) -> None:
 
 
 def update(req: falcon.Request, job: worker_core.Job, changes: Mapping[str, Any]) -> None:
-    """Log that it was changed what a job waits for."""
+    """Log that a user has changed what a job waits for."""
     _log_action("update", req, job, owner=job.owner, changes=dict(changes))
 
 

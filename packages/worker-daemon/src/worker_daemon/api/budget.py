@@ -43,7 +43,7 @@ class Budget:
 
     @contextlib.contextmanager
     def lent(self, size: int, user: str, waiting: Waiting) -> Iterator[None]:
-        """Lend `size` bytes during this block; a request that needs more than all gets all.
+        """Lend `size` bytes during this block. A request that needs more than there are gets all.
 
         `waiting` is entered while the request waits. If others wait when the block ends, the thread
         sleeps for as long as the block took CPU time: the block may have held the interpreter lock

@@ -21,7 +21,7 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 class GapError(ConnectionAbortedError):
-    """Bytes that were due are not kept any more: the job writes more than its output limit.
+    """The next bytes to send were deleted, because the job writes more than its output limit.
 
     It is an OSError, so that the server breaks the connection off. A client that comes back gets
     the offset at which the output now begins.
@@ -60,7 +60,7 @@ class OutputStream:
         return file
 
     def follow(self, start: int, heartbeat: float) -> Generator[bytes, None, None]:
-        """Yield what there is from `start` on, and what is still written, until the job has ended.
+        """Yield the bytes from `start` on, as they are written, until the job has ended.
 
         Yields b"" after each silent `heartbeat` seconds. Raises GapError rather than leave bytes
         out, and WorkerError.
@@ -78,7 +78,7 @@ class OutputStream:
             yield chunk
 
     def exact_bytes(self, span: ranges.Span) -> Generator[bytes, None, None]:
-        """Yield the bytes of a span; end early where some are not kept any more."""
+        """Yield the bytes of a span; end early where some were deleted."""
         due = span.start
         for offset, data in self._pieces(span):
             if offset != due:
@@ -89,8 +89,8 @@ class OutputStream:
     def _pieces(self, span: ranges.Span) -> Generator[tuple[int, bytes], None, None]:
         """Yield the bytes of a span, each piece with its offset.
 
-        Of a job that writes more than is kept, the oldest bytes may be given back to the disk
-        while this reads: then the next piece begins later than the one before ended.
+        If the job writes more than its output limit, its oldest bytes may be deleted while this
+        reads. Then a piece begins after the end of the piece before.
         """
         with contextlib.closing(self.file(span)) as file:
             offset = span.start

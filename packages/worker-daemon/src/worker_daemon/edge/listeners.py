@@ -22,7 +22,7 @@ def resolve(address: units.Address) -> list[str]:
     except OSError as error:
         raise errors.ListenError(f"cannot listen on {address}: {error.strerror or error}") from None
     except UnicodeError:
-        raise errors.ListenError(f"cannot listen on {address}: that is no host name") from None
+        raise errors.ListenError(f"cannot listen on {address}: that is not a host name") from None
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
@@ -72,5 +72,5 @@ def _cure(error: OSError) -> str:
     return {
         errno.EADDRINUSE: "; another program listens there, or another workerd",
         errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "; it is no address of this machine",
+        errno.EADDRNOTAVAIL: "; it is not an address of this machine",
     }.get(error.errno or 0, "")

@@ -63,9 +63,7 @@ class WorkerPool:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._tasks: queue.SimpleQueue[tuple[Any, _Strangers | None] | None] = queue.SimpleQueue()
-        self._of_thread = (
-            threading.local()
-        )  # `place`: the strangers among whom its task has a place
+        self._of_thread = threading.local()  # `place`: the group of strangers of its task, or None
         self._lock = threading.Lock()  # guards the rest
         self._unfinished = 0  # tasks that were given to threads and have not ended
         self._threads: list[threading.Thread] = []
