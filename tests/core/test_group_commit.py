@@ -1,6 +1,8 @@
 """Group commit: one transaction for all that wait, in order, and writes that must succeed."""
 
+import concurrent.futures
 import contextlib
+import sys
 import threading
 
 import pytest
@@ -137,6 +139,81 @@ def test_a_caller_may_be_interrupted_while_it_waits(commits, database, monkeypat
             write.result()
     commits.write(add("b")).result()
     assert flat(database) == ["a", "b"]
+
+
+def in_thread(work):
+    """Return what a function returns in a thread of its own."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(30)
+
+
+def where(_):
+    return threading.current_thread().name
+
+
+def test_a_caller_commits_its_own_write_if_nothing_else_is_pending(commits):
+    """Each job would cost two changes of threads more."""
+    names = []
+    name, own = in_thread(lambda: (commits.write(where, names.append).result(), where(None)))
+    assert [name] == names == [own]
+
+
+def test_a_caller_commits_nothing_for_others(commits, database):
+    """A request would wait until the writes of all others are done, or overtake them."""
+    names = []
+
+    def pending():
+        first, second = commits.write(where, names.append), commits.write(where, names.append)
+        return second.result(), first.result()
+
+    assert in_thread(pending) == ("worker-store", "worker-store") == tuple(names)
+
+    def behind_a_retry():
+        database.fault = "full"
+        commits.post((where, names.append))
+        with pytest.raises(StoreUnavailable):
+            commits.write(where).result()
+        database.fault = None
+        return commits.write(where, names.append).result()
+
+    in_thread(behind_a_retry)
+    wait_until(lambda: len(names) == 4)
+
+
+def test_writes_that_come_while_a_caller_commits_follow_in_order(commits, database):
+    """A write would stay pending until the next one, or two transactions would run at once."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def first(transaction):
+        begun.set()
+        assert go_on.wait(10)
+        return add("first")(transaction)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        running = pool.submit(lambda: commits.write(first).result())
+        assert begun.wait(10)
+        commits.post((add("second"), None))
+        last = pool.submit(lambda: commits.write(add("last")).result())
+        wait_until(lambda: len(commits._pending) == 2)
+        go_on.set()
+        assert (running.result(10), last.result(10)) == ("first", "last")
+    assert flat(database) == ["first", "second", "last"]
+
+
+def test_a_caller_that_may_be_stopped_midway_does_not_commit(commits):
+    """Ctrl-C, or the limit on recursion, would separate a job's record from its start."""
+
+    def deep(frames):
+        return deep(frames - 1) if frames else commits.write(where).result()
+
+    assert commits.write(where).result() == "worker-store"
+    assert in_thread(lambda: deep(sys.getrecursionlimit() - 150)) == "worker-store"
+
+
+def test_a_write_for_the_writer_needs_no_caller(commits, database):
+    """A request about the health of a server whose disk hangs would hang as well."""
+    in_thread(lambda: commits.write(add("a"), in_writer=True).wait(10))
+    assert flat(database) == ["a"]
 
 
 def test_one_bad_write_fails_alone(commits, database):

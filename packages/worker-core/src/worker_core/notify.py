@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from worker_core.model.job import Job
 
@@ -88,20 +88,16 @@ class Notifier:
         self._work_to_do = Subscription()  # for that thread
         self._closed = False
 
-    @contextmanager
-    def job_changes(self, job_id: str) -> Iterator[Subscription]:
+    def job_changes(self, job_id: str) -> AbstractContextManager[Subscription]:
         """Subscribe to one job for the time of this block.
 
         Read the job's state inside the block: then no change is missed.
         """
-        with self._in_group(("job", job_id)) as subscription:
-            yield subscription
+        return self._in_group(("job", job_id))
 
-    @contextmanager
-    def owner_changes(self, owner: str) -> Iterator[Subscription]:
+    def owner_changes(self, owner: str) -> AbstractContextManager[Subscription]:
         """Subscribe to all jobs of an owner for the time of this block."""
-        with self._in_group(("owner", owner)) as subscription:
-            yield subscription
+        return self._in_group(("owner", owner))
 
     def change_count(self, owner: str) -> int:
         """Return how many changes the present subscribers to an owner were notified of."""
@@ -112,7 +108,8 @@ class Notifier:
         """Notify the subscribers to this job and those to its owner."""
         if self._groups:
             for key in (("job", job.id), ("owner", job.owner)):
-                self._notify(key)
+                if key in self._groups:
+                    self._notify(key)
 
     def close(self) -> None:
         """Notify every subscriber once; there will be no more changes."""

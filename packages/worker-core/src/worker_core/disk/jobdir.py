@@ -31,7 +31,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import re
 from collections.abc import Callable
@@ -422,12 +421,14 @@ def _load(kind: type[_Record], found: dict[str, Any] | None, **more: Any) -> _Re
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+
+
+_MOST = 1 << 63
 
 
 def _is_number(value: object) -> bool:
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    return fits and math.isfinite(value) and abs(value) < 1 << 63  # type: ignore[arg-type]
+    return type(value) in (int, float) and -_MOST < value < _MOST  # type: ignore[operator]
 
 
 def _is_text(value: object) -> bool:

@@ -68,7 +68,7 @@ class KillSender:
         self._executor.signal(job.id, signum)
 
     def _send(self, job: Job) -> None:
-        """Act on a kill that is in the record; called after the commit, by the store's thread."""
+        """Act on a kill that is in the record; called after the commit."""
         self._note(job)
         if job.state.final:  # it was queued
             self._jobs.changed(job)

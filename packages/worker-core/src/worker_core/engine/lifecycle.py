@@ -1,10 +1,12 @@
 """A job's lifecycle, and which thread runs each step:
 
 caller              `admit` gives a slot or a place in the queue, and asks the store for a record
-store's writer      after the commit, sends the start to the executor
+who commits         after the commit, sends the start to the executor
 executor's reader   gets `started` and `exited`, and asks the store to record them
-store's writer      after the commit, wakes the waiting threads, and gives the free slot to the
+who commits         after the commit, wakes the waiting threads, and gives the free slot to the
                     next job in the queue
+
+Who commits is the store's writer thread, or the caller if no other write is pending.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ class Lifecycle:
         self._alarm = Alarm(clock, self._next_time, self._ring)
         self._observed: list[tuple[Operation[Job], Callable[[Job], None]]] = []
         self._began: dict[str, float] = {}  # running job -> start in monotonic time
-        self._begun = 0  # this and the next are written by the store's writer thread only
+        self._begun = 0  # this and the next are written only by what follows a write
         self._ended: Counter[str] = Counter()
         # Jobs whose process has ended, until the store has recorded it. The value says why the
         # executor cannot record it; None if the store cannot record it (see `Store.fault`).
@@ -131,19 +133,24 @@ class Lifecycle:
             self._check_room(job)
 
     def _check_room(self, job: Job) -> None:
+        why = self._no_room(job)
+        if why is not None and not self._queue.would_start(_waiting(job), self._clock.now()):
+            raise QueueFull(why)
+
+    def _no_room(self, job: Job) -> str | None:
+        """Return why this job is refused unless it starts at once; None if it may wait."""
         owner = job.owner
-        if self._queue.would_start(_waiting(job), self._clock.now()):
-            return
         if self._queue.dependencies + len(job.spec.after) > _MOST_DEPENDENCIES:
             why = f"the jobs that wait have {self._queue.dependencies} dependencies already"
-            raise QueueFull(f"{why}; try again when some have started")
+            return f"{why}; try again when some have started"
         waiting, own = self._queue.queued, self._queue.queued_of(owner)
         most = self._settings.max_queued_per_owner
         if waiting >= self._settings.max_queued or (most and own >= most):
             whose = "" if waiting >= self._settings.max_queued else f" of {owner}"
             number = own if whose else waiting
             full = f"{number} jobs{whose} are queued already" if number else "all slots are taken"
-            raise QueueFull(f"{full}; try again when some have ended")
+            return f"{full}; try again when some have ended"
+        return None
 
     def update(self, job: Job, changes: Mapping[str, Any]) -> Job:
         """Change fields of a waiting job's `let_wait`, and record that; raise JobNotWaiting.
@@ -268,7 +275,7 @@ class Lifecycle:
         if job.kill is not None:
             self._executor.kill(job.id, job.kill)
 
-    # -- the store's writer thread, after a commit -------------------------------------------------
+    # -- what follows a write, in the thread that made the commit ----------------------------------
 
     def accepted(self, job: Job) -> None:
         """Handle a job that was recorded, now or by an earlier request with the same key."""
@@ -324,6 +331,8 @@ class Lifecycle:
 
         The transaction that recorded that start or end has recorded these changes too.
         """
+        if job.id not in self._children:  # a job that comes now looks at the record of this one
+            return []
         parent = parent_of(job)
         never = []
         with self._lock:

@@ -25,6 +25,9 @@ class State(enum.Enum):
     OUT_OF_MEMORY = "out_of_memory"
     LOST = "lost"
 
+    # Enum has a function in Python for this. Tables are looked up by state many times for each job.
+    __hash__ = object.__hash__
+
     @property
     def final(self) -> bool:
         """Whether the job has ended. Then its record does not change any more."""
@@ -88,6 +91,8 @@ class Event(enum.Enum):
     SKIP = "what it waits for can never come true"
     KILL = "somebody asked to end it"
     END = "it ended, or could not be started; the Cause says why"
+
+    __hash__ = object.__hash__  # as in State
 
 
 class Refused(enum.Enum):

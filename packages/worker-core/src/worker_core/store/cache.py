@@ -13,7 +13,7 @@ _MOST = 1000  # of a few KiB each: long specs are in the database only (records.
 
 
 class JobCache:
-    """Records of jobs that were submitted lately. Only the writer thread changes anything.
+    """Records of jobs that were submitted lately. Only transactions change anything.
 
     A transaction is between `begin` and `after_commit`. What it has put is returned by
     `in_transaction` at once, and by `get` after the commit. During the commit, `get` returns None

@@ -56,6 +56,8 @@ _PARTS = {
     for name, (kind, prefix) in _NESTED.items()
 }
 """Field of Job -> column -> field of its value."""
+_CONVERTED = [(name, convert) for name, (_, convert, _) in _PLAIN.items() if convert is not None]
+_NULLS = {name: dict.fromkeys(parts) for name, parts in _PARTS.items()}
 
 _NAMES = [*_PLAIN, *(column for parts in _PARTS.values() for column in parts)]
 _AT_INSERT = [*_NAMES, "spec", "name", "spec_hash", "idempotency_key"]
@@ -74,14 +76,16 @@ UPDATE = f"UPDATE jobs SET {_CHANGING} WHERE id = :id"  # noqa: S608  # constant
 def to_row(job: Job) -> dict[str, Any]:
     """Return the values of a record's columns, except that of its spec."""
     values = vars(job)
-    row = {
-        name: values[name] if convert is None else convert(values[name])
-        for name, (_, convert, _) in _PLAIN.items()
-    }
+    row = {name: values[name] for name in _PLAIN}
+    for name, convert in _CONVERTED:
+        row[name] = convert(row[name])
     for name, parts in _PARTS.items():
         value = values[name]
-        for column, field in parts.items():
-            row[column] = None if value is None else getattr(value, field)
+        if value is None:
+            row |= _NULLS[name]
+        else:
+            given = vars(value)
+            row |= {column: given[field] for column, field in parts.items()}
     return row
 
 

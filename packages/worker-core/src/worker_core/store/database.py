@@ -35,7 +35,7 @@ class StoreDamaged(StoreUnavailable):
 
 
 class Database:
-    """One database file. `reading` may be used by any thread; `begin` and the rest by one."""
+    """One database file. `reading` may be used by any thread; the rest by one at a time."""
 
     failures = (sqlite3.Error, OSError)
 

@@ -10,13 +10,18 @@
                               └ takes all ──▶ begin; c; commit
                                               after an error: each in a transaction of its own
 
+A caller that asks for the result while no commit runs and no other write is pending runs its write
+in its own thread, which saves two changes of threads. It never runs the writes of others.
+
 This module does not depend on SQL or on jobs: it needs only the methods of `Transactions`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -30,6 +35,7 @@ C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
 
 _RETRY_SECONDS = 0.2
+_FRAMES = 200  # that a transaction and what follows it may need below the limit on recursion
 
 
 class Transactions(Protocol[C_co]):
@@ -67,13 +73,16 @@ class PendingWrite(Generic[T]):
         run: Callable[[Any], T],
         then: Callable[[T], None] | None,
         *,
+        ask: Callable[[PendingWrite[T]], None] | None = None,
         must_succeed: bool = False,
         urgent: bool = False,
     ) -> None:
+        """`ask` is called once, before anything waits for the write."""
         self.run = run
         self.then = then
         self.must_succeed = must_succeed
         self.urgent = urgent
+        self._ask = ask
         self._value: T | None = None
         self._error: Exception | None = None
         # Locked until it is done. threading.Event would add a second lock and a condition.
@@ -82,6 +91,9 @@ class PendingWrite(Generic[T]):
 
     def result(self) -> T:
         """Wait until it is done; return what it returned, or raise what it raised."""
+        if self._ask is not None:
+            ask, self._ask = self._ask, None
+            ask(self)
         with self._pending:  # released again for the next call
             pass
         if self._error is not None:
@@ -89,7 +101,7 @@ class PendingWrite(Generic[T]):
         return cast("T", self._value)
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is done, at most so long."""
+        """Wait until it is done, at most so long; only for a write `in_writer`."""
         if self._pending.acquire(timeout=seconds):
             self._pending.release()
 
@@ -123,26 +135,36 @@ class GroupCommit(Generic[C]):
         """
         self._transactions = transactions
         self._on_full = on_full
-        self._queue: queue.SimpleQueue[list[PendingWrite[Any]] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # nothing is put into the queue behind the None of `close`
+        self._lock = threading.Lock()  # guards the next three
+        self._pending: list[PendingWrite[Any]] = []
+        self._woken = False
         self._closed = False
         self.fault: str | None = None
         """Why the last transaction failed; None if it succeeded."""
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # for the writer thread
+        self._committing = threading.Lock()  # held while a transaction and what follows it run
+        self._failed: list[PendingWrite[Any]] = []  # to be tried again; guarded by _committing
         self._thread = threading.Thread(target=self._work, name="worker-store", daemon=True)
         self._thread.start()
 
     def write(
-        self, run: Callable[[C], T], then: Callable[[T], None] | None = None
+        self,
+        run: Callable[[C], T],
+        then: Callable[[T], None] | None = None,
+        *,
+        in_writer: bool = False,
     ) -> PendingWrite[T]:
         """Have `run` called in a transaction; wait for it with `result` of what is returned.
 
         `run` may be called more than once, in a new transaction each time, and raises WorkerError
-        only before it writes. The writer thread calls `then` with the result, after the commit, in
-        the order of the writes and before `result` returns; `then` may call `post`, and must not
-        wait for a write.
+        only before it writes. `then` is called with the result, after the commit, in the order of
+        the writes and before `result` returns, by the writer thread or by `result`; it may call
+        `post`, and must not wait for a write. With `in_writer` the writer thread does it in any
+        case, and does it even if `result` is never called.
         """
-        write = PendingWrite(run, then)
-        if not self._put([write]):
+        may_run = not in_writer and _may_commit()
+        write = PendingWrite(run, then, ask=self._run_or_wake if may_run else None)
+        if not self._put([write], wake=not may_run):
             raise EngineClosed("the engine was closed")
         return write
 
@@ -156,49 +178,65 @@ class GroupCommit(Generic[C]):
         After `close` they are dropped. So the same facts must be on disk in another form, too.
         """
         self._put(
-            [PendingWrite(run, then, must_succeed=True, urgent=urgent) for run, then in writes]
+            [PendingWrite(run, then, must_succeed=True, urgent=urgent) for run, then in writes],
+            wake=True,
         )
 
     def close(self) -> None:
         """Try each pending write once more, and end the thread."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._queue.put(None)
+            self._closed = True
+            self._wake()
         self._thread.join()
 
-    def _put(self, writes: list[PendingWrite[Any]]) -> bool:
+    def _put(self, writes: list[PendingWrite[Any]], *, wake: bool) -> bool:
         with self._lock:
             if not self._closed:
-                self._queue.put(writes)
+                self._pending += writes
+                if wake:
+                    self._wake()
             return not self._closed
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wakes.put(None)
+
+    def _run_or_wake(self, write: PendingWrite[Any]) -> None:
+        """Run a write here if nothing else is pending; otherwise have the writer thread do it."""
+        if self._committing.acquire(blocking=False):
+            try:
+                with self._lock:
+                    alone = self._pending == [write] and not self._failed
+                    if alone:
+                        self._pending = []
+                if alone:
+                    self._commit([write])
+                    write.wake()
+                    return
+            finally:
+                self._committing.release()
+        with self._lock:
+            self._wake()
 
     # -- the writer thread -------------------------------------------------------------------------
 
     def _work(self) -> None:
-        failed: list[PendingWrite[Any]] = []
         closing = False
         while not closing:
-            writes, closing = self._take(_RETRY_SECONDS if failed else None)
-            failed = self._commit(failed + writes)
-            for write in writes:
-                write.wake()
-        if failed:  # the next start finds the same in the directories of the jobs
-            log.error("%d writes were not stored: %s", len(failed), self.fault)
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=_RETRY_SECONDS if self._failed else None)
+            with self._committing:
+                with self._lock:
+                    writes, self._pending = self._pending, []
+                    self._woken, closing = False, self._closed
+                self._failed = self._commit(self._failed + writes)
+                for write in writes:
+                    write.wake()
+        if self._failed:  # the next start finds the same in the directories of the jobs
+            log.error("%d writes were not stored: %s", len(self._failed), self.fault)
 
-    def _take(self, timeout: float | None) -> tuple[list[PendingWrite[Any]], bool]:
-        """Wait for a write; return all that are pending, and whether these are the last."""
-        writes: list[PendingWrite[Any]] = []
-        try:
-            item = self._queue.get(timeout=timeout)
-            while item is not None:
-                writes += item
-                if self._queue.empty():
-                    return writes, False
-                item = self._queue.get()
-        except queue.Empty:
-            return [], False
-        return writes, True
+    # -- whichever thread holds `_committing` ------------------------------------------------------
 
     def _commit(self, writes: list[PendingWrite[Any]]) -> list[PendingWrite[Any]]:
         """Commit writes; return those that must be tried again."""
@@ -251,3 +289,18 @@ def _attempt(write: PendingWrite[Any], connection: object) -> Any:
         return write.run(connection)
     except WorkerError as error:
         return error
+
+
+def _may_commit() -> bool:
+    """Return whether only the disk can stop a transaction of this thread, or what follows it.
+
+    A signal handler may raise anywhere in the main thread, and a thread deep in its own calls would
+    meet the limit on recursion.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return False
+    try:
+        sys._getframe(sys.getrecursionlimit() - _FRAMES)
+    except ValueError:
+        return True
+    return False

@@ -1,6 +1,7 @@
 """The table of jobs: all writes of records, the numbers of their changes, and the cache.
 
-All methods run in the writer thread, inside a transaction. Reading is in `records` and `listing`.
+All methods run inside a transaction, of which there is one at a time. Reading is in `records` and
+`listing`.
 """
 
 from __future__ import annotations

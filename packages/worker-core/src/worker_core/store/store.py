@@ -71,7 +71,7 @@ class Store:
         """
         if self.fault is not None:
             with contextlib.suppress(EngineClosed):
-                self.write(_trial).wait(_CHECK_SECONDS)
+                self._commits.write(_trial, in_writer=True).wait(_CHECK_SECONDS)
         return self.fault
 
     def reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
