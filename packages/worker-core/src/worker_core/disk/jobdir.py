@@ -132,8 +132,9 @@ class Exit:
     @classmethod
     def _read(cls, value: dict[str, Any]) -> Exit | None:
         used = {name: value[name] for name in usage.TYPES if value.get(name) is not None}
-        if not all(_USAGE_FITS[name](each) for name, each in used.items()):
-            return None
+        for name, each in used.items():  # `all` takes twice as long, here and below
+            if not _USAGE_FITS[name](each):
+                return None
         return _load(cls, value, usage=Usage(**used) if "wall_seconds" in used else None)
 
 
@@ -408,12 +409,14 @@ def _load(kind: type[_Record], found: dict[str, Any] | None, **more: Any) -> _Re
     """
     if found is None:
         return None
-    checks = _CHECKS[kind]
-    given = {name: value for name, value in found.items() if name in checks}
-    if not all(checks[name](value) for name, value in given.items()):
-        return None
+    given = {}
+    for name, (fits, may_be_none) in _CHECKS[kind].items():
+        if name in found:
+            value = given[name] = found[name]
+            if not (may_be_none and value is None) and not fits(value):
+                return None
     if "cause" in given:
-        given["cause"] = Cause(given["cause"])
+        given["cause"] = _CAUSES[given["cause"]]
     try:
         return kind(**given, **more)
     except TypeError:  # a field is missing
@@ -445,24 +448,26 @@ def _is_enforced(value: object) -> bool:
     )
 
 
-_CAUSES = frozenset(Cause)
+_CAUSES = {cause.value: cause for cause in Cause}
 
 _FITS: dict[Any, Callable[[Any], bool]] = {
     "int": _is_int,
-    "int | None": lambda value: value is None or _is_int(value),
     "float": _is_number,
-    "float | None": lambda value: value is None or _is_number(value),
     "str": _is_text,
-    "str | None": lambda value: value is None or _is_text(value),
     "bool": lambda value: isinstance(value, bool),
     "list[int]": _are_ints,
     "dict[str, str | None]": _is_enforced,
     "Cause": lambda value: isinstance(value, str) and value in _CAUSES,
 }
-"""Type of a field, as it is written -> whether a value fits."""
+"""Type of a field, as it is written, without None -> whether a value fits."""
 
 _USAGE_FITS = {name: _FITS[kind.__name__] for name, kind in usage.TYPES.items()}
-_CHECKS: dict[Any, dict[str, Callable[[Any], bool]]] = {
-    kind: {each.name: _FITS[each.type] for each in fields(kind) if each.type in _FITS}
+_CHECKS: dict[Any, dict[str, tuple[Callable[[Any], bool], bool]]] = {
+    kind: {
+        each.name: (_FITS[fits], each.type != fits)
+        for each in fields(kind)
+        if (fits := str(each.type).removesuffix(" | None")) in _FITS
+    }
     for kind in (Pid, Kill, Exit)
 }
+"""For each field, whether a value fits and whether it may be None."""

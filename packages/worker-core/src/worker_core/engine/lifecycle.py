@@ -525,7 +525,7 @@ class Lifecycle:
 
 def _waiting(job: Job) -> Waiting:
     """Return what the queue needs to know of a job."""
-    waits = job.let_wait
+    waits = job.spec if job.waits is None else job.waits
     after = {(each.job, each.when) for each in job.spec.after}
     return Waiting(
         job.id,

@@ -84,7 +84,8 @@ class JobQueue:
         if job.elements is None and self.would_start(job, now):
             self._number(job)
             self._run(job)
-            self._pools.take(job.id, job.needs)
+            if job.needs:
+                self._pools.take(job.id, job.needs)
             return [job.id]
         self.enqueue(job, now)
         return self.ready()

@@ -75,7 +75,8 @@ class Pools:
 
     def give_back(self, holder: str) -> None:
         """Take back the units of a job, if it has any."""
-        self._count(self._holders.pop(holder, {}), -1)
+        if holder in self._holders:
+            self._count(self._holders.pop(holder), -1)
 
     def _choose(self, name: str, needed: int) -> tuple[str, ...] | int:
         units = self._pools[name].units
