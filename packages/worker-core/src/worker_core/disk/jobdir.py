@@ -233,7 +233,7 @@ class JobDir:
         files.replace(self.file("wish.json"), _encode(wish), sync=False)
 
     def wish(self) -> dict[str, Any] | None:
-        """Return who asked for a kill and why, None if nobody did."""
+        """Return who asked for a kill and why; None if there was no request."""
         return self._read("wish.json")
 
     def removed(self) -> bool:

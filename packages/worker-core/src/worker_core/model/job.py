@@ -26,7 +26,7 @@ _ENDED = {
     State.OUT_OF_MEMORY: "run out of memory",
     State.LOST: "been lost",
 }
-UNKNOWN = "unknown"  # the name of whoever killed a job without giving one
+UNKNOWN = "unknown"  # who killed a job, if the request gave no name
 _SAID = ("killed", "skipped", "timed out")  # reasons that already contain the verb
 
 

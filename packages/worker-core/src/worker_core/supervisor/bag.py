@@ -1,8 +1,8 @@
-"""A pair of sockets that holds pidfds: sent into one end, and left unread at the other.
+"""A bag: a pair of sockets that holds pidfds. They are sent into one end and never received.
 
-A process that keeps the reading end keeps all of them with this one descriptor. Each engine does,
-and so does systemd for a service. A supervisor that gets a reading end copies what is in it and
-leaves everything there, so that the supervisor after it can do the same.
+A process that keeps the reading end open keeps all pidfds in the bag open. Each engine does so, and
+for a service systemd does. A supervisor that gets a reading end copies the pidfds and leaves them
+in the bag, so that the next supervisor can do the same.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ class Bag:
         descriptors.send(self._writing, _FORMAT + b"".join(map(_packed, held)), pidfds)
 
     def drop_ended(self, running: Container[str]) -> int:
-        """Drop the oldest messages whose jobs do not run any more, up to the first one with a job
-        that runs; return how many were dropped."""
+        """Drop messages, from the oldest on, until one has a job that runs.
+
+        Return how many were dropped.
+        """
         self._reading.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)  # peek at the oldest one
         dropped = 0
         with contextlib.suppress(BlockingIOError):  # the bag is empty
@@ -76,8 +78,8 @@ class Bag:
     def tidy(self, running: Container[str]) -> int:
         """Drop the pidfds of jobs that do not run any more; return how many are left.
 
-        Those of other jobs are put in again before the old messages are dropped, so that they are
-        in the bag at every moment. If there is no room for that, they are dropped first.
+        The pidfds of running jobs are put in again before the old messages are dropped, so that the
+        bag has them at every moment. If there is no room for that, old messages are dropped first.
         """
         left: list[tuple[Held, int]] = []
         messages = 0

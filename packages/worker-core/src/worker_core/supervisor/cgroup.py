@@ -1,9 +1,9 @@
 """A control group for each job where a writable cgroup2 mount exists, also on hybrid hosts.
 
-It serves the end of a job: `cgroup.kill` kills every process in one step, however fast they fork,
-and one read of `cgroup.events` tells whether any is left. Where controllers are delegated to us the
-group also limits a job and counts what it uses. Where there is no such mount, everything but limits
-works by the mark alone (tree.py).
+The group is needed for the end of a job: `cgroup.kill` kills all its processes in one step, even if
+they fork fast, and one read of `cgroup.events` shows whether any is left. If controllers are
+delegated to the supervisor, the group also limits a job and counts what it uses. Without such a
+mount everything except limits works with the mark alone (tree.py).
 
 A job is in its group before it executes its program. There are two ways to get there:
 
@@ -13,7 +13,7 @@ A job is in its group before it executes its program. There are two ways to get 
 * The child is forked into the group (clone3(2)). That never waits, but a fork of Python costs five
   times as much as a spawn. Where clone3 is filtered out the child enters the group by itself.
 
-A launcher that starts few jobs forks; one that starts many moves.
+A launcher that starts few jobs forks them into the group. One that starts many enters the group.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class Cgroups:
     def remove(self, job_id: str) -> None:
         """Remove the job's group, which is empty, and the groups that the job made below it.
 
-        Those that cannot be removed stay: a job can nest groups deeper than any path is long.
+        Some may stay: a job can nest groups so deep that no path is long enough to name them.
         """
         try:
             with fsuid.own():

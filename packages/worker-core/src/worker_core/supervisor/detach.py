@@ -1,4 +1,4 @@
-"""Becoming a process of its own: the lock, the session, the dispositions, the log, the socket."""
+"""Detaches the supervisor from the process that started it: lock, session, signals, log, socket."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _open_log(state_dir: str) -> int:
 
 
 def redirect_output(state_dir: str) -> None:
-    """Have what the interpreter itself prints go to the log, not to the process that started us."""
+    """Send what the interpreter itself prints to the log, not to the process that started us."""
     log_fd = _open_log(state_dir)
     null = os.open(os.devnull, os.O_RDWR)
     for source, target in ((null, 0), (log_fd, 1), (log_fd, 2)):

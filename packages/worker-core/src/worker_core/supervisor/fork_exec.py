@@ -37,7 +37,7 @@ from worker_core.supervisor.cgroup import CgroupEntry
 from worker_core.supervisor.exec_errors import NOT_EXECUTABLE, NotStartedError, choose, diagnose
 from worker_core.supervisor.identity import Account
 
-_LONGEST_REASON = 10_000  # characters; the pipe takes so much before anybody reads it
+_LONGEST_REASON = 10_000  # characters; the pipe holds as many before they are read
 
 
 class StepError(Exception):
@@ -144,7 +144,7 @@ def _decoded(setup: ChildSetup) -> tuple[str, dict[str, str], str]:
 
 
 def _detail(failure: BaseException) -> str | None:
-    """Return what the error number does not say: the file, or the whole of another exception."""
+    """Return what the error number does not show: the file, or the text of another exception."""
     if not isinstance(failure, OSError):
         return repr(failure)
     return failure.filename if isinstance(failure.filename, str) else None

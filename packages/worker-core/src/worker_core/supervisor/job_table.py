@@ -1,18 +1,19 @@
 """The table of running jobs: what happens to a job from its claim to its recorded end.
 
-Everything here runs in the supervisor's one thread, which waits for nothing. The parts:
+All of it runs in the one thread of the supervisor and never blocks. The parts:
 
-    starts.py          gives starts to launchers, and settles those that hang
+    starts.py          gives starts to launchers, and ends those that hang for too long
     announcer.py       records the leader and reports the start
     timeout.py         ends a job when its time is over
     output_cap.py      bounds its output
     kill_requests.py   ends or signals a job on request
-    reaper.py          takes note of children that have ended
-    sweeper.py         ends what a leader leaves behind
+    reaper.py          reaps children that have ended
+    sweeper.py         ends the processes that a leader leaves behind
     exit_recorder.py   writes the end
 
-Leaders are children of their launchers, which reap them and report that. So what launchers have
-reported is read before a signal is sent: a pid that was reaped before may name another process.
+Leaders are children of their launchers, which reap them and report it. So the supervisor reads the
+reports of the launchers before it sends a signal: the pid of a reaped leader may name another
+process.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class JobTable:
             self._emit(events.exited(job_id, end))
 
     def _starts_again(self, job: RunningJob) -> None:
-        """Note, for the next supervisor, that nothing of a job has been forked after all."""
+        """Note for the next supervisor that no process of a job was forked after all."""
         job.forked = None
         self.start_log.claimed(job.id)
 
@@ -192,7 +193,7 @@ class JobTable:
         self._kill_requests.end(job, Cause.TIMEOUT, reason)
 
     def _end_unbegun(self, job: RunningJob, request: EndRequest) -> None:
-        """End a job of which nothing runs and nothing will run, or which is lost."""
+        """End a job that is lost, or that has no process and will not get one."""
         if request.cause is Cause.LOST:
             self.take_lost(job, Exit(Cause.LOST, None, None, request.reason, self.now()))
         elif request.cause is Cause.NOT_STARTED:
@@ -202,7 +203,7 @@ class JobTable:
             self._end(job, Exit(request.cause, None, None, why, self.now()))
 
     def _not_started(self, job: RunningJob, reason: str, exit_code: int | None) -> None:
-        """End a job that cannot be started; its output says why, as a shell's would."""
+        """End a job that cannot be started; the reason is in its output, as with a shell."""
         with logged(job, "cannot write the reason to its output"):
             fd = job.dir.open_stream(job.streams[-1])  # where a shell writes it
             try:
@@ -231,7 +232,7 @@ class JobTable:
         self._killer.resume(job)
 
     def take_lost(self, job: RunningJob, end: Exit) -> None:
-        """Record a job as lost, after what is left of its tree was killed."""
+        """Record a job as lost, after the rest of its tree was killed."""
         self.jobs[job.id] = job
         job.foreign = True
         self._end(job, end)
@@ -313,7 +314,7 @@ class JobTable:
     # -- before this process executes itself -------------------------------------------------------
 
     def pause(self, seconds: float) -> bool:
-        """Have no start under way and no launcher, so that this process can execute itself.
+        """End all pending starts and all launchers, so that this process can execute itself.
 
         To be called until it returns True, with the seconds since the first call. Jobs that have
         not begun are given up; the engine sends them again.

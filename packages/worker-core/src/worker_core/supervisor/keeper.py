@@ -1,8 +1,8 @@
-"""Has other processes keep the pidfds of running leaders, for the next supervisor.
+"""Keeps the pidfds of running leaders open in other processes, for the next supervisor.
 
-A process's exit status can be read from a pidfd that was open when the process was reaped, and in
-no other way by a process that is not its parent. The pidfds of a supervisor are closed when it is
-killed. So they are put into a bag (bag.py) whose reading end every engine keeps, and systemd if
+A process that is not the parent of a leader can learn the exit status only from a pidfd that was
+open when the leader was reaped. The pidfds of a supervisor are closed when it is killed. So they
+are put into a bag (bag.py). Every engine keeps the reading end of the bag, and so does systemd if
 this is a service. The next supervisor gets the bag from them.
 """
 
@@ -24,7 +24,7 @@ _ROOM = 128  # messages in the bag, before those of jobs that have ended are dro
 
 
 class Keeper:
-    """Fills the bag, and drops what is of no use any more."""
+    """Fills the bag, and drops the pidfds of ended jobs."""
 
     def __init__(self, running: Callable[[], Container[str]]) -> None:
         """`running` returns the ids of all jobs that have not been recorded as ended."""
@@ -58,8 +58,8 @@ class Keeper:
     def count(self) -> None:
         """Note that a message is put into the bag, by a launcher or by `add`; make room if needed.
 
-        Jobs mostly end in the order in which they began, so that dropping the oldest messages is
-        enough. If a job that runs for long keeps it from that, the whole bag is tidied.
+        Jobs mostly end in the order in which they began. Then it is enough to drop the oldest
+        messages. If a long job is among these, the whole bag is tidied.
         """
         self._messages += 1
         if self._messages < _ROOM:
@@ -73,7 +73,7 @@ class Keeper:
             log.warning("cannot tidy the pidfds that others keep: %s", error)
 
     def publish(self, store: DescriptorStore) -> None:
-        """Have systemd keep the bag, in place of the bag of the supervisor before."""
+        """Have systemd keep the bag, instead of the bag of the previous supervisor."""
         store.keep(self.bag.fileno())
 
     def give(self, connection: Connection) -> None:
@@ -87,7 +87,7 @@ class Keeper:
 
 
 def passed_on() -> list[int]:
-    """Return the bag that the program before left open in this process, if there is one."""
+    """Return the bag that the previous program of this process left open; None if there is none."""
     number = os.environ.pop(_PASSED_ON, "")
     if not number.isdigit():
         return []

@@ -1,8 +1,8 @@
-"""What becomes of a request to signal or to end a job, in each state that the job can be in.
+"""Handles requests to signal or to end a job, by the state of the job.
 
-    not begun           the start is given up; if the job begins all the same, it is killed then
+    not begun           the start is given up; if the job begins nevertheless, it is killed then
     the leader runs     its tree gets the signal (killer.py)
-    the leader has      a kill shortens the grace of what is left of the tree; a plain signal is
+    the leader has      a kill shortens the grace of the rest of the tree; a plain signal is
     ended               dropped
     recorded            nothing
 

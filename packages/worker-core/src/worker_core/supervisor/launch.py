@@ -1,10 +1,10 @@
-"""Starts the first process of a job from its spec, or says in a sentence why it cannot.
+"""Starts the first process of a job from its spec, or raises the reason why it cannot.
 
 A plain job is started by posix_spawn(3), as fast as by a program in C. A job with limits, a sandbox
-or another account needs steps that posix_spawn does not offer, and is forked (fork_exec.py). So is
-a plain job while few jobs are started, because then a fork is faster than a move into a control
-group (cgroup.py). Everything here may hang on a path that the job names, so it runs in a launcher
-(launcher.py).
+or another account needs steps that posix_spawn does not offer, and is forked (fork_exec.py). While
+few jobs are started, a plain job is forked as well, because then a fork is faster than a move into
+a control group (cgroup.py). Everything here may hang on a path that the job names, so it runs in a
+launcher (launcher.py).
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def _child_setup(
     sandbox: Sandbox | None,
     account: Account,
 ) -> fork_exec.ChildSetup | None:
-    """Return what a child has to do that posix_spawn does not offer; None if there is nothing."""
+    """Return the steps of a child that posix_spawn does not offer; None if there are none."""
     other = fsuid.engine is not None or account != identity.own()
     if not (plan.rlimits or plan.group_files or sandbox is not None or other):
         return None
@@ -318,7 +318,7 @@ def _step_failed(error: fork_exec.StepError, program: _Program) -> NotStartedErr
 
 
 def environment(job_id: str, account: Account, given: dict[str, str]) -> dict[str, str]:
-    """Return the environment of a job: `given`, and of our own only LANG and TZ."""
+    """Return the environment of a job: `given`, and LANG and TZ of this process."""
     clean = {
         "PATH": _PATH if account.uid else _ROOT_PATH,
         "HOME": account.home,

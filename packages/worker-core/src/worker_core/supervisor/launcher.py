@@ -1,4 +1,4 @@
-"""A launcher: a small process that starts jobs for the supervisor, which must not wait for any.
+"""A launcher: a small process that starts jobs, because the supervisor must not wait for a start.
 
 All launchers share one socket. A launcher takes one start at a time from it and does everything for
 this start that may hang: it looks at the job's directory, command and input, asks the user
@@ -119,7 +119,7 @@ class Launcher:
         except (ShortageError, OSError) as error:
             self._report("short", job_id, str(error))
         except Exception as error:
-            # An error that nobody foresaw must not leave a job that neither runs nor ends.
+            # An unexpected error must not leave a job that neither runs nor ends.
             log.exception("job %s: cannot be started", job_id)
             reason = _truncated(f"cannot be started: {error}")
             self._report("refused", job_id, reason, NOT_EXECUTABLE)

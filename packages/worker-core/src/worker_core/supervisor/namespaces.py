@@ -6,7 +6,7 @@ which the job keeps its own uid and gid and no others exist.
 
 With a pid namespace a job has three processes: the leader, which the supervisor knows and which is
 outside; the init of the namespace, which reaps; and the program. Leader and init are relays: the
-leader ends as the program ended, by exit code or by signal, so that nobody outside sees a
+leader ends as the program ended, by exit code or by signal, so that other processes see no
 difference.
 """
 
@@ -113,7 +113,7 @@ def _mount_private_tmp(path: str) -> None:
 
 
 def _fork_inside(error: int) -> None:
-    """Return in the program's process only; the two relays stay in here until it has ended."""
+    """Return in the process of the program only; in the two relays, wait until it has ended."""
     reading, writing = os.pipe()
     init = os.fork()
     if init:
@@ -141,7 +141,8 @@ def _program_status(reading: int, init: int) -> int:
 def _reap_until(program: int, writing: int) -> NoReturn:
     """Be the init of the pid namespace. When init ends, the kernel kills all its other processes.
 
-    So init goes on after the program's end if a kill is under way: the others have their grace.
+    So init goes on after the program's end if a kill is under way: the other processes then have
+    the rest of the grace.
     """
     _become_relay()
     while True:
@@ -173,8 +174,8 @@ def _has_grace() -> bool:
 def _become_relay() -> None:
     """Close all standard descriptors, and ignore every signal that can be ignored.
 
-    Until here this process shows the command line of a launcher; whoever ends launchers by their
-    command line would end every job in a sandbox.
+    Until here this process has the command line of a launcher. An administrator who ended launchers
+    by their command line would end every job in a sandbox.
     """
     with contextlib.suppress(OSError):
         libc.set_command_line("worker: sandbox of a job")

@@ -1,6 +1,6 @@
-"""What a launcher does for a start beside the launch: it notes the leader for later supervisors.
+"""A launch that also notes the leader for later supervisors.
 
-The launcher does that itself, because its supervisor may be gone before it hears of the leader.
+The launcher writes the note, because its supervisor may be killed before it gets the report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When memory is short, the kernel is to kill a job and not the supervisor (oom_score_adj).
+"""When memory is short, the kernel should kill a job and not the supervisor (oom_score_adj).
 
 Without the supervisor the ends of all jobs could be lost. Where it is permitted (CAP_SYS_RESOURCE)
 the supervisor takes the lowest score. Children inherit the score, so launchers go back to the

@@ -49,13 +49,13 @@ def unless_shut_down(end: Exit) -> Exit:
 
 
 def noticed_late(end: Exit) -> Exit:
-    """Return `end` with a reason that says that the job ended before the recorded time."""
+    """Return `end` with the additional reason that the job ended before the recorded time."""
     note = "it ended while no supervisor was running, before the time recorded here"
     return replace(end, reason=note if end.reason is None else f"{end.reason}; {note}")
 
 
 def lost(why: str, at: float) -> Exit:
-    """Return the end of a job whose end nobody observed."""
+    """Return the end of a job whose end was not observed."""
     return Exit(Cause.LOST, None, None, f"the end could not be observed: {why}; {UNOBSERVED}", at)
 
 
@@ -70,7 +70,7 @@ def exceeded_memory_limit(job: RunningJob, groups: Cgroups | None) -> int | None
 def used(job: RunningJob, groups: Cgroups | None, measured: dict[str, Any]) -> Usage:
     """Return what a job used.
 
-    `measured` is what is known of the leader. A control group counts the whole tree.
+    `measured` is for the leader only. A control group counts the whole tree.
     """
     counted = {} if groups is None else groups.usage(job.id, pid_namespace=job.pid_namespace)
     return Usage(**measured | counted)

@@ -1,6 +1,6 @@
-"""The cap on a job's output: above it, the oldest bytes are given back to the file system.
+"""The cap on a job's output: if the output is larger, its oldest bytes are deleted.
 
-The job goes on writing at the end of its file and notices nothing; offsets stay true. The first
+The job continues to write at the end of its file, and all offsets stay the same. The first
 byte that is kept is written to start.json before the hole is made, so that readers know where the
 gap ends.
 """

@@ -1,4 +1,4 @@
-"""Answers to engines that ask what became of jobs."""
+"""Answers the questions of engines about the state of jobs."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What became of jobs that this process does not hold, from their directories and from /proc.
+"""Finds out the state of jobs that this process does not hold, from their directories and /proc.
 
 For one job, the findings are:
 
     held          this process holds it                                  -> running
     ended         exit.json is there                                     -> its end
-    unknown       nobody ever claimed it                                 -> {}
+    unknown       no supervisor ever claimed it                          -> {}
     not forked    claimed, but its supervisor ended before the fork,
                   as the start log says                                  -> {}, unclaimed
     ours          claimed, and its leader is our child: we executed
@@ -14,14 +14,14 @@ For one job, the findings are:
     unrecorded    claimed, without pid.json; but the first process of a
                   session has its mark, and the pid that the start log
                   names, if it names one                                 -> adopted
-    kept          claimed, and its leader is gone, but somebody has kept
-                  the leader's pidfd                                     -> its end
+    kept          claimed, and its leader is gone, but another process
+                  has kept the leader's pidfd                            -> its end
     gone          claimed, and its leader is gone                        -> lost
     rebooted      claimed in another boot of the machine                 -> lost
 
 A process is the leader only if pid, start time and boot id agree. A kept pidfd is used only once
-its process has ended, and only to learn how it ended. For the last two, what is left of the tree is
-killed before `lost` is recorded.
+its process has ended, and only to learn how it ended. In the last two cases, the rest of
+the tree is killed before `lost` is recorded.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _never_forked(table: JobTable, directory: JobDir) -> bool:
 
 
 def take_back(table: JobTable, bag: int) -> None:
-    """Take up the jobs whose leaders the previous supervisor has had kept in a bag."""
+    """Adopt the jobs whose leaders the previous supervisor has put into a bag."""
     for some in contents(bag):
         for held, pidfd in some:
             try:
@@ -167,7 +167,7 @@ def _leader(recorded: Pid | None, noted: int | None, job_id: str) -> Stat | None
 
 
 def _unreaped(job_id: str, noted: int | None) -> Stat | None:
-    """Return a leader that has ended and that nobody has reaped yet: it still has its mark."""
+    """Return a leader that has ended but has not been reaped: it still has its mark."""
     stat = None if noted is None else procfs.stat(noted)
     if stat is None or stat.session != stat.pid:
         return None

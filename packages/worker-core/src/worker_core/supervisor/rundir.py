@@ -1,11 +1,11 @@
-"""The directory in which a supervisor keeps what it relies on.
+"""The directory with the files of a supervisor that no job may change.
 
-That is the state directory, unless root's supervisor serves an engine of another account. That
+It is the state directory, unless root's supervisor serves an engine of another account. That
 engine, and every job that runs under its account, can write in the state directory. So root's
 supervisor keeps these files in a directory of its own, until the machine is restarted:
 
     supervisor.lock     held by the supervisor that runs
-    supervisor.jobs     the ids of running jobs, while it executes itself anew
+    supervisor.jobs     the ids of running jobs, while an upgrade replaces its program
     supervisor.births   the leader of each job (start_log.py)
     jobs/<id>/          pid.json and kill.json of each running job (jobdir.py)
 """
@@ -183,7 +183,7 @@ class _GuardedJobDir(JobDir):
 
 
 def _is_planted(error: OSError) -> bool:
-    """Return whether an error comes from a file that the engine has put there: it will not pass."""
+    """Return whether an error is caused by a file of the engine, so that another try is useless."""
     return error.errno in jobdir.NOT_OURS - {errno.ENOENT}
 
 
@@ -201,7 +201,7 @@ def _make_own(path: str) -> None:
 
 
 def refuse_writable(path: str) -> None:
-    """Raise ValueError if another account than root and our own could change what is at `path`."""
+    """Raise ValueError if an account other than root and our own could change `path`."""
     for each in _and_parents(os.path.abspath(path)):
         found = os.lstat(each)
         sticky = each != path and found.st_mode & stat.S_ISVTX

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EndRequest:
-    """Why a job is to end, and which signal its processes get first."""
+    """Why a job must end, and which signal its processes get first."""
 
     cause: Cause
     reason: str | None
@@ -45,14 +45,14 @@ class RunningJob:
     end: Exit | None = None
     unrecorded: str | None = None  # why the end could not be written at the latest attempt
     began: float = 0.0  # monotonic time
-    give_up: float = 0.0  # monotonic time after which nothing is tried again
-    grace_until: float = 0.0  # monotonic time until which the tree of an ended leader may go on
+    give_up: float = 0.0  # monotonic time after which no step is tried again
+    grace_until: float = 0.0  # monotonic time until which the tree of an ended leader may run
     announcement: Timer | None = None
     timeout: Timer | None = None
     kill_timer: Timer | None = None
     sweep_timer: Timer | None = None
     output_size: int = 0  # bytes, at the latest look (output_cap.py)
-    looks_apart: int = 1  # the output is looked at in one of so many rounds
+    looks_apart: int = 1  # rounds from one look at the output to the next
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ each:
     <id> ?      it is about to be forked
     <id> <pid>  this process is its leader
 
-The mark alone would not tell a leader that has ended from its children, which have the same mark.
+The mark alone is not enough: the children of a leader that has ended have the same mark.
 """
 
 from __future__ import annotations
