@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker_cli import errors, options, parsing
@@ -37,7 +37,22 @@ def _time(value: str) -> datetime:
     except ValueError:
         example = "22:00, 2026-12-01T08:00, 2026-12-01T08:00+01:00 or now"
         raise ValueError(f"must be a time, such as {example}") from None
-    return found.astimezone()
+    try:
+        at = (found if found.tzinfo else _local(found)).astimezone(UTC)
+        at.astimezone()  # it is shown in local time, too
+        return at
+    except (OverflowError, ValueError):  # a zone takes it out of the years 1 to 9999
+        raise ValueError("must be a time from the year 1970 to the year 9999") from None
+
+
+def _local(wanted: datetime) -> datetime:
+    """Return the first moment at which the local clock shows a time, or has passed over it.
+
+    Where daylight saving begins, clocks skip an hour: 02:30 is then half an hour after the change.
+    """
+    readings = [wanted.replace(fold=fold).astimezone() for fold in (0, 1)]
+    shown = [each for each in readings if datetime.fromtimestamp(each.timestamp()) == wanted]  # noqa: DTZ006  # the local clock is meant
+    return min(shown) if shown else max(readings)
 
 
 def _next(text: str, now: datetime) -> datetime:
@@ -49,7 +64,7 @@ def _next(text: str, now: datetime) -> datetime:
         raise ValueError(f"must be a time of day: {error}") from None
     if wanted <= now.replace(tzinfo=None):
         wanted += timedelta(days=1)
-    return wanted.astimezone()  # with the offset of that day
+    return _local(wanted)
 
 
 PRIORITY = Option(
@@ -123,6 +138,8 @@ def check(args: Args) -> None:
     """Raise UsageError for what contradicts itself."""
     if args.has(AT) and args.has(DELAY):
         raise errors.UsageError("--at and --delay cannot be combined")
+    if len(args.all(LOCK)) > 1:
+        raise errors.UsageError("--lock can be given once, because a job has one lock at most")
 
 
 def fields(args: Args, client: Client) -> dict[str, Any]:
@@ -146,10 +163,17 @@ def after(args: Args, client: Client) -> list[dict[str, str]] | None:
 
 
 def note_time(given: Mapping[str, Any]) -> None:
-    """Say which time was understood, in local time and in UTC."""
-    from datetime import UTC
+    """Print the time before which a job does not start, in local time and in UTC."""
+    from worker_cli.ui import humanize
 
     at = given.get("start_after")
-    if at is not None:
-        local, utc = at.astimezone(), at.astimezone(UTC)
-        terminal.note(f"starts at {local:%Y-%m-%d %H:%M:%S %Z} ({utc:%Y-%m-%d %H:%M:%S} UTC)")
+    if at is None or abs(humanize.now() - at) < timedelta(seconds=2):  # --at now
+        return
+    local, utc = at.astimezone(), at.astimezone(UTC)
+    text = f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    if local.utcoffset():
+        text += f" ({utc:%Y-%m-%d %H:%M:%S} UTC)"
+    if at < humanize.now():
+        terminal.note(f"{text} is past, so it does not delay the job")
+    else:
+        terminal.note(f"starts at {text} or later")

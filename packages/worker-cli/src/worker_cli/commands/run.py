@@ -209,9 +209,8 @@ def _create(
         "lock": _text(args, queue_options.LOCK),
         "after": queue_options.after(args, client),
     }
-    queue_options.note_time(fields)
     try:
-        return client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
+        job = client.run(*argv, stdin=stdin, separate_stderr=args.has(SEPARATE_STDERR), **fields)
     except errors.RequestRefused as error:
         raise _in_terms_of_options(error, args, stdin) from error
     except errors.ConnectionLost as error:
@@ -221,6 +220,8 @@ def _create(
     except KeyboardInterrupt:
         terminal.note("interrupted; `worker list -n 3` shows whether the job was created")
         raise
+    queue_options.note_time(fields)
+    return job
 
 
 def _in_terms_of_options(
@@ -249,7 +250,8 @@ def _too_large(name: str | None, size: str) -> str:
 
 def _options_of(field: str, args: Args) -> str:
     """Return the options that set a field; the field's own name if there is no option for it."""
-    name, _, key = field.removesuffix("]").partition("[")
+    name, _, rest = field.partition("[")
+    key = rest.partition("]")[0]
     if name not in FIELDS:
         return field
     names = [option.names[0] for option in FIELDS[name] if args.has(option)]

@@ -18,14 +18,16 @@ def run(args: Args) -> int:
     with common.connect(args) as client:
         jobs = common.resolve_jobs(client, args.operands)
         given = queue_options.fields(args, client)
-        queue_options.note_time(given)
 
         def update(job_id: str) -> int:
             client.update(job_id, **given)
             terminal.print_line(f"{job_id} updated")
             return exits.DONE
 
-        return common.for_each(jobs, update)
+        result = common.for_each(jobs, update)
+        if result == exits.DONE:
+            queue_options.note_time(given)
+        return result
 
 
 ACTION = Action(
