@@ -94,7 +94,7 @@ def test_skipped_jobs_skip_others(engine):
     assert engine.wait(cleanup.id, 20).state is State.COMPLETED
     ends = [engine.get(job.id) for job in chain[1:]]
     assert {end.state for end in ends} == {State.SKIPPED}
-    assert ends[0].reason == f"skipped: job {first.id[:4]}… was killed"
+    assert ends[0].reason == f"skipped: job {first.id[:4]}… was killed before it started"
     assert ends[1].reason == f"skipped: job {chain[1].id[:4]}… was skipped"
 
 

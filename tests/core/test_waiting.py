@@ -47,7 +47,7 @@ def test_the_highest_priority_is_first_also_after_a_restart(tmp_path):
         raised = engine.update(low, priority=100)
         assert (raised.let_wait.priority, raised.spec.priority) == (100, -1)
     with open_engine(tmp_path / "state") as engine:
-        assert engine.get(high).reason.endswith("; 1 of me's jobs are ahead of it")
+        assert engine.get(high).reason.endswith("; 1 of me's jobs is ahead of it")
         assert engine.get(usual).reason.endswith("; 2 of me's jobs are ahead of it")
         assert engine.get(low).reason == "waiting for a free slot: 1 of 1 running"
         assert engine.get(low).record_view()["priority"] == 100

@@ -426,7 +426,7 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
     config.write_text(
         'admins = ["alice", "carol"]\nmax_followers = 9\n'
         'run_as_default = "nobody"\nsupervisor = "service"\n'
-        '[run_as]\ndave = "nobody"\n[limits.users.erin]\n'
+        '[run_as]\ndave = "nobody"\n[limits.users.erin]\n[shares]\nfrank = 2\n'
     )
     changed = arguments | files | {"config": config}
     said = run("check", *options(changed)).stderr.decode()
@@ -434,6 +434,7 @@ def test_what_is_no_fault_but_hardly_meant_is_a_warning(arguments, tmp_path):
     assert "warning: admins not in the users file: carol" in said
     assert "warning: run_as: unknown users: dave" in said
     assert "warning: limits: unknown users: erin" in said
+    assert "warning: shares: unknown users: frank" in said
     assert f"warning: {files['cert']} expires on " in said
 
 

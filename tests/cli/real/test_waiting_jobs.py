@@ -113,3 +113,23 @@ def test_a_lock_is_waited_for(user: Worker) -> None:
     first, second = (user.ok("run", "--lock", "db", "sleep", "60").line for _ in range(2))
     assert user.ok("why", second).out == "waiting for the lock 'db', which another job has\n"
     user.ok("kill", "--now", second, first)
+
+
+def test_prune_leaves_the_jobs_that_others_wait_for(user: Worker) -> None:
+    """A nightly prune would fail while any job waits for one that has ended."""
+    parent = user.ok("run", "true").line
+    user.ok("wait", parent)
+    child = user.ok("run", "--after", parent, "--hold", "true").line
+    pruned = user.ok("prune", "--yes")
+    assert f"{parent} is kept, because another job waits for it" in pruned.stderr
+    assert f"{parent} removed" not in pruned.out
+    user.ok("kill", child)
+    assert f"{parent} removed" in user.ok("prune", "--yes").out
+
+
+def test_a_job_killed_before_its_start_is_named_so(user: Worker) -> None:
+    """The child of a job that was killed while it ran would start: nobody could tell why not."""
+    parent = user.ok("run", "--hold", "true").line
+    child = user.ok("run", "--after-fail", parent, "true").line
+    user.ok("kill", parent)
+    assert "was killed before it started" in user.run("status", child).out

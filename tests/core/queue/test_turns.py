@@ -71,7 +71,7 @@ def test_those_ahead_are_told():
     """A user would not know why a later job does not move."""
     queue = JobQueue(1)
     admit(queue, "a1", "a2", "a3")
-    assert queue.why_waiting("a3").endswith("; 1 of a's jobs are ahead of it")
+    assert queue.why_waiting("a3").endswith("; 1 of a's jobs is ahead of it")
 
 
 def test_every_place_in_a_long_queue_is_told():

@@ -73,6 +73,11 @@ def _remove(client: Client, job_id: str) -> int:
         client.remove(job_id)
     except errors.JobNotFound:  # it was already deleted, by a user or by the server's retention
         return exits.DONE
+    except errors.RequestRefused as error:
+        if error.code != "job_needed":
+            raise
+        terminal.note(f"{job_id} is kept, because another job waits for it")
+        return exits.DONE
     terminal.print_line(f"{job_id} removed")
     return exits.DONE
 

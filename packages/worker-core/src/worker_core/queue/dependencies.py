@@ -53,6 +53,8 @@ class Parent:
         if self.words is not None:
             return self.words
         words = _CAME_TO.get(self.state, self.state.value)
+        if self.state is State.KILLED and not self.started:
+            return f"{words} before it started"
         if self.state is State.FAILED and self.exit_code is not None:
             return f"{words} (exit code {self.exit_code})"
         if self.state is State.FAILED and self.signal is not None:

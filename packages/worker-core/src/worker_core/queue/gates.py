@@ -42,7 +42,8 @@ class Closed:
 
 def of_slots(running: int, most: int, ahead: int, owner: str) -> Closed:
     """The server runs as many jobs as its settings allow."""
-    behind = f"; {ahead} of {owner}'s jobs are ahead of it" if ahead else ""
+    are = "is" if ahead == 1 else "are"
+    behind = f"; {ahead} of {owner}'s jobs {are} ahead of it" if ahead else ""
     text = f"waiting for a free slot: {running} of {most} running{behind}"
     return Closed(Gate.SLOTS, text, {"ahead": ahead})
 

@@ -69,7 +69,12 @@ def warnings(settings: config.Config) -> list[str]:
         )
     if strangers := set(settings.admins) - known:
         found.append(f"admins not in the users file: {', '.join(sorted(strangers))}")
-    for name, users in (("run_as", settings.run_as), ("limits", settings.limits.users)):
+    per_user = (
+        ("run_as", settings.run_as),
+        ("limits", settings.limits.users),
+        ("shares", settings.shares),
+    )
+    for name, users in per_user:
         if strangers := set(users) - known:
             found.append(f"{name}: unknown users: {', '.join(sorted(strangers))}")
     return found + unenforceable(settings.limits) + run_as.warnings(settings, known)
