@@ -1,18 +1,18 @@
 """Messages between an engine and its supervisor: framing, versions and the list of messages.
 
 A frame is four bytes of length (big-endian) and that many bytes of JSON, an object. Each side
-sends `{"hello": "worker", "protocol": N, …}` first; the supervisor's has `able`, which says what it
-can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then the engine sends
+sends `{"hello": "worker", "protocol": N, …}` first. That of the supervisor has `able`, the limits
+that it can enforce: `{"controllers": […], "cure": "…", "open_files": most}`. Then the engine sends
 
     {"op": "start", "id", "spec"}              started or exited follows, or both; `stdin`
                                                is a path
     {"op": "kill", "id", "reason", "signal", "grace"}                      exited follows
     {"op": "signal", "id", "signal"}
     {"op": "query", "ids", "token"}            answered by one "known" with the same token
-    {"op": "kept"}                             what the supervisor before had the engine keep
-                                               goes along, if anything (SCM_RIGHTS); answered by
-                                               "kept"
-    {"op": "upgrade"}                          the supervisor executes itself anew
+    {"op": "kept"}                             with the descriptor (SCM_RIGHTS) that the engine
+                                               keeps for the previous supervisor, if any;
+                                               answered by "kept"
+    {"op": "upgrade"}                          the supervisor executes its program again
     {"op": "shutdown"}                         it ends every job and then itself
 
 and the supervisor sends
@@ -25,8 +25,8 @@ and the supervisor sends
                                                "kill_in": seconds until SIGKILL is due};
                                                also "fault": why it starts no job, or null, and
                                                "hanging": how many starts hang
-    {"event": "kept"}                          a descriptor goes along, for the engine to keep
-                                               instead of the one before; only to an engine that
+    {"event": "kept"}                          with a descriptor, which the engine keeps instead
+                                               of the previous one; sent only to an engine that
                                                has sent "kept", which older ones do not
 """
 
@@ -39,8 +39,8 @@ from typing import Any
 from worker_core.model import encoding
 
 PROTOCOL = 2
-"""Increased when the two sides would not understand each other. An engine upgrades a supervisor in
-place that has a lower number, see executors/local.py."""
+"""Increased when the two sides would not understand each other. An engine upgrades a supervisor
+that has a lower number, in place; see executors/local.py."""
 
 REVISION = 1
 """Increased when a supervisor with a lower number understands everything but does less. It is also

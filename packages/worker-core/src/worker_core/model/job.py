@@ -32,7 +32,7 @@ _SAID = ("killed", "skipped", "timed out")  # reasons that already contain the v
 
 @dataclass(frozen=True)
 class Change:
-    """An event together with what was observed; None where the event says nothing about it."""
+    """An event together with what was observed; None for what does not belong to the event."""
 
     event: Event
     at: float
@@ -80,7 +80,7 @@ class Job:
     killed_by: str | None = None
     usage: Usage | None = None
     kill: KillRequest | None = None
-    """That the job has to end: the first request says by whom and why, later ones how."""
+    """The request to end the job: author and reason of the first one, signal and grace of all."""
     run_as: str | None = None
     """The Unix account; None is that of the supervisor."""
     enforced: Mapping[str, str | None] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Job:
     """Seconds that it has run so far, if the engine has measured that. It is not the difference of
     the times above, because the system clock may have been set in between."""
     waits: Waits | None = None
-    """What the owner has changed while it waited; None is what `spec` says. See `let_wait`."""
+    """The changes of the owner while it waited; None: as in `spec`. See `let_wait`."""
     waiting: Sequence[Closed] = ()
     """Everything that keeps a waiting job from starting now."""
     version: int = 0

@@ -1,4 +1,4 @@
-"""KillRequest: that a job has to end, who asked for it, and how it is to be ended."""
+"""KillRequest: a request to end a job, with its author, reason, signal and grace."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class KillRequest:
         return cls(by, reason, int(signals_.SIGKILL) if now else signum, grace)
 
     def followed_by(self, later: KillRequest, spec_grace: float) -> KillRequest:
-        """Return the one request that does what both do, for the case that neither has arrived.
+        """Return one request with the effect of both, for the case that neither has arrived.
 
-        The first one says who killed the job and why. Of both, the harder demand counts: SIGKILL
-        before any other signal, else the later signal; and the shorter grace.
+        Author and reason are those of the first request. The signal is SIGKILL if one of them has
+        it, otherwise that of the later one. The grace is the shorter one.
         """
         hard = self.signal == signals_.SIGKILL
         grace = later.grace

@@ -34,7 +34,7 @@ class Limits:
     """`read` and `write` in bytes per second, on the disk under the working directory (cgroup
     io.max)."""
     cpu_time: float | None = None
-    """Seconds of CPU of each process (RLIMIT_CPU); over it the process gets SIGXCPU."""
+    """Seconds of CPU of each process (RLIMIT_CPU); a process that uses more gets SIGXCPU."""
     open_files: int | None = None
     """Open files of each process (RLIMIT_NOFILE)."""
     file_size: int | None = None
@@ -42,7 +42,7 @@ class Limits:
     best_effort: bool = False
 
     def problems(self) -> Problems:
-        """Yield what is wrong with each field, whatever came in."""
+        """Yield the faults of each field; accepts values of any type."""
         return _problems(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,8 +107,10 @@ def _problems(part: Limits | Isolation) -> Problems:
 
 
 def from_dict(kind: type[Limits] | type[Isolation], value: object) -> Limits | Isolation:
-    """Make either from its JSON form; raise ValueError if it is not an object, KeyError naming an
-    unknown field. What the fields hold is left to `problems`."""
+    """Make either from its JSON form; `problems` checks the values.
+
+    Raise ValueError if it is not an object, and KeyError with the name of an unknown field.
+    """
     if not isinstance(value, dict):
         raise ValueError("must be an object")
     known = [each.name for each in fields(kind)]

@@ -1,4 +1,4 @@
-"""How an adopted leader ended, which is not a child of this supervisor.
+"""How an adopted leader ended. It is not a child of this supervisor.
 
 The kernel reports an exit status to the parent. When the supervisor of a leader dies, init or a
 subreaper becomes the leader's parent. Other processes can then read the status in two ways:

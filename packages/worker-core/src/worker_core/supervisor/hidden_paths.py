@@ -3,7 +3,7 @@
 Such a job can write below its working directory. That may be the home of the account that workerd
 runs as, with its state, its settings, its keys and its users in it.
 
-A directory is hidden by an empty file system on top of it, a file by a device that nobody can open.
+A directory is hidden by an empty file system, and a file by a device that cannot be opened.
 The directories above, up to the one that the job may write in, become mounts of their own: a mount
 cannot be renamed, so the job cannot move the hidden path away and put another one in its place.
 """

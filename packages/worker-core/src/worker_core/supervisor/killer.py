@@ -1,7 +1,7 @@
 """Signals to the tree of a job whose leader runs, with and without the wish to end the job.
 
-The tree is found by the job's control group. Where there is none, or the leader has left it, /proc
-is walked, which takes longer the more processes the machine has.
+The processes of the tree are those in the job's control group. If there is no group, or the leader
+has left it, /proc is searched, which takes longer if the machine has more processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Targets:
 
     pids: list[int]
     look_up: Callable[[Iterable[int]], Iterable[procfs.Stat]]
-    """Yields, one by one, those of some processes that are still the job's."""
+    """Yields, one by one, the given processes that still belong to the job."""
 
     def put_first(self, pid: int) -> _Targets:
         return replace(self, pids=sorted(self.pids, key=lambda each: each != pid))
@@ -41,7 +41,7 @@ class _Targets:
 
 
 class Killer:
-    """Ends jobs whose leader runs; what follows the leader's end is left to the Sweeper."""
+    """Ends jobs whose leader runs. After the leader's end, the Sweeper ends the rest."""
 
     def __init__(self, loop: Loop, groups: Cgroups | None, share: Turns | None = None) -> None:
         self._loop = loop
@@ -106,7 +106,7 @@ class Killer:
         return self.due(kill)
 
     def hasten(self, job: RunningJob, request: EndRequest) -> None:
-        """Kill what is left of a job whose leader has ended once more, with less grace."""
+        """Kill again, with less grace, the rest of a job whose leader has ended."""
         signum, grace = request.signum, request.grace
         if signum == signal.SIGKILL:
             grace = 0.0
@@ -114,7 +114,8 @@ class Killer:
             self._send(job, _found(tree.members(job.id)), signum, tree.send_all)
         due = self._loop.clock.monotonic() + grace
         job.grace_until = min(job.grace_until, due)
-        if job.kill is not None:  # else an engine that connects now would ask for the same again
+        # Otherwise an engine that connects now would send the same request again.
+        if job.kill is not None:
             kill_at = self._loop.clock.now() + grace
             job.kill = _hastened(job.kill, signum, kill_at, due)
 
@@ -162,7 +163,7 @@ class Killer:
         """Return the process whose end is the end of the job, None if it has ended or is ending.
 
         That is the leader. With a pid namespace it is the program, and the leader and the init only
-        relay its end: if the program has ended they are continued, because somebody may have
+        relay its end: if the program has ended they are continued, because a user may have
         stopped them.
         """
         leader = cast("int", job.leader)

@@ -1,8 +1,8 @@
-"""What jobs have left behind: children of the supervisor that it did not fork itself.
+"""The orphans of jobs: children of the supervisor that it did not fork itself.
 
-A running job may have thousands of orphans, and each end of a job is a reason to look at all of
-them. So the job of each orphan is remembered. It is looked up again only at the end of that job:
-the process may have dropped its mark since, but no process changes its pid.
+A running job may have thousands of orphans, and the supervisor would have to look at all of them at
+the end of each job. So it remembers the job of each orphan, and looks it up again only at the end
+of that job. The process may have dropped its mark meanwhile, but it still has its pid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""After: one job that has to come to something before another may start. Part of a JobSpec."""
+"""After: a job must reach a state before another job may start. Part of a JobSpec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ID = re.compile(
 
 
 class When(enum.Enum):
-    """What the other job has to come to; the value is the word of the API."""
+    """What the other job must have reached; the value is the word in the API."""
 
     SUCCESS = "success"
     """It completed."""
@@ -37,7 +37,7 @@ _WORDS = ", ".join(each.value for each in When)
 
 @dataclass(frozen=True)
 class After:
-    """One dependency: the job starts only when `job` has come to `when`."""
+    """One dependency: the job starts only when `job` has reached `when`."""
 
     job: str
     """The id of the other job, which has the same owner; it may have ended already."""
@@ -60,7 +60,7 @@ class After:
 
 
 def all_problems(value: object) -> Problems:
-    """Yield what is wrong with a list of dependencies, whatever came in."""
+    """Yield the faults of a list of dependencies; accepts values of any type."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         yield "", "must be a list of objects with a job and a when"
         return
@@ -97,8 +97,8 @@ class Dependencies:
 def from_list(value: object) -> tuple[After, ...]:
     """Make dependencies from their JSON form.
 
-    Raise ValueError for what is not a list of objects, KeyError naming an unknown field. What the
-    fields hold is left to `all_problems`. The same dependency twice is one.
+    Raise ValueError if it is not a list of objects, and KeyError with the name of an unknown field.
+    `all_problems` checks the values. If a dependency occurs twice, it counts once.
     """
     if not isinstance(value, list):
         raise ValueError("must be a list of objects with a job and a when")

@@ -14,7 +14,7 @@ Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong wit
 Item = str | Mapping[str, str]
 
 HARD_LIMIT = 1_000_000
-"""Elements; how many an engine accepts is one of its settings, and never more than this."""
+"""The most elements of an array. The settings of an engine may allow fewer."""
 MAX_INDEX = 999_999_999
 MAX_NAMES = 64  # of one item
 _LONGEST_INDICES = 100_000  # characters
@@ -33,11 +33,11 @@ class Array:
     indices: str | None = None
     """Numbers and ranges, as in 1-100, 0-10:2 (every second one) or 1,3,7."""
     items: Sequence[Item] | None = None
-    """All of them texts, or all of them objects of texts with the same names."""
+    """Either all are texts, or all are objects of texts with the same names."""
     parallel: int | None = None
-    """At most so many elements run at once; None is no bound."""
+    """The most elements that run at the same time; None: no limit."""
     max_failures: int | None = None
-    """When so many elements have failed, those that still wait are skipped; None is no bound."""
+    """If this many elements have failed, the waiting ones are skipped; None: no limit."""
 
     def problems(self) -> Problems:
         """Yield what is wrong with each field, whatever came in."""
@@ -83,8 +83,8 @@ class Array:
 def from_dict(value: object) -> Array:
     """Make an array from its JSON form.
 
-    Raise ValueError for what is not an object, KeyError naming an unknown field. What the fields
-    hold is left to `problems`.
+    Raise ValueError if it is not an object, and KeyError with the name of an unknown field.
+    `problems` checks the values.
     """
     if not isinstance(value, dict):
         raise ValueError("must be an object with indices or items")

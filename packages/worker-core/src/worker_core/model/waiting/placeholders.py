@@ -1,4 +1,4 @@
-"""Where the item of an array's element is put into the spec that all its elements share."""
+"""Puts the item of an array's element into the spec that all elements share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Replace = Callable[[str], str]
 def filled(fields: Mapping[str, Any], item: Item | None) -> dict[str, Any]:
     """Return the fields of a spec with an item in its place.
 
-    A text stands where `{}` stands in the command, an argument, the value of a variable, the
-    working directory or the name; if it stands in none of them, it is one more argument. A text of
-    an object stands where its name in braces stands. All other braces stay.
+    A text replaces `{}` in the command, an argument, the value of a variable, the working directory
+    or the name. If none of them contains `{}`, the text becomes one more argument. In an object,
+    each text replaces its name in braces. All other braces stay.
     """
     if item is None:
         return dict(fields)
@@ -33,7 +33,7 @@ def filled(fields: Mapping[str, Any], item: Item | None) -> dict[str, Any]:
 
 
 def unused(fields: Mapping[str, Any], item: Item) -> list[str]:
-    """Return the names of an object that stand nowhere in a spec, which is probably a mistake."""
+    """Return the names of an object that do not occur in a spec, which is probably a mistake."""
     if isinstance(item, str):
         return []
     used = {name for text in _texts(fields) for name in _NAMED.findall(text)}

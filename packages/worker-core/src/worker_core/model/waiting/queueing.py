@@ -57,7 +57,7 @@ class Moment:
 
 
 def resources_problems(value: object) -> Problems:
-    """Yield what is wrong with units of pools; which pools there are, the settings say."""
+    """Yield the faults of units of pools. The settings define the pools."""
     if not isinstance(value, Mapping):
         yield "", "must be an object of pools and how many units of each"
         return

@@ -14,7 +14,7 @@ Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong wit
 MAX_RETRIES = 1000
 MAX_DELAY = 366 * 86400.0  # seconds
 RETRIED = (State.FAILED, State.TIMED_OUT, State.OUT_OF_MEMORY, State.LOST)
-"""How an attempt may end for another one to follow; `lost` only if the job names it."""
+"""Ends of an attempt after which another one may follow; `lost` only if the job names it."""
 _WORDS = ", ".join(each.value for each in RETRIED)
 _USUAL = (State.FAILED, State.TIMED_OUT, State.OUT_OF_MEMORY)
 
@@ -28,13 +28,13 @@ class RetryPolicy:
     delay: float = 10.0
     """Seconds between the end of the first attempt and the start of the second."""
     factor: float = 2.0
-    """Each further wait is so many times as long."""
+    """Each further wait is longer by this factor."""
     max_delay: float = 360.0
-    """No wait is longer, but for the 25 % by which each is varied at random."""
+    """The longest wait in seconds, before it is varied by up to 25 % at random."""
     on: Sequence[State] = _USUAL
-    """How an attempt has to have ended for another one to follow."""
+    """The ends of an attempt after which another one follows."""
     exit_codes: Sequence[int] | None = None
-    """After a failed attempt, another one follows only for one of these; None is for any."""
+    """After a failed attempt, another one follows only for these exit codes; None: for all."""
 
     def problems(self) -> Problems:
         """Yield what is wrong with each field, whatever came in."""
@@ -56,8 +56,8 @@ class RetryPolicy:
 def from_dict(value: object) -> RetryPolicy:
     """Make a policy from its JSON form.
 
-    Raise ValueError for what is not an object or lacks `max`, KeyError naming an unknown field.
-    What the other fields hold is left to `problems`.
+    Raise ValueError if it is not an object or lacks `max`, and KeyError with the name of an unknown
+    field. `problems` checks the other values.
     """
     if not isinstance(value, dict):
         raise ValueError("must be an object with max")
@@ -76,7 +76,7 @@ def from_dict(value: object) -> RetryPolicy:
 
 
 def _state(word: object) -> object:
-    """Return the state with this name; anything else is left for `problems` to name."""
+    """Return the state with this name; return any other value, which `problems` reports."""
     return next((each for each in State if each.value == word), word)
 
 

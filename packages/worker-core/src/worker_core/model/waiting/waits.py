@@ -13,12 +13,12 @@ class Unchanged(enum.Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
-"""Passed for a value that stays as it is, where None is a value."""
+"""Means that a value is not changed, where None would be a new value."""
 
 
 @dataclass(frozen=True)
 class Waits:
-    """What orders and holds back a job while it waits; its owner may change it until it starts."""
+    """The order and the conditions of a waiting job; its owner may change them until it starts."""
 
     priority: int = 0
     hold: bool = False
