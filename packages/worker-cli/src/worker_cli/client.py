@@ -175,7 +175,7 @@ class Client:
         Of your waiting jobs the one with the highest `priority` (-100 to 100) starts first. A job
         with `hold` waits for `release`, and none starts before its `start_after`.
         Of your jobs with the same `lock`, one runs at a time.
-        `after` names jobs that have to come to something before: {"job": id, "when": "success"},
+        `after` names jobs that must first reach a state: {"job": id, "when": "success"},
         or "failure", "end" or "start". If that can never come true, the job is skipped.
 
         Calls with the same `idempotency_key` create one job; without a key, each call creates its

@@ -194,7 +194,7 @@ class JobDir:
     def remove(self) -> None:
         """Remove everything, as far as possible.
 
-        First the files that a job is known by: what is left after a crash is not taken for a job.
+        The files that identify a job go first: the rest that a crash may leave is then not a job.
         """
         for name in (_RECORD, "spec.json"):
             with contextlib.suppress(OSError):

@@ -82,7 +82,7 @@ class JobSpec:
     lock: str | None = None
     """Of its owner's jobs with this lock, one runs at a time."""
     after: Sequence[After] = ()
-    """Jobs of the same owner that have to come to something before it starts; if one never can, it
+    """Jobs of the same owner that must reach a state before it starts; if one never can, it
     ends as skipped."""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the elements of an array come to together, and which of them are still to start."""
+"""The state of a whole array, and which of its elements have not started yet."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from worker_core.store import records
 from worker_core.store.records import QUERIES
 from worker_core.store.store import Store
 
-Edges = set[tuple[str, When]]  # a job and what it has to come to
+Edges = set[tuple[str, When]]  # a job, and the state that it must reach
 
 
 def parent_of(job: Job) -> Parent:

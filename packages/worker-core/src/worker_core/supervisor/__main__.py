@@ -5,10 +5,10 @@ supervisor serves this state directory, and 1 with a message on stderr if it can
 supervisor lives as long as it has an engine or a job. With --ephemeral it kills all jobs and
 removes the state directory when its engine has gone, for whatever reason.
 
-With --foreground it is a service: it neither detaches nor ends by itself, and SIGHUP makes it
-execute itself anew after an upgrade. With --engine ACCOUNT, root's supervisor serves an engine that
-runs as that account and owns the state directory (fsuid.py). Such a supervisor believes nothing
-that the engine or a job can write; THREATS.md says what that means, sentence by sentence.
+With --foreground it is a service: it neither detaches nor ends by itself, and after an upgrade a
+SIGHUP makes it execute the new program. With --engine ACCOUNT, root's supervisor serves an engine
+that runs as that account and owns the state directory (fsuid.py). Such a supervisor trusts nothing
+that the engine or a job can write. THREATS.md lists what follows from this.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def create_app(
 ) -> App:
     """Return the WSGI application.
 
-    Once `draining` is set, long requests end and no new one begins. At most so many `downloads`
-    are open at the same time.
+    Once `draining` is set, long requests end and no new one begins. At most `downloads`
+    outputs are sent at the same time.
     """
     draining = draining or threading.Event()
     measured = measure.Measure()

@@ -28,8 +28,7 @@ MAX_PASSWORD = 72  # bytes; bcrypt ignores any further ones
 MIN_PASSWORD = 8  # characters of a new password; NIST SP 800-63B recommends this minimum
 
 _CURE = (
-    "set the password anew with `workerd user passwd`, or take the line out with `workerd user "
-    "remove`"
+    "set a new password with `workerd user passwd`, or take the line out with `workerd user remove`"
 )
 _TWICE = f"is there twice; {_CURE}"
 _MARK = "#workerd-owner:"

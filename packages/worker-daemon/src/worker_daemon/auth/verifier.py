@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096  # pairs
 _REMEMBER = 3600.0  # seconds
-_WAITING = 16  # verifications that run or wait; when there are so many, further logins have to wait
+_WAITING = 16  # verifications that run or wait; further logins are refused for a moment
 _BACKGROUND = 4  # further verifications, in the background
 # Requests that wait for the verification of another request with the same name and password: at
 # addresses from which that user has logged in before, and at all others.
@@ -56,7 +56,7 @@ class Verdict:
     """The result of a login.
 
     If `retry_after` is set, the password was not verified, because too many logins have failed or
-    are being verified; the client may try again after so many seconds. If the users file is not
+    are being verified; the client may try again after that many seconds. If the users file is not
     `usable`, no password is verified and all logins are refused. `stands` returns later, at little
     cost, whether an accepted login is still valid. `owner_of` returns the owner of a user's jobs.
     """

@@ -1,7 +1,7 @@
 """One client's connection: TLS below waitress's HTTP.
 
 Two kinds of threads use a connection. The main loop accepts it, reads and parses requests, and
-writes what is left over of responses. A worker thread runs the application and writes its response
+writes the rest of responses. A worker thread runs the application and writes its response
 to the socket. An SSL object must not be used by two threads at once, so one lock is held during
 each use of it. No use ever waits for the network, so the lock is held for microseconds.
 """
@@ -182,7 +182,7 @@ class TlsChannel(channel.HTTPChannel):
     # Writing.
 
     def handle_write(self) -> None:
-        """Continue the handshake, or write what is left over; close if that is due."""
+        """Continue the handshake, or write the rest of a response; close if that is due."""
         if self._phase in (Phase.NEW, Phase.HANDSHAKE):
             self._continue_handshake()
         else:

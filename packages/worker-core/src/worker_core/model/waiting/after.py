@@ -44,7 +44,7 @@ class After:
     when: When = When.SUCCESS
 
     def problems(self) -> Problems:
-        """Yield what is wrong with each field, whatever came in."""
+        """Yield the faults of each field; accepts values of any type."""
         job: object = self.job
         when: object = self.when
         if not isinstance(job, str):

@@ -40,7 +40,7 @@ class Array:
     """If this many elements have failed, the waiting ones are skipped; None: no limit."""
 
     def problems(self) -> Problems:
-        """Yield what is wrong with each field, whatever came in."""
+        """Yield the faults of each field; accepts values of any type."""
         if (self.indices is None) == (self.items is None):
             yield "", "must have either indices or items"
         elif self.indices is not None:

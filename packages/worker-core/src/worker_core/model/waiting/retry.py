@@ -37,7 +37,7 @@ class RetryPolicy:
     """After a failed attempt, another one follows only for these exit codes; None: for all."""
 
     def problems(self) -> Problems:
-        """Yield what is wrong with each field, whatever came in."""
+        """Yield the faults of each field; accepts values of any type."""
         if not _is_whole(self.max) or not 0 <= self.max <= MAX_RETRIES:
             yield ".max", f"must be a whole number from 0 to {MAX_RETRIES}"
         for name in ("delay", "max_delay"):

@@ -34,9 +34,9 @@ OF_MEMBER: Mapping[type, Mapping[str, str]] = {
         "hold": "Wait until the job is released, with PATCH /jobs/{job_id}.",
         "start_after": "The time before which the job does not start.",
         "lock": "Of your jobs with this lock, one runs at a time.",
-        "after": "Jobs of yours that have to come to something before this one starts. A job for "
-        "which that can never come true ends as skipped. `failure` needs a job that was started "
-        "and did not complete.",
+        "after": "Other jobs of yours that must reach a state before this job starts. If one of "
+        "them can no longer reach it, this job ends as skipped. `failure` means that the other job "
+        "was started and did not complete.",
     },
     worker_core.Limits: {
         "memory": "Bytes of memory of all processes. A job that needs more ends as out_of_memory.",

@@ -81,7 +81,7 @@ class JobsQuery(access.OwnerQuery):
             "Only jobs that had ended at this time; or that ended at least 90s, 12h, 7d ago.",
         ),
     ] = None
-    limit: Annotated[int, params.Field(params.Whole(1, _MOST), "At most so many jobs.")] = 50
+    limit: Annotated[int, params.Field(params.Whole(1, _MOST), "The maximum number of jobs.")] = 50
     cursor: Annotated[
         str | None, params.Field(params.Text(), "The next_cursor of the page before.")
     ] = None

@@ -42,7 +42,7 @@ class OutputQuery(access.OwnerQuery):
         int | None,
         params.Field(
             params.Whole(0, _FAR),
-            "Begin with the last so many lines, but at most 256 MiB before the end.",
+            "Begin with this number of last lines, but at most 256 MiB before the end.",
         ),
     ] = None
     follow: Annotated[

@@ -47,7 +47,7 @@ class ConnectionGroups(Generic[T]):
             self._remove(connection)
 
     def oldest(self, more_than: int = 0) -> T | None:
-        """Return the oldest connection of the largest group, if it has `more_than` so many."""
+        """Return the oldest connection of the largest group, if that has more than `more_than`."""
         with self._lock:
             if self._largest <= more_than:
                 return None
