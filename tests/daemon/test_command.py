@@ -165,7 +165,10 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin,
     ("mended", "said"),
     [
         (["passwd", "bob", "--password-stdin", "--cost=4"], "changed the password of bob"),
-        (["remove", "bob"], "removed bob; running jobs of bob keep running"),
+        (
+            ["remove", "bob"],
+            "removed bob; running jobs of bob keep running, and waiting ones still start: an",
+        ),
     ],
 )
 @pytest.mark.parametrize("line", ["bob", "bob:x", "bob:$2b$04$x\nbob"])

@@ -83,8 +83,12 @@ class JobNotWaiting(WorkerError):
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        ended = f"has already {job.summary()}" if job.state.final else f"is {job.state.value}"
-        super().__init__(f"job {job.id} {ended}; only a job that waits can be changed")
+        if job.state.final:
+            came_to = f"has already {job.summary()}"
+        else:
+            state = job.state.value
+            came_to = "is being started" if state == "queued" else f"is {state}"
+        super().__init__(f"job {job.id} {came_to}; only a job that waits can be changed")
 
 
 class JobNotFinished(WorkerError):
