@@ -45,8 +45,8 @@ _DELEGATION = (
     "trusted.delegate",
 )  # the marks of systemd, systemd.resource-control(5)
 
-# As many starts of one launcher within so many seconds are many. With more than two, launchers that
-# share the work forked too often.
+# A launcher starts many jobs if it has started _BURST jobs within _BURST_SECONDS. With a higher
+# number, launchers that share the work forked too often.
 _BURST = 2
 _BURST_SECONDS = 0.05
 
