@@ -167,7 +167,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(file, arguments, stdin,
         (["passwd", "bob", "--password-stdin", "--cost=4"], "changed the password of bob"),
         (
             ["remove", "bob"],
-            "removed bob; running jobs of bob keep running, and waiting ones still start: an",
+            "removed bob; running jobs of bob keep running, and waiting jobs still start",
         ),
     ],
 )

@@ -65,6 +65,16 @@ def test_a_job_is_told_from_its_start_to_its_end(own: Api, tmp_path: Path) -> No
     assert int(last["id"]) > int(first["id"])
 
 
+def test_a_job_that_waits_says_what_for(own: Api) -> None:
+    """A page of jobs would show "queued" and have to ask for each why."""
+    alice = own.user("alice")
+    with Listening(alice) as events:
+        job_id = alice.run("true", hold=True)
+        data = next(iter(events))["data"]
+    assert data["reason"] == "held until it is released"
+    assert data == alice.get(f"/jobs/{job_id}/status").json()
+
+
 def test_all_output_is_there_at_the_end(own: Api) -> None:
     """A user who reads the output at the end event would miss its last bytes."""
     alice, other = own.user("alice"), own.user("alice")

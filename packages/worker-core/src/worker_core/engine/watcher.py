@@ -64,4 +64,4 @@ class Watcher:
     def _read(self, owner: str, version: int, limit: int) -> Sequence[Job]:
         with self._store.reading() as db:
             jobs = records.changed(db, owner, version, limit)
-        return [self._jobs.with_duration(job) for job in jobs]
+        return [self._jobs.with_reason(job) for job in jobs]

@@ -83,10 +83,7 @@ def remove(path: Path, name: str) -> None:
         _check_known(users, name)
         del users[name]
         users.owners.setdefault(name, 1)  # for `add`, if the name is used again
-    _say(
-        f"removed {name}; running jobs of {name} keep running, and waiting ones still start: an "
-        f"administrator can end them with `PUT /jobs/ID/kill?owner={name}`"
-    )
+    _say(f"removed {name}; running jobs of {name} keep running, and waiting jobs still start")
     _say_what_is_left(path)
 
 
