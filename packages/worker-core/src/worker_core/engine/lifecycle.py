@@ -1,12 +1,12 @@
 """A job's lifecycle, and which thread runs each step:
 
 caller              `admit` gives a slot or a place in the queue, and asks the store for a record
-who commits         after the commit, sends the start to the executor
+committing thread   after the commit, sends the start to the executor
 executor's reader   gets `started` and `exited`, and asks the store to record them
-who commits         after the commit, wakes the waiting threads, and gives the free slot to the
+committing thread   after the commit, wakes the waiting threads, and gives the free slot to the
                     next job in the queue
 
-Who commits is the store's writer thread, or the caller if no other write is pending.
+The committing thread is the store's writer, or the caller if no other write is pending.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Group commit: one thread runs all pending writes in one transaction and commits once.
+"""Group commit: the writer thread runs all pending writes in one transaction, with one commit.
 
     callers                  queue           writer thread
     write(a) ───────────────▶ a
