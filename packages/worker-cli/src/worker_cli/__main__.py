@@ -24,6 +24,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
         return main.run(words)
     except KeyboardInterrupt:
+        if words is None:
+            # An object whose construction was interrupted cannot be closed, for instance a response
+            # of http.client; Python would print a traceback when it is deleted, after this block.
+            sys.unraisablehook = lambda _: None
         return _INTERRUPTED
     except (ImportError, MemoryError, OSError) as error:
         return _cannot_start(error)

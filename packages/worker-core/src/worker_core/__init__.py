@@ -57,7 +57,7 @@ _PUBLIC = {
     "enforcement": ("without_controller",),
     "engine.engine": ("Engine",),
     "engine.engine_records": ("Page",),
-    "lifecycle": ("Statistics",),
+    "engine.lifecycle": ("Statistics",),
     "linux.descriptor_store": ("DescriptorStore",),
     "linux.procfs": ("proc_fault",),
     "model.waiting.after": (

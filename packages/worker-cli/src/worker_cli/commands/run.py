@@ -251,7 +251,7 @@ def _too_large(name: str | None, size: str) -> str:
 def _options_of(field: str, args: Args) -> str:
     """Return the options that set a field; the field's own name if there is no option for it."""
     name, _, rest = field.partition("[")
-    key = rest.partition("]")[0]
+    key = rest.rpartition("]")[0]
     if name not in FIELDS:
         return field
     names = [option.names[0] for option in FIELDS[name] if args.has(option)]
