@@ -11,7 +11,7 @@ import math
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from worker_core.model import signals
 from worker_core.model.errors import InvalidRequest, echo
@@ -200,7 +200,7 @@ class Seconds:
 
     def problems(self, value: object) -> Problems:
         """Return what is wrong with a number."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             return [("", f"must be a number of seconds, not {kind(value)}")]
         fits = 0 <= value <= MAX_SECONDS and math.isfinite(value) and (self.zero or value > 0)
         least = "from 0" if self.zero else "above 0"
@@ -219,7 +219,7 @@ class Size:
 
     def problems(self, value: object) -> Problems:
         """Return what is wrong with a number."""
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_whole(value):
             return [("", f"must be a whole number of bytes, not {kind(value)}")]
         return [] if 0 <= value <= MAX_BYTES else [("", f"must be from 0 to {MAX_BYTES} bytes")]
 
@@ -236,7 +236,7 @@ class Whole:
 
     def problems(self, value: object) -> Problems:
         """Return what is wrong with a number."""
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_whole(value):
             return [("", "must be a whole number")]
         if value < self.least:
             return [("", f"must be at least {self.least}")]
@@ -253,7 +253,7 @@ class Amount:
 
     def problems(self, value: object) -> Problems:
         """Return what is wrong with a number."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             return [("", "must be a number")]
         if not value >= 0.01:  # which is also true of NaN
             return [("", "must be at least 0.01")]
@@ -362,11 +362,21 @@ def bytes_schema() -> Schema:
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 
 
+def is_whole(value: object) -> TypeGuard[int]:
+    """Return whether a value is a whole number; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def kind(value: object) -> str:
     """Return what a value is, for a message."""
     if value is None:
         return "null"
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return "a number"
     return _KINDS.get(type(value), type(value).__name__)
 

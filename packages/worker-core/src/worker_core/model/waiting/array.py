@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
+from worker_core.model import rules
 from worker_core.model.errors import echo, name_echo
 
 Problems = Iterator[tuple[str, str]]  # (path below the field, what is wrong with it)
@@ -52,7 +53,7 @@ class Array:
             yield from _items(self.items)
         for name in ("parallel", "max_failures"):
             value = getattr(self, name)
-            if value is not None and not _is_whole(value, 1, HARD_LIMIT):
+            if value is not None and not (rules.is_whole(value) and 1 <= value <= HARD_LIMIT):
                 yield f".{name}", f"must be a whole number from 1 to {HARD_LIMIT}"
 
     @property
@@ -183,7 +184,3 @@ def _objects(items: Sequence[Any]) -> Problems:
 
 def _shown(item: Item) -> str | dict[str, str]:
     return item if isinstance(item, str) else dict(item)
-
-
-def _is_whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

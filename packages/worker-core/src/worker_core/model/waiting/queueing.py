@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from worker_core.model import rules
 from worker_core.model.errors import echo, name_echo
 from worker_core.model.rules import Schema
 
@@ -31,7 +32,7 @@ class Priority:
 
     def problems(self, value: object) -> Problems:
         """Yield what is wrong with a number."""
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not rules.is_whole(value):
             yield "", "must be a whole number"
         elif not LEAST_PRIORITY <= value <= MOST_PRIORITY:
             yield "", f"must be from {LEAST_PRIORITY} to {MOST_PRIORITY}"
@@ -46,7 +47,7 @@ class Moment:
 
     def problems(self, value: object) -> Problems:
         """Yield what is wrong with a time."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not rules.is_number(value):
             yield "", "must be a time in Unix seconds"
         elif not math.isfinite(value) or not 0 <= value <= _MOST_TIME:
             yield "", "must be a time between the years 1970 and 9999"
@@ -68,7 +69,7 @@ def resources_problems(value: object) -> Problems:
         path = f"[{echo(name)}]"
         if not isinstance(name, str) or not name or len(name) > MAX_NAME:
             yield path, f"as a name: must be a text of 1 to {MAX_NAME} characters"
-        if isinstance(units, bool) or not isinstance(units, int):
+        if not rules.is_whole(units):
             yield path, "must be a whole number of units"
         elif not 1 <= units <= MAX_UNITS:
             yield path, f"must be from 1 to {MAX_UNITS} units"

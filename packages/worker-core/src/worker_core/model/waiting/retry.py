@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from worker_core.model import rules
 from worker_core.model.errors import echo, name_echo
 from worker_core.model.state import State
 
@@ -38,7 +39,7 @@ class RetryPolicy:
 
     def problems(self) -> Problems:
         """Yield the faults of each field; accepts values of any type."""
-        if not _is_whole(self.max) or not 0 <= self.max <= MAX_RETRIES:
+        if not rules.is_whole(self.max) or not 0 <= self.max <= MAX_RETRIES:
             yield ".max", f"must be a whole number from 0 to {MAX_RETRIES}"
         for name in ("delay", "max_delay"):
             yield from _number(f".{name}", getattr(self, name), 0.0, MAX_DELAY)
@@ -102,16 +103,12 @@ def _codes(value: object) -> Problems:
         yield ".exit_codes", "must be at most 255 exit codes"
         return
     for at, each in enumerate(value):
-        if not _is_whole(each) or not 1 <= each <= 255:
+        if not rules.is_whole(each) or not 1 <= each <= 255:
             yield f".exit_codes[{at}]", "must be a whole number from 1 to 255"
 
 
 def _number(path: str, value: object, least: float, most: float) -> Problems:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not rules.is_number(value):
         yield path, "must be a number"
     elif not least <= value <= most:  # nor is NaN
         yield path, f"must be from {least:g} to {most:.0f}"
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
