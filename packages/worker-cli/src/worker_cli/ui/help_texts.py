@@ -17,7 +17,7 @@ _TOUR = (
     ("worker out ID", "print its output"),
     ("worker run --wait make -j8", "follow the output and exit as the job does"),
     ("worker list --status running", "list your running jobs"),
-    ("worker kill ID", "stop a job and everything it started"),
+    ("worker kill ID", "kill a job and everything it started"),
 )
 _CLOSING = (
     "An ID may be shortened to its first characters; @last is your newest job.\n"
